@@ -1,0 +1,18 @@
+//! The words every room uses. No behaviour beyond construction, display and the contract's JSON shapes:
+//! whatever decides, waits or touches the system lives in another room.
+
+mod alert;
+mod event;
+mod id;
+mod message;
+mod order;
+mod outcome;
+pub mod time;
+
+pub use alert::{Alert, AlertRule, Frame};
+pub use event::{Agent, Event, QUEUE_LOCAL, QUEUE_SYSLOG, QUEUE_WINDOWS};
+pub use id::{AgentId, OrderId, ParseId, RuleId};
+pub use message::{ExecMessage, Origin, Parameters, RawJson};
+pub use order::{Order, OrderOptions, Target};
+pub use outcome::{Evidence, Outcome, OutcomeKind, Stage, Timings};
+pub use time::{LocalTime, Timestamp, Zone};
