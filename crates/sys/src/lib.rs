@@ -1,1 +1,13 @@
-//! (empty)
+//! The operating system, behind a safe interface.
+//!
+//! Everything that needs `unsafe`, a raw descriptor or a platform switch stands here, so that the other rooms
+//! can forbid all three. No policy: this room does what it is told and reports what the kernel answered.
+//!
+//! Invariant: no function here waits without a bound chosen by its caller, and none reads without a limit.
+
+#[cfg(unix)]
+pub mod child;
+pub mod clock;
+pub mod durable;
+#[cfg(unix)]
+pub mod ready;

@@ -1,0 +1,145 @@
+//! From a [`Spec`] to a running process.
+//!
+//! Invariant: between fork and exec only calls are made that are safe there: no allocation, no locks.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use super::{Child, Limits, Spec, Stdin, Stdout, set_nonblocking};
+
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// Above this, descriptors are not searched where the kernel cannot close a range at once.
+const DESCRIPTOR_SEARCH: u64 = 65_536;
+
+/// Starts a child. A file that is missing, not executable or without a usable interpreter is an error here.
+pub fn spawn(spec: &Spec<'_>) -> io::Result<Child> {
+    if !spec.program.as_os_str().as_encoded_bytes().contains(&b'/') {
+        let message = format!("`{}` has no directory", spec.program.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    let mut inner = command(spec).spawn()?;
+    let pid = inner.id();
+    let stdin = inner.stdin.take().map(|pipe| File::from(OwnedFd::from(pipe)));
+    let stdout = inner.stdout.take().map(|pipe| File::from(OwnedFd::from(pipe)));
+    let stderr = inner.stderr.take().map(|pipe| File::from(OwnedFd::from(pipe)));
+    let child = Child {
+        pid,
+        stdin,
+        stdout,
+        stderr,
+        pidfd: process_descriptor(pid),
+        inner,
+        status: None,
+        tail: Vec::new(),
+        pending: Vec::new(),
+    };
+    // Only our ends: the two ends of a pipe have separate flags, the child's stay blocking.
+    for file in [&child.stdin, &child.stderr].into_iter().flatten() {
+        set_nonblocking(file)?;
+    }
+    Ok(child)
+}
+
+fn command(spec: &Spec<'_>) -> Command {
+    #[expect(clippy::disallowed_methods, reason = "the one place where processes are started")]
+    let mut command = Command::new(spec.program);
+    if let Some(name) = &spec.argv0 {
+        command.arg0(name);
+    }
+    command.args(&spec.args).env_clear().env("PATH", PATH).env("LANG", "C");
+    command.envs(spec.env.iter().map(|(name, value)| (name, value)));
+    if let Some(cwd) = spec.cwd {
+        command.current_dir(cwd);
+    }
+    command.stdin(if spec.stdin == Stdin::Pipe { Stdio::piped() } else { Stdio::null() });
+    command.stdout(if spec.stdout == Stdout::Pipe { Stdio::piped() } else { Stdio::null() });
+    command.stderr(Stdio::piped());
+    let mut root = rustix::process::geteuid().is_root();
+    if let Some((uid, gid)) = spec.user {
+        // With root's rights std also drops the supplementary groups.
+        command.uid(uid).gid(gid);
+        root = uid == 0;
+    }
+    let limits = spec.limits.clone();
+    let highest = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(DESCRIPTOR_SEARCH);
+    let prepare = move || prepare(&limits, root, highest.min(DESCRIPTOR_SEARCH));
+    // SAFETY: the closure runs between fork and exec and makes only direct system calls on values it owns; it
+    // neither allocates nor takes locks.
+    #[expect(unsafe_code, reason = "code between fork and exec")]
+    unsafe {
+        command.pre_exec(prepare);
+    }
+    command
+}
+
+/// Runs in the child, after fork and before exec.
+fn prepare(limits: &Limits, root: bool, highest: u64) -> io::Result<()> {
+    rustix::process::setsid()?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
+    limit(Resource::Core, Some(0))?;
+    limit(Resource::As, limits.memory_bytes)?;
+    limit(Resource::Fsize, limits.file_bytes)?;
+    limit(Resource::Nofile, limits.open_files)?;
+    if !root {
+        limit(Resource::Nproc, limits.processes)?;
+    }
+    default_signals();
+    close_on_exec(highest);
+    Ok(())
+}
+
+fn limit(resource: Resource, value: Option<u64>) -> io::Result<()> {
+    let Some(value) = value else { return Ok(()) };
+    let hard = rustix::process::getrlimit(resource).maximum;
+    let value = hard.map_or(value, |hard| value.min(hard));
+    Ok(setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })?)
+}
+
+/// An ignored signal stays ignored over exec; std resets only the mask and SIGPIPE.
+fn default_signals() {
+    for signal in 1..=64 {
+        // SAFETY: sets a disposition by number; numbers that do not exist or cannot be set are refused by the
+        // kernel without effect.
+        #[expect(unsafe_code, reason = "no safe call for it")]
+        unsafe {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+    }
+}
+
+/// Marks every descriptor above 2 instead of closing it: std reports a failing exec through one of them.
+fn close_on_exec(highest: u64) {
+    #[cfg(target_os = "linux")]
+    {
+        let (first, last, flags) = (3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        // SAFETY: the call takes three integers and touches no memory of ours.
+        #[expect(unsafe_code, reason = "not in the C library of old systems")]
+        let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
+        if done == 0 {
+            return;
+        }
+    }
+    for fd in 3..i32::try_from(highest).unwrap_or(i32::MAX) {
+        // SAFETY: sets a flag of a descriptor by number; numbers that are not open are refused.
+        #[expect(unsafe_code, reason = "the numbers are not ours to own")]
+        unsafe {
+            libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn process_descriptor(pid: u32) -> Option<OwnedFd> {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).ok()?)?;
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn process_descriptor(_pid: u32) -> Option<OwnedFd> {
+    None
+}
