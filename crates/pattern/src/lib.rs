@@ -1,1 +1,32 @@
-//! (empty)
+//! The expression engines of the contract: OSRegex, OSMatch, PCRE2, group names and address sets.
+//!
+//! Rules and decoders choose an engine by name; everything is compiled once, when the rules are
+//! loaded, and afterwards only reads. The invariant of this room: a subject ends at its first NUL,
+//! is otherwise any bytes at all, and no subject makes a matcher panic or run without bound.
+
+mod captures;
+mod error;
+mod expression;
+mod group;
+mod literal;
+mod network;
+mod osmatch;
+mod osregex;
+mod pcre;
+
+pub use captures::Captures;
+pub use error::CompileError;
+pub use expression::{Expression, Kind};
+pub use group::GroupPattern;
+pub use network::{AddressError, IpList, Network, canonical, parse_address};
+pub use osmatch::OsMatch;
+pub use osregex::OsRegex;
+pub use pcre::Pcre;
+
+/// The longest pattern any engine takes, in bytes.
+pub const PATTERN_LIMIT: usize = 20_480;
+
+/// The part of `bytes` before the first NUL: all that an expression may see.
+fn text(bytes: &[u8]) -> &[u8] {
+    &bytes[..memchr::memchr(0, bytes).unwrap_or(bytes.len())]
+}

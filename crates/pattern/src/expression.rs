@@ -1,0 +1,137 @@
+//! One type over all engines, for the places where a rule file chooses the engine.
+//!
+//! Invariant: `find` clears the captures first, also when nothing matches.
+
+use crate::{Captures, CompileError, OsMatch, OsRegex, Pcre, text};
+
+/// Which engine reads a pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The small regular expressions of the contract.
+    OsRegex,
+    /// Alternatives of plain text with anchors.
+    OsMatch,
+    /// Perl-compatible expressions.
+    Pcre2,
+    /// Equality byte for byte.
+    Exact,
+}
+
+impl Kind {
+    /// The engine of a `type` attribute, in any case; `None` for an unknown name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [("osregex", Self::OsRegex), ("osmatch", Self::OsMatch), ("pcre2", Self::Pcre2)]
+            .into_iter()
+            .find_map(|(known, kind)| name.eq_ignore_ascii_case(known).then_some(kind))
+    }
+}
+
+/// A compiled pattern of any engine.
+#[derive(Debug)]
+pub enum Expression {
+    /// An OSRegex.
+    OsRegex(OsRegex),
+    /// An OSMatch.
+    OsMatch(OsMatch),
+    /// A PCRE2 expression.
+    Pcre(Pcre),
+    /// A text that must be equal.
+    Exact(Box<[u8]>),
+}
+
+impl Expression {
+    /// Compiles `pattern` for the engine `kind`.
+    pub fn compile(kind: Kind, pattern: &[u8]) -> Result<Self, CompileError> {
+        Ok(match kind {
+            Kind::OsRegex => Self::OsRegex(OsRegex::compile(pattern)?),
+            Kind::OsMatch => Self::OsMatch(OsMatch::compile(pattern)?),
+            Kind::Pcre2 => Self::Pcre(Pcre::compile(pattern)?),
+            Kind::Exact => Self::Exact(text(pattern).into()),
+        })
+    }
+
+    /// Whether `subject` matches, compiled without captures: the question of rules.
+    pub fn is_match(&self, subject: &[u8]) -> bool {
+        match self {
+            Self::OsRegex(regex) => regex.is_match(subject),
+            Self::OsMatch(matcher) => matcher.is_match(subject),
+            Self::Pcre(pcre) => pcre.is_match(subject),
+            Self::Exact(wanted) => **wanted == *text(subject),
+        }
+    }
+
+    /// The place where a caller goes on behind the match, with `captures` filled: the question of
+    /// a decoder's `regex`.
+    ///
+    /// An OSRegex goes on behind its reported place, which is not always the last byte it took.
+    /// An OSMatch knows no place, so the caller goes on at the beginning.
+    pub fn find(&self, subject: &[u8], captures: &mut Captures) -> Option<usize> {
+        captures.clear();
+        match self {
+            Self::OsRegex(regex) => {
+                regex.find(subject, captures).map(|place| following(place, text(subject).len()))
+            }
+            Self::Pcre(pcre) => pcre.find(subject, captures),
+            Self::OsMatch(_) | Self::Exact(_) => self.place(subject),
+        }
+    }
+
+    /// Like [`Expression::find`], compiled without captures: the question of a decoder's `prematch`.
+    ///
+    /// This is more than a shorter way: an OSRegex with groups accepts a little more when it
+    /// captures, because stars at the end of the subject are then skipped.
+    pub fn place(&self, subject: &[u8]) -> Option<usize> {
+        match self {
+            Self::OsRegex(regex) => regex.place(subject).map(|place| following(place, text(subject).len())),
+            Self::OsMatch(matcher) => matcher.is_match(subject).then_some(0),
+            Self::Pcre(pcre) => pcre.find(subject, &mut Captures::new()),
+            Self::Exact(wanted) => self.is_match(subject).then_some(wanted.len()),
+        }
+    }
+
+    /// Whether the pattern has a capturing group.
+    pub fn has_groups(&self) -> bool {
+        match self {
+            Self::OsRegex(regex) => regex.has_groups(),
+            Self::Pcre(pcre) => pcre.has_groups(),
+            Self::OsMatch(_) | Self::Exact(_) => false,
+        }
+    }
+
+    /// The pattern as it was written.
+    pub fn pattern(&self) -> &[u8] {
+        match self {
+            Self::OsRegex(regex) => regex.pattern(),
+            Self::OsMatch(matcher) => matcher.pattern(),
+            Self::Pcre(pcre) => pcre.pattern(),
+            Self::Exact(wanted) => wanted,
+        }
+    }
+
+    /// The engine.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::OsRegex(_) => Kind::OsRegex,
+            Self::OsMatch(_) => Kind::OsMatch,
+            Self::Pcre(_) => Kind::Pcre2,
+            Self::Exact(_) => Kind::Exact,
+        }
+    }
+
+    /// Lower-case literals of which at least one must occur (ASCII case folded) in every subject
+    /// that matches. Empty means unknown: the expression must be tried.
+    pub fn required_literals(&self) -> Vec<Vec<u8>> {
+        match self {
+            Self::OsRegex(regex) => regex.required_literals(),
+            Self::OsMatch(matcher) => matcher.required_literals(),
+            Self::Pcre(pcre) => pcre.required_literals(),
+            Self::Exact(wanted) if wanted.is_empty() => Vec::new(),
+            Self::Exact(wanted) => vec![wanted.to_ascii_lowercase()],
+        }
+    }
+}
+
+/// Callers go on one behind the reported place, but never behind the terminator.
+fn following(place: isize, length: usize) -> usize {
+    usize::try_from(place + 1).unwrap_or(0).min(length)
+}

@@ -1,0 +1,427 @@
+//! The serving matcher: items with their classes as bit sets, and two shortcuts.
+//!
+//! The shortcuts are provably without effect on the answer: a subject without a literal that every
+//! success must pass is refused at once, and starts at which the first item cannot hold are passed
+//! over. Invariant: a place in the program is always the index of an item.
+
+use super::program::{Alternative, Item, Quantifier, class_contains};
+use crate::literal;
+
+/// One alternative, ready to run.
+#[derive(Debug, Clone)]
+pub(super) struct Program {
+    items: Box<[Op]>,
+    begin_anchored: bool,
+    end_anchored: bool,
+    marks: usize,
+    /// The longest run of literals, all of which must be matched one behind the other.
+    required: Box<[u8]>,
+    can_match: bool,
+    first: First,
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Literal(u8),
+    /// A mark; where it is compared it stands for the byte `(`.
+    Mark(usize),
+    Class {
+        set: ByteSet,
+        quantifier: Quantifier,
+        /// At most one byte of the pattern text is left behind the class letter.
+        last: bool,
+    },
+}
+
+/// What the first item of the program takes, if starts can be skipped by it.
+#[derive(Debug, Clone)]
+enum First {
+    Unknown,
+    Literal(u8),
+    Class(ByteSet),
+}
+
+/// A set of byte values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ByteSet([u64; 4]);
+
+impl ByteSet {
+    fn of_class(name: u8) -> Self {
+        let mut words = [0; 4];
+        for byte in (1..=u8::MAX).filter(|&byte| class_contains(name, byte)) {
+            words[usize::from(byte >> 6)] |= 1 << (byte & 63);
+        }
+        Self(words)
+    }
+
+    fn contains(&self, byte: u8) -> bool {
+        self.0[usize::from(byte >> 6)] >> (byte & 63) & 1 == 1
+    }
+}
+
+impl Program {
+    pub(super) fn new(alternative: &Alternative) -> Self {
+        let mut marks = 0;
+        let count = alternative.items.len();
+        let items: Box<[_]> = alternative
+            .items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| match *item {
+                Item::Literal(byte) => Op::Literal(byte),
+                Item::Mark => {
+                    marks += 1;
+                    Op::Mark(marks - 1)
+                }
+                Item::Class { name, quantifier } => {
+                    let short = quantifier == Quantifier::None
+                        && index + 2 == count
+                        && !matches!(alternative.items[index + 1], Item::Class { .. });
+                    Op::Class { set: ByteSet::of_class(name), quantifier, last: short || index + 1 == count }
+                }
+            })
+            .collect();
+        let can_match = !items.iter().any(|op| matches!(op, Op::Literal(byte) if *byte >= 0x80));
+        let first = match items.iter().find(|op| !matches!(op, Op::Mark(0))) {
+            Some(Op::Literal(byte)) => First::Literal(*byte),
+            Some(Op::Class { set, quantifier: Quantifier::None, .. }) => First::Class(*set),
+            _ => First::Unknown,
+        };
+        Self {
+            required: longest_literal(&items),
+            items,
+            begin_anchored: alternative.begin_anchored,
+            end_anchored: alternative.end_anchored,
+            marks,
+            can_match,
+            first,
+        }
+    }
+
+    pub(super) fn marks(&self) -> usize {
+        self.marks
+    }
+
+    pub(super) fn required(&self) -> &[u8] {
+        &self.required
+    }
+
+    /// A literal from 128 on never matches, and no success gets around a literal.
+    pub(super) fn can_match(&self) -> bool {
+        self.can_match
+    }
+
+    /// Runs over `subject`; the answer is the reported place. `steps` is what may still be spent.
+    pub(super) fn run(
+        &self,
+        subject: &[u8],
+        marks: Option<&mut Vec<Option<usize>>>,
+        steps: &mut u32,
+    ) -> Option<isize> {
+        if !self.can_match || !literal::contains(subject, &self.required) {
+            return None;
+        }
+        let marks = marks.map(|marks| {
+            marks.clear();
+            marks.resize(self.marks, None);
+            marks.as_mut_slice()
+        });
+        let mut state = State {
+            program: self,
+            subject,
+            marks,
+            p: 0,
+            s: 0,
+            r: Some(0),
+            run: false,
+            restart: None,
+            slots: [(0, 0); 4],
+            filled: 0,
+        };
+        state.skip_starts();
+        while state.s < subject.len() {
+            *steps = steps.checked_sub(1)?;
+            match state.step() {
+                Next::Again => {}
+                Next::Succeed => return state.r,
+                Next::Fail => {
+                    if !state.retry() {
+                        return None;
+                    }
+                }
+            }
+        }
+        if state.finish() { state.r } else { None }
+    }
+}
+
+/// The longest run of literals; marks may stand between them, but two marks in a row end a run,
+/// for the second of them takes a byte.
+fn longest_literal(items: &[Op]) -> Box<[u8]> {
+    let (mut best, mut current): (Vec<u8>, Vec<u8>) = (Vec::new(), Vec::new());
+    for op in items {
+        match op {
+            Op::Literal(byte) => current.push(*byte),
+            Op::Mark(_) | Op::Class { .. } => current.clear(),
+        }
+        if current.len() > best.len() {
+            best.clone_from(&current);
+        }
+    }
+    best.into()
+}
+
+enum Next {
+    Again,
+    Fail,
+    Succeed,
+}
+
+struct State<'a, 'm> {
+    program: &'a Program,
+    subject: &'a [u8],
+    marks: Option<&'m mut [Option<usize>]>,
+    p: usize,
+    s: usize,
+    r: Option<isize>,
+    run: bool,
+    restart: Option<usize>,
+    slots: [(usize, usize); 4],
+    filled: usize,
+}
+
+impl<'a> State<'a, '_> {
+    fn op(&self, place: usize) -> Option<&'a Op> {
+        self.program.items.get(place)
+    }
+
+    fn set_mark(&mut self, index: usize, value: usize) {
+        if let Some(marks) = &mut self.marks {
+            marks[index] = Some(value);
+        }
+    }
+
+    fn set_mark_at(&mut self, place: usize, value: usize) {
+        if let Some(&Op::Mark(index)) = self.op(place) {
+            self.set_mark(index, value);
+        }
+    }
+
+    /// `s` as a reported place; subjects are far shorter than `isize` can count.
+    fn place(&self) -> isize {
+        isize::try_from(self.s).unwrap_or(isize::MAX)
+    }
+
+    /// Moves from a start to the next one at which the first item holds.
+    ///
+    /// Exact because at a start no slot is filled, `restart` is unset and, behind the first start,
+    /// `r` is unset: every start that is passed over here would fail without any other effect.
+    fn skip_starts(&mut self) {
+        if self.program.begin_anchored || self.s >= self.subject.len() {
+            return;
+        }
+        let rest = &self.subject[self.s..];
+        let skipped = match &self.program.first {
+            First::Unknown => return,
+            First::Literal(byte) => memchr::memchr2(*byte, byte.to_ascii_uppercase(), rest),
+            First::Class(set) => rest.iter().position(|&byte| set.contains(byte)),
+        };
+        let skipped = skipped.unwrap_or(rest.len());
+        if skipped > 0 {
+            self.s += skipped;
+            self.r = None;
+            // What each of those starts would have done: set the mark before the first item.
+            if let Some(&Op::Mark(index)) = self.op(0) {
+                self.set_mark(index, self.s - 1);
+            }
+            // A class that refuses a byte also ends the run.
+            if matches!(self.program.first, First::Class(_)) {
+                self.run = false;
+            }
+        }
+    }
+
+    fn step(&mut self) -> Next {
+        match self.op(self.p) {
+            None if !self.program.end_anchored => return Next::Succeed,
+            Some(&Op::Mark(index)) => {
+                self.set_mark(index, self.s);
+                self.p += 1;
+                if self.p == self.program.items.len() && !self.program.end_anchored {
+                    return Next::Succeed;
+                }
+            }
+            _ => {}
+        }
+        let byte = self.subject[self.s];
+        match self.op(self.p) {
+            Some(Op::Class { set, quantifier, last }) => {
+                if set.contains(byte) {
+                    self.accept(byte, *quantifier)
+                } else {
+                    self.refuse(*quantifier, *last)
+                }
+            }
+            Some(op) if op.is_literal(byte) => {
+                self.p += 1;
+                self.restart.get_or_insert(self.s);
+                self.consume()
+            }
+            _ => Next::Fail,
+        }
+    }
+
+    fn consume(&mut self) -> Next {
+        self.r = Some(self.place());
+        self.s += 1;
+        Next::Again
+    }
+
+    fn accept(&mut self, byte: u8, quantifier: Quantifier) -> Next {
+        let mut q = self.p + 1;
+        match quantifier {
+            Quantifier::None => {
+                self.p = q;
+                self.restart.get_or_insert(self.s);
+                return self.consume();
+            }
+            Quantifier::Star => self.run = true,
+            Quantifier::Plus if !self.run => {
+                let last = self.s + 1 == self.subject.len();
+                self.set_mark_at(q, if last { self.s + 1 } else { self.s });
+                self.run = true;
+                return self.consume();
+            }
+            Quantifier::Plus => {}
+        }
+        let mark = match self.op(q) {
+            Some(&Op::Mark(index)) => {
+                q += 1;
+                Some(index)
+            }
+            _ => None,
+        };
+        let (target, mark_value) = match self.op(q) {
+            None => {
+                if let Some(index) = mark {
+                    self.set_mark(index, self.s + 1);
+                }
+                self.s += 1;
+                return Next::Again;
+            }
+            Some(Op::Class { set, quantifier, .. }) if set.contains(byte) => {
+                (if *quantifier == Quantifier::None { q + 1 } else { q }, self.s)
+            }
+            Some(op) if op.is_literal(byte) => {
+                self.run = false;
+                (q + 1, self.s)
+            }
+            _ => return self.consume(),
+        };
+        if let Some(index) = mark {
+            self.set_mark(index, mark_value);
+        }
+        if self.filled < self.slots.len() {
+            self.slots[self.filled] = (self.p, self.s);
+            self.filled += 1;
+        }
+        self.p = target;
+        self.consume()
+    }
+
+    fn refuse(&mut self, quantifier: Quantifier, last: bool) -> Next {
+        if last && self.run && self.r.is_some() {
+            self.r = Some(self.place());
+            if !self.program.end_anchored {
+                return Next::Succeed;
+            }
+        } else if quantifier == Quantifier::Plus && self.run {
+            self.p += 1;
+            self.run = false;
+            return Next::Again;
+        } else if quantifier == Quantifier::Star {
+            self.p += 1;
+            self.r = Some(self.place() - 1);
+            self.run = false;
+            return Next::Again;
+        }
+        self.run = false;
+        Next::Fail
+    }
+
+    fn retry(&mut self) -> bool {
+        if self.filled > 0 {
+            self.filled -= 1;
+            let (p, s) = self.slots[self.filled];
+            self.p = p;
+            self.s = s + 1;
+            return true;
+        }
+        if self.program.begin_anchored {
+            return false;
+        }
+        if let Some(restart) = self.restart.take() {
+            self.s = restart;
+        }
+        self.p = 0;
+        self.r = None;
+        self.s += 1;
+        self.skip_starts();
+        true
+    }
+
+    /// Whether the program may end here, at the end of the subject.
+    fn finish(&mut self) -> bool {
+        if self.marks.is_some() {
+            while matches!(self.op(self.p), Some(Op::Class { quantifier: Quantifier::Star, .. })) {
+                self.p += 1;
+            }
+            self.set_mark_at(self.p, self.subject.len());
+        }
+        let mut c = self.p;
+        if self.at_end(&mut c) {
+            return true;
+        }
+        if self.run && matches!(self.op(c), Some(Op::Class { .. })) {
+            c += 1;
+            if self.at_end(&mut c) {
+                return true;
+            }
+            match self.skip_class(&mut c) {
+                Some(true) => return true,
+                Some(false) => {}
+                None => return false,
+            }
+        }
+        self.skip_class(&mut c) == Some(true)
+    }
+
+    /// Steps over a class that may be left out at the end; `None` in front of a `+`, where the
+    /// original stands between class and quantifier and cannot go on.
+    fn skip_class(&self, c: &mut usize) -> Option<bool> {
+        let Some(Op::Class { quantifier, .. }) = self.op(*c) else { return Some(false) };
+        if *quantifier == Quantifier::Plus {
+            return None;
+        }
+        *c += 1;
+        Some(self.at_end(c))
+    }
+
+    fn at_end(&self, c: &mut usize) -> bool {
+        if matches!(self.op(*c), Some(Op::Mark(_))) {
+            *c += 1;
+        }
+        *c >= self.program.items.len()
+    }
+}
+
+impl Op {
+    fn is_literal(&self, byte: u8) -> bool {
+        let own = match self {
+            Self::Literal(own) => *own,
+            Self::Mark(_) => b'(',
+            Self::Class { .. } => return false,
+        };
+        own < 0x80 && own == byte.to_ascii_lowercase()
+    }
+}

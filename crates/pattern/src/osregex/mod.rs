@@ -1,0 +1,104 @@
+//! OSRegex: the contract's own small expression language, with its own idea of a match.
+//!
+//! A run (`\w+`) ends where the next item accepts the byte, backtracking is four deep, and the
+//! reported place is not always the end. Rules depend on all of it, so the procedure is reproduced
+//! step by step: [`matcher`] serves, `reference` says the same more plainly, tests hold them equal.
+
+mod matcher;
+mod program;
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;
+
+use matcher::Program;
+
+use crate::{Captures, CompileError, text};
+
+/// A compiled OSRegex.
+#[derive(Debug, Clone)]
+pub struct OsRegex {
+    pattern: Box<[u8]>,
+    alternatives: Box<[Program]>,
+    groups: bool,
+}
+
+impl OsRegex {
+    /// The steps one search may take. Beyond it the answer is "no match".
+    ///
+    /// Restarts make the procedure quadratic on unkind subjects, with a run more than that. A line
+    /// of 64 KiB takes about as many steps as it has bytes in the ordinary case.
+    pub const STEP_LIMIT: u32 = 1 << 24;
+
+    /// Compiles `pattern`. Errors: 3 too long, 6 bad escape, 7 bad parentheses.
+    pub fn compile(pattern: &[u8]) -> Result<Self, CompileError> {
+        let alternatives: Box<[_]> = program::parse(text(pattern))?.iter().map(Program::new).collect();
+        let groups = alternatives.iter().any(|program| program.marks() > 0);
+        Ok(Self { pattern: pattern.into(), alternatives, groups })
+    }
+
+    /// Matches with captures. The answer is the reported place, which may be -1.
+    pub fn find(&self, subject: &[u8], captures: &mut Captures) -> Option<isize> {
+        captures.clear();
+        if !self.groups {
+            return self.place(subject);
+        }
+        let subject = text(subject);
+        let mut steps = Self::STEP_LIMIT;
+        let mut marks = Vec::new();
+        for program in &self.alternatives {
+            if let Some(place) = program.run(subject, Some(&mut marks), &mut steps) {
+                return collect(&marks, captures).then_some(place);
+            }
+        }
+        None
+    }
+
+    /// Matches without captures and tells the reported place.
+    pub fn place(&self, subject: &[u8]) -> Option<isize> {
+        let subject = text(subject);
+        let mut steps = Self::STEP_LIMIT;
+        self.alternatives.iter().find_map(|program| program.run(subject, None, &mut steps))
+    }
+
+    /// Whether `subject` matches, without captures.
+    pub fn is_match(&self, subject: &[u8]) -> bool {
+        self.place(subject).is_some()
+    }
+
+    /// Whether the pattern has a group.
+    pub fn has_groups(&self) -> bool {
+        self.groups
+    }
+
+    /// The pattern as it was written.
+    pub fn pattern(&self) -> &[u8] {
+        &self.pattern
+    }
+
+    pub(crate) fn required_literals(&self) -> Vec<Vec<u8>> {
+        let mut literals = Vec::new();
+        for program in self.alternatives.iter().filter(|program| program.can_match()) {
+            if program.required().is_empty() {
+                return Vec::new();
+            }
+            literals.push(program.required().to_vec());
+        }
+        literals
+    }
+}
+
+/// Pairs the marks into groups; false where a group would close before it opens.
+///
+/// The original reads memory that is not its own in that case, so the whole match is refused.
+fn collect(marks: &[Option<usize>], captures: &mut Captures) -> bool {
+    for pair in marks.chunks_exact(2) {
+        let (Some(open), Some(close)) = (pair[0], pair[1]) else { break };
+        if close < open {
+            captures.clear();
+            return false;
+        }
+        captures.push(open..close);
+    }
+    true
+}
