@@ -81,14 +81,16 @@ impl Program {
                 }
             })
             .collect();
-        let can_match = !items.iter().any(|op| matches!(op, Op::Literal(byte) if *byte >= 0x80));
+        let obliged = &items[..obliged(&items)];
+        let can_match = !obliged.iter().any(|op| matches!(op, Op::Literal(byte) if *byte >= 0x80));
+        let required = longest_literal(obliged);
         let first = match items.iter().find(|op| !matches!(op, Op::Mark(0))) {
             Some(Op::Literal(byte)) => First::Literal(*byte),
             Some(Op::Class { set, quantifier: Quantifier::None, .. }) => First::Class(*set),
             _ => First::Unknown,
         };
         Self {
-            required: longest_literal(&items),
+            required,
             items,
             begin_anchored: alternative.begin_anchored,
             end_anchored: alternative.end_anchored,
@@ -155,8 +157,16 @@ impl Program {
     }
 }
 
-/// The longest run of literals; marks may stand between them, but two marks in a row end a run,
-/// for the second of them takes a byte.
+/// How many items every success must pass: all of them, but for a single byte behind a class
+/// without quantifier at the very end, which a run that goes on from before may leave out.
+fn obliged(items: &[Op]) -> usize {
+    match items {
+        [.., Op::Class { quantifier: Quantifier::None, .. }, Op::Literal(_)] => items.len() - 1,
+        _ => items.len(),
+    }
+}
+
+/// The longest run of literals with nothing at all between them.
 fn longest_literal(items: &[Op]) -> Box<[u8]> {
     let (mut best, mut current): (Vec<u8>, Vec<u8>) = (Vec::new(), Vec::new());
     for op in items {
@@ -175,6 +185,14 @@ enum Next {
     Again,
     Fail,
     Succeed,
+}
+
+/// How the rest of a program looks from a place at the end of the subject.
+enum Tail {
+    Ends,
+    Goes,
+    /// In front of a `+`: the original then stands between class and quantifier and cannot go on.
+    Stuck,
 }
 
 struct State<'a, 'm> {
@@ -382,29 +400,32 @@ impl<'a> State<'a, '_> {
         if self.at_end(&mut c) {
             return true;
         }
-        if self.run && matches!(self.op(c), Some(Op::Class { .. })) {
+        if self.run
+            && let Some(Op::Class { quantifier, .. }) = self.op(c)
+        {
             c += 1;
-            if self.at_end(&mut c) {
-                return true;
-            }
-            match self.skip_class(&mut c) {
-                Some(true) => return true,
-                Some(false) => {}
-                None => return false,
+            if *quantifier != Quantifier::None {
+                if self.at_end(&mut c) {
+                    return true;
+                }
+                match self.skip_star(&mut c) {
+                    Tail::Ends => return true,
+                    Tail::Goes => {}
+                    Tail::Stuck => return false,
+                }
             }
         }
-        self.skip_class(&mut c) == Some(true)
+        matches!(self.skip_star(&mut c), Tail::Ends)
     }
 
-    /// Steps over a class that may be left out at the end; `None` in front of a `+`, where the
-    /// original stands between class and quantifier and cannot go on.
-    fn skip_class(&self, c: &mut usize) -> Option<bool> {
-        let Some(Op::Class { quantifier, .. }) = self.op(*c) else { return Some(false) };
+    /// Steps over a class that may be left out at the end of the subject.
+    fn skip_star(&self, c: &mut usize) -> Tail {
+        let Some(Op::Class { quantifier, .. }) = self.op(*c) else { return Tail::Goes };
         if *quantifier == Quantifier::Plus {
-            return None;
+            return Tail::Stuck;
         }
         *c += 1;
-        Some(self.at_end(c))
+        if *quantifier == Quantifier::Star && self.at_end(c) { Tail::Ends } else { Tail::Goes }
     }
 
     fn at_end(&self, c: &mut usize) -> bool {

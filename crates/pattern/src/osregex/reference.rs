@@ -276,22 +276,23 @@ impl<'a> Machine<'a> {
             c += 2;
             if self.is_quantifier(c) {
                 c += 1;
-            }
-            if self.at_end(&mut c) || self.skip_optional(&mut c) {
-                return true;
+                if self.at_end(&mut c) || self.skip_star(&mut c) {
+                    return true;
+                }
             }
         }
-        self.skip_optional(&mut c)
+        self.skip_star(&mut c)
     }
 
-    fn skip_optional(&self, c: &mut usize) -> bool {
+    fn skip_star(&self, c: &mut usize) -> bool {
         if !self.is_class(*c) {
             return false;
         }
         *c += 2;
-        if self.at(*c) == Some(b'*') {
-            *c += 1;
+        if self.at(*c) != Some(b'*') {
+            return false;
         }
+        *c += 1;
         self.at_end(c)
     }
 

@@ -1,0 +1,73 @@
+//! The recorded answers of the original engines, read from the shared data beside the project.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+use tld_pattern::{Captures, OsMatch, OsRegex};
+
+/// A file of the shared data; `None` (and a line that says so) where there is none.
+fn shared(path: &str) -> Option<PathBuf> {
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
+    let set = std::env::var_os("TLD_SHARED");
+    let file = PathBuf::from(set.clone().unwrap_or_else(|| default.into())).join(path);
+    if file.exists() {
+        return Some(file);
+    }
+    println!("skipped: {} is absent", file.display());
+    let required = set.is_some() && std::env::var_os("TLD_REQUIRE_ALL").is_some_and(|value| value == "1");
+    assert!(!required, "{} is required", file.display());
+    None
+}
+
+fn text<'a>(vector: &'a Value, key: &str) -> &'a str {
+    vector[key].as_str().expect("a string in the vector")
+}
+
+/// What our engine answers, in the words of a vector.
+fn answer(vector: &Value) -> Value {
+    let (pattern, input) = (text(vector, "pattern").as_bytes(), text(vector, "input").as_bytes());
+    let refused = |code: u16| serde_json::json!([false, [], null, code]);
+    if text(vector, "kind") == "osmatch" {
+        return match OsMatch::compile(pattern) {
+            Ok(matcher) => serde_json::json!([matcher.is_match(input), [], null, null]),
+            Err(error) => refused(error.code),
+        };
+    }
+    let regex = match OsRegex::compile(pattern) {
+        Ok(regex) => regex,
+        Err(error) => return refused(error.code),
+    };
+    let mut captures = Captures::new();
+    let place = regex.find(input, &mut captures);
+    let groups: Vec<_> = captures.iter().map(|range| String::from_utf8_lossy(&input[range])).collect();
+    serde_json::json!([place.is_some(), groups, place, null])
+}
+
+#[test]
+fn every_recorded_answer_of_the_original_engines_is_ours_too() {
+    let Some(file) = shared("conformance/analysis/osregex-vectors.jsonl") else { return };
+    let lines = fs::read_to_string(file).expect("readable vectors");
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for line in lines.lines() {
+        let vector: Value = serde_json::from_str(line).expect("a vector is JSON");
+        let wanted = serde_json::json!([
+            vector["matches"],
+            vector["captures"],
+            vector["end"],
+            vector.get("compile_error")
+        ]);
+        count += 1;
+        if answer(&vector) != wanted {
+            wrong.push(format!("{line}\n   ours: {}", answer(&vector)));
+        }
+    }
+    println!("{count} vectors, {} differ", wrong.len());
+    assert!(
+        wrong.is_empty(),
+        "{} of {count} differ:\n{}",
+        wrong.len(),
+        wrong[..wrong.len().min(20)].join("\n")
+    );
+}
