@@ -1,1 +1,36 @@
-//! (empty)
+//! `ossec.conf` and its relatives as typed settings, with a diagnostic for every problem.
+//!
+//! Reading is separate from finding: [`parse`] depends on the text and the role alone, [`load`],
+//! [`read_ruleset`] and [`internal_options`] add the files. Blanks around values are trimmed, bad values
+//! are collected and reported together. Invariant: a setting that limits what may be blocked is never
+//! silently dropped or widened; when in doubt the configuration is refused.
+
+mod check;
+mod default;
+pub mod executable;
+mod global;
+mod load;
+mod localfile;
+mod network;
+mod options;
+mod parse;
+mod reader;
+mod response;
+mod ruleset;
+mod settings;
+mod suggest;
+
+pub use check::check_executables;
+pub use default::{DEFAULT_OSSEC_CONF, demo_conf};
+pub use load::{LoadError, load};
+pub use localfile::{JournalFilter, LocalFile, Multiline, MultilineEdge};
+pub use options::{InternalOptions, internal_options};
+pub use parse::{Loaded, parse, parse_all};
+pub use ruleset::{RulesetDir, RulesetPaths, RulesetTexts, read_ruleset};
+pub use settings::{
+    AlertLevels, AllowEntry, Auth, Client, Command, Contested, Enrollment, Global, Label, Locations, Remote,
+    ResponderSettings, Response, Role, ServerAddress, Settings,
+};
+
+#[cfg(test)]
+mod tests;

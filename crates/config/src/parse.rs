@@ -1,0 +1,187 @@
+//! Root elements and sections: from text to [`Settings`], with every problem noted.
+//!
+//! Invariant: the result depends on the text and the role alone.
+
+use tld_xml::{Diagnostic, Element, Severity, Source};
+
+use crate::reader::{Reader, short};
+use crate::response::{self, Blocks};
+use crate::settings::{Role, Settings};
+use crate::{global, localfile, network, ruleset, suggest};
+
+/// Settings with what was found on the way; with an error among it the settings must not be used.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// What the configuration says.
+    pub settings: Settings,
+    /// Problems in the order of the file.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Loaded {
+    /// Is there an error, so that the configuration is to be refused?
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(Diagnostic::is_error)
+    }
+}
+
+/// Sections with an effect here.
+const USED: &[&str] = &[
+    "global",
+    "alerts",
+    "ruleset",
+    "command",
+    "active-response",
+    "localfile",
+    "remote",
+    "client",
+    "auth",
+    "labels",
+    "cluster",
+];
+
+/// Sections of the contract without an effect here.
+const UNUSED: &[&str] = &[
+    "email_alerts",
+    "syslog_output",
+    "integration",
+    "agentless",
+    "syscheck",
+    "rootcheck",
+    "anti_tampering",
+    "client_buffer",
+    "reports",
+    "wodle",
+    "sca",
+    "vulnerability-detection",
+    "vulnerability-detector",
+    "indexer",
+    "gcp-pubsub",
+    "gcp-bucket",
+    "fluent-forward",
+    "logging",
+    "socket",
+    "rule_test",
+    "agent-upgrade",
+    "task-manager",
+    "wdb",
+    "github",
+    "office365",
+    "ms-graph",
+    "database_output",
+];
+
+/// Reads one configuration text.
+pub fn parse(source: &Source, role: Role) -> Loaded {
+    parse_all(std::slice::from_ref(source), role)
+}
+
+/// Reads several texts as one configuration: lists grow, single values are replaced by later ones.
+pub fn parse_all(sources: &[Source], role: Role) -> Loaded {
+    let mut loaded = Loaded::default();
+    let mut trees = Vec::new();
+    for source in sources {
+        match tld_xml::parse(source) {
+            Ok(roots) => trees.push((source, roots)),
+            Err(error) => loaded.diagnostics.push(error.with_code(1226)),
+        }
+    }
+    let mut blocks = Blocks::default();
+    let sections = trees.iter().flat_map(|(_, roots)| roots).flat_map(|root| &root.children);
+    for command in sections.filter(|section| section.name == "command") {
+        for name in command.children.iter().filter(|c| c.name == "name") {
+            blocks.names.insert(name.text().trim().to_owned());
+        }
+    }
+    for (source, roots) in &trees {
+        let mut reader = Reader::new(source, &mut loaded.diagnostics);
+        for root in roots {
+            read_root(&mut reader, root, role, &mut loaded.settings, &mut blocks);
+        }
+    }
+    let settings = &mut loaded.settings;
+    settings.commands = blocks.commands;
+    settings.responses = blocks.responses;
+    settings.responder.disabled = blocks.disabled.unwrap_or(false);
+    settings.responder.repeated_offenders = blocks.repeated_offenders.unwrap_or_default();
+    settings.responder.protected = blocks.protected;
+    if let (false, Some(source)) = (settings.unused_sections.is_empty(), sources.first()) {
+        let message = format!("sections not used: `{}`", settings.unused_sections.join("`, `"));
+        let info = Diagnostic::bare(Severity::Info, source.name.clone(), message);
+        loaded.diagnostics.push(info.with_help("they may stay; nothing here acts on them"));
+    }
+    loaded
+}
+
+fn read_root(
+    reader: &mut Reader<'_>,
+    root: &Element,
+    role: Role,
+    settings: &mut Settings,
+    blocks: &mut Blocks,
+) {
+    let pushed = root.name == "agent_config";
+    if pushed && role == Role::Agent {
+        if !root.attributes.is_empty() {
+            let message = "a block for particular agents is left out";
+            reader.warning(
+                root.name_span,
+                message,
+                "blocks with `name`, `os` or `profile` are chosen by the server",
+            );
+            return;
+        }
+    } else if root.name != "ossec_config" {
+        let message = format!("unknown root element `{}`", short(&root.name));
+        let help = suggest::help(&root.name, &["ossec_config"]);
+        reader.error(Some(1230), root.name_span, message, help);
+        return;
+    }
+    for section in &root.children {
+        read_section(reader, section, role, pushed, settings, blocks);
+    }
+}
+
+fn read_section(
+    reader: &mut Reader<'_>,
+    section: &Element,
+    role: Role,
+    pushed: bool,
+    settings: &mut Settings,
+    blocks: &mut Blocks,
+) {
+    match section.name.as_str() {
+        "global" => global::read(reader, section, &mut settings.global),
+        "alerts" => global::read_alerts(reader, section, &mut settings.alerts),
+        "cluster" => global::read_cluster(reader, section, &mut settings.global),
+        "ruleset" => ruleset::read(reader, section, &mut settings.ruleset),
+        "command" | "active-response" if pushed => {
+            let message = format!("`{}` has no effect in a pushed configuration", section.name);
+            reader.warning(section.name_span, message, "set it in this host's own ossec.conf");
+        }
+        "command" | "active-response" => response::read(reader, section, role, blocks),
+        "localfile" => settings.localfiles.extend(localfile::read(reader, section, role, pushed)),
+        "remote" if role == Role::Agent => {}
+        "remote" => settings.remotes.extend(network::read_remote(reader, section)),
+        "client" => network::read_client(reader, section, &mut settings.client),
+        "auth" => network::read_auth(reader, section, &mut settings.auth),
+        "labels" => {
+            for child in section.children.iter().filter(|c| c.name == "label") {
+                settings.labels.extend(reader.label(child));
+            }
+        }
+        name => {
+            if !UNUSED.contains(&name)
+                && let Some(near) = suggest::nearest(name, USED)
+            {
+                let message = format!("unknown section `{}`", short(name));
+                reader.error(Some(1230), section.name_span, message, format!("did you mean `{near}`?"));
+            } else if !settings.unused_sections.iter().any(|known| known == name)
+                && settings.unused_sections.len() < 100
+            {
+                settings.unused_sections.push(short(name));
+            }
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! What the configuration says, typed: the main structure, alerts, allow list, commands and responses.
+//!
+//! Invariant: every value here was checked; a response names an executable that a command defined before it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tld_model::{AgentId, RuleId};
+use tld_pattern::{Network, OsMatch};
+
+use crate::{LocalFile, RulesetPaths};
+
+/// Which program reads the configuration: it decides which sections are judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The server with its own responder.
+    Manager,
+    /// An endpoint; commands and responses are not judged there.
+    Agent,
+    /// One host that watches itself.
+    Standalone,
+}
+
+/// Everything that was read.
+#[derive(Debug, Default)]
+pub struct Settings {
+    /// `<global>`.
+    pub global: Global,
+    /// `<alerts>`.
+    pub alerts: AlertLevels,
+    /// `<ruleset>`.
+    pub ruleset: RulesetPaths,
+    /// `<command>` blocks in the order of the file.
+    pub commands: Vec<Command>,
+    /// Enabled `<active-response>` blocks in the order of the file.
+    pub responses: Vec<Response>,
+    /// `<localfile>` blocks in the order of the file.
+    pub localfiles: Vec<LocalFile>,
+    /// What the responder of this host takes from `<active-response>` blocks.
+    pub responder: ResponderSettings,
+    /// `<remote>` blocks.
+    pub remotes: Vec<Remote>,
+    /// `<client>`.
+    pub client: Client,
+    /// `<auth>`.
+    pub auth: Auth,
+    /// `<labels>`, keys with a leading `_` left out.
+    pub labels: Vec<Label>,
+    /// Names of sections that were accepted but have no effect here.
+    pub unused_sections: Vec<String>,
+}
+
+/// `<global>`, and the node names of `<cluster>`.
+#[derive(Debug, Clone)]
+pub struct Global {
+    /// Sources that no response may act on.
+    pub white_list: Vec<AllowEntry>,
+    /// Events that composite rules can look back on.
+    pub memory_size: u32,
+    /// Write `alerts.json`.
+    pub jsonout_output: bool,
+    /// Write `alerts.log`.
+    pub alerts_log: bool,
+    /// Write every event to `archives.log`.
+    pub logall: bool,
+    /// Write every event to `archives.json`.
+    pub logall_json: bool,
+    /// Age at which an output file is rotated within the day; zero = only daily.
+    pub rotate_interval: Duration,
+    /// Size at which an output file is rotated; 0 = no limit.
+    pub max_output_size: u64,
+    /// Silence after which an agent counts as disconnected.
+    pub agents_disconnection_time: Duration,
+    /// Further silence after which that is reported; zero = at once.
+    pub agents_disconnection_alert_time: Duration,
+    /// Level of the statistics alert; 0 = off.
+    pub stats: u8,
+    /// Level of the host information alert.
+    pub host_information: u8,
+    /// Name of this node, where `<cluster>` is enabled.
+    pub node_name: Option<String>,
+    /// Name of the cluster, where `<cluster>` is enabled.
+    pub cluster_name: Option<String>,
+}
+
+impl Default for Global {
+    fn default() -> Self {
+        Self {
+            white_list: Vec::new(),
+            memory_size: 8192,
+            jsonout_output: true,
+            alerts_log: true,
+            logall: false,
+            logall_json: false,
+            rotate_interval: Duration::ZERO,
+            max_output_size: 0,
+            agents_disconnection_time: Duration::from_secs(15 * 60),
+            agents_disconnection_alert_time: Duration::ZERO,
+            stats: 4,
+            host_information: 8,
+            node_name: None,
+            cluster_name: None,
+        }
+    }
+}
+
+/// One `<white_list>`.
+#[derive(Debug, Clone)]
+pub enum AllowEntry {
+    /// An address or network of either family.
+    Network(Network),
+    /// A pattern for host names.
+    Host {
+        /// The pattern as written.
+        text: String,
+        /// The same, compiled.
+        pattern: OsMatch,
+    },
+}
+
+/// `<alerts>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AlertLevels {
+    /// Least level of an alert that is written.
+    pub log_alert_level: u8,
+    /// Least level of an alert that is mailed.
+    pub email_alert_level: u8,
+}
+
+impl Default for AlertLevels {
+    fn default() -> Self {
+        Self { log_alert_level: 1, email_alert_level: 7 }
+    }
+}
+
+/// One `<command>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// Name that responses use.
+    pub name: String,
+    /// File in `active-response/bin`, with or without its extension.
+    pub executable: String,
+    /// May a response give a timeout?
+    pub timeout_allowed: bool,
+    /// Words passed to the executable.
+    pub extra_args: Vec<String>,
+    /// File of the block.
+    pub file: Arc<str>,
+    /// Line of the block.
+    pub line: u32,
+}
+
+/// One enabled `<active-response>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// Name of the command.
+    pub command: String,
+    /// The command's executable.
+    pub executable: String,
+    /// The command's extra arguments.
+    pub extra_args: Vec<String>,
+    /// Name on the wire: command name and timeout in one, such as `host-deny600`.
+    pub name: String,
+    /// Where it runs.
+    pub location: Locations,
+    /// The agent of `defined-agent`.
+    pub agent_id: Option<AgentId>,
+    /// Least level of a rule that causes it; never 0.
+    pub level: Option<u8>,
+    /// Rules that cause it.
+    pub rules_id: Vec<RuleId>,
+    /// Pattern over the groups of rules that cause it.
+    pub rules_group: Option<String>,
+    /// Seconds until the revert; 0 = stays.
+    pub timeout_secs: u64,
+    /// Escalation steps in minutes that this block itself gives; the first block's are the endpoint's.
+    pub repeated_offenders: Vec<u32>,
+    /// What to do when a line offers several targets.
+    pub contested: Contested,
+    /// Ports that a block is limited to; empty = all.
+    pub ports: Vec<u16>,
+    /// End live connections of the target too.
+    pub cut_connections: bool,
+    /// File of the block.
+    pub file: Arc<str>,
+    /// Line of the block.
+    pub line: u32,
+}
+
+/// The words of `<location>`; several may be set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Locations {
+    /// On the server.
+    pub server: bool,
+    /// Where the event came from.
+    pub local: bool,
+    /// On one agent.
+    pub defined_agent: bool,
+    /// On every agent.
+    pub all: bool,
+}
+
+/// What to do when a log line offers several addresses to act on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Contested {
+    /// Do nothing and report it.
+    #[default]
+    Refuse,
+    /// Take the first one of the line.
+    First,
+    /// Take the last one of the line.
+    Last,
+}
+
+/// What the responder of a host needs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ResponderSettings {
+    /// Runs nothing.
+    pub disabled: bool,
+    /// Escalation steps in minutes; empty = none.
+    pub repeated_offenders: Vec<u32>,
+    /// Networks that are never blocked on this host.
+    pub protected: Vec<Network>,
+}
+
+/// One `<remote>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// Agents (`secure`) or plain syslog.
+    pub syslog: bool,
+    /// Port listened on.
+    pub port: u16,
+    /// Listens on TCP.
+    pub tcp: bool,
+    /// Listens on UDP.
+    pub udp: bool,
+    /// Senders of syslog that are heard; empty = none.
+    pub allowed: Vec<Network>,
+    /// Senders of syslog that are not heard.
+    pub denied: Vec<Network>,
+    /// Address listened on; none = all.
+    pub local_ip: Option<std::net::IpAddr>,
+    /// Listens on IPv6 too.
+    pub ipv6: bool,
+    /// Messages that may wait.
+    pub queue_size: u32,
+}
+
+/// `<client>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// Managers in the order they are tried.
+    pub servers: Vec<ServerAddress>,
+    /// Time between keep-alives.
+    pub notify_time: Duration,
+    /// Silence of the manager after which a new connection is made.
+    pub time_reconnect: Duration,
+    /// Profile text for `agent_config` selection.
+    pub config_profile: Option<String>,
+    /// Restart when the manager pushed another configuration.
+    pub auto_restart: bool,
+    /// `<enrollment>`.
+    pub enrollment: Enrollment,
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            notify_time: Duration::from_secs(20),
+            time_reconnect: Duration::from_secs(60),
+            config_profile: None,
+            auto_restart: true,
+            enrollment: Enrollment::default(),
+        }
+    }
+}
+
+/// One `<server>` of `<client>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerAddress {
+    /// Name or address.
+    pub address: String,
+    /// Port.
+    pub port: u16,
+    /// Over UDP instead of TCP.
+    pub udp: bool,
+    /// Attempts before the next server is tried.
+    pub max_retries: u32,
+    /// Time between attempts.
+    pub retry_interval: Duration,
+}
+
+/// `<enrollment>` of `<client>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrollment {
+    /// Ask for a key when there is none.
+    pub enabled: bool,
+    /// Where to ask; none = the servers.
+    pub manager_address: Option<String>,
+    /// Port of the enrolment service.
+    pub port: u16,
+    /// Name to ask for; none = the host's name.
+    pub agent_name: Option<String>,
+    /// Groups to ask for, as written.
+    pub groups: Option<String>,
+    /// File with the password, relative to the home.
+    pub authorization_pass_path: String,
+    /// Certificate of the authority that signed the manager's.
+    pub server_ca_path: Option<String>,
+    /// Pause before the first connection with a new key.
+    pub delay_after_enrollment: Duration,
+}
+
+impl Default for Enrollment {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            manager_address: None,
+            port: 1515,
+            agent_name: None,
+            groups: None,
+            authorization_pass_path: "etc/authd.pass".to_owned(),
+            server_ca_path: None,
+            delay_after_enrollment: Duration::from_secs(20),
+        }
+    }
+}
+
+/// `<auth>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Auth {
+    /// Enrolment is off.
+    pub disabled: bool,
+    /// Port listened on.
+    pub port: u16,
+    /// Agents must know the secret of `etc/authd.pass`.
+    pub use_password: bool,
+    /// Bind a new agent to the address it enrolled from.
+    pub use_source_ip: bool,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self { disabled: false, port: 1515, use_password: false, use_source_ip: false }
+    }
+}
+
+/// One `<label>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label {
+    /// Dotted key.
+    pub key: String,
+    /// Text.
+    pub value: String,
+    /// Left out of alerts by default.
+    pub hidden: bool,
+}
