@@ -1,1 +1,16 @@
-//! (empty)
+//! The manager. Its pipeline takes events, asks the rules and the policy, sends orders and writes outputs. Standalone is the
+//! same pipeline with the endpoint in the same house.
+//!
+//! Start-up, in order: the home's tree ([`home`]), configuration and ruleset (with every error shown at once), state of earlier
+//! runs, outputs, then the pipeline. Nothing is started when anything of the first three fails.
+
+pub mod dispatch;
+pub mod home;
+pub mod logtime;
+pub mod output;
+pub mod pipeline;
+pub mod sequencer;
+pub mod shipped;
+pub mod load;
+pub mod log;
+pub mod standalone;

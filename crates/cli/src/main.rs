@@ -1,0 +1,72 @@
+//! The command `threatlockdown`: everything an operator runs. Each subcommand is one file; this one only chooses.
+//!
+//! Started under the name of a response (`active-response/bin/firewall-drop`), the same file is that response.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this room talks to people")]
+
+mod check;
+mod paint;
+mod responses;
+mod standalone;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const AFTER: &str = "\
+Examples:
+  threatlockdown standalone --demo         see an attack blocked and reverted, in 20 seconds, on made-up logs
+  threatlockdown check --home /var/ossec   is the configuration good? exit status 0 or 1
+  sudo threatlockdown standalone           watch this host until stopped";
+
+#[derive(Debug, Parser)]
+#[command(name = "threatlockdown", version, about = "Watches hosts and answers attacks", after_help = AFTER)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch this host and answer attacks on it, all in one process
+    Standalone(standalone::Options),
+    /// Check configuration, ruleset and response executables
+    Check(check::Options),
+    /// List the responses in force, or revert them
+    Responses(responses::Options),
+}
+
+/// The installation that a command works on.
+#[derive(Debug, Clone, clap::Args)]
+struct Home {
+    /// Home directory of the installation
+    #[arg(long, value_name = "DIR", default_value = "/var/ossec")]
+    home: PathBuf,
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = as_response() {
+        return code;
+    }
+    let result = match Arguments::parse().command {
+        Command::Standalone(options) => standalone::run(options),
+        Command::Check(options) => check::run(&options),
+        Command::Responses(options) => responses::run(&options),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("{} {error:#}", paint::Paint::stderr().bad("error:"));
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs as a response when the name we were started under is one.
+fn as_response() -> Option<ExitCode> {
+    let argv0 = std::env::args_os().next()?;
+    let name = PathBuf::from(&argv0).file_name()?.to_str()?.to_owned();
+    if !tld_respond::multicall::is_response(&name) {
+        return None;
+    }
+    let status = tld_respond::multicall::main(&name, &argv0);
+    Some(ExitCode::from(u8::try_from(status & 0xff).unwrap_or(u8::MAX)))
+}

@@ -1,0 +1,203 @@
+//! The real service in one process: responder, outputs, analysis, collectors; signals until it is told to stop.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tld_model::{Outcome, OutcomeKind, Zone};
+use tld_respond::{Carrier, CrashPoint, Responder};
+use tld_server::load::Prepared;
+use tld_server::log::{Level, Log};
+use tld_server::standalone::{Setup, Standalone};
+use tld_sys::clock::{Clock, SystemClock};
+use tld_sys::signal::{Signal, Signals};
+
+use super::Options;
+use crate::check;
+
+/// What every part of the service shares.
+#[derive(Debug, Clone)]
+pub(super) struct Ground {
+    pub(super) home: PathBuf,
+    pub(super) clock: Arc<SystemClock>,
+    pub(super) zone: Zone,
+    pub(super) log: Log,
+}
+
+impl Ground {
+    /// With `echo` the service's log is also shown on standard error.
+    pub(super) fn of(home: &Path, echo: bool) -> Self {
+        let (clock, zone) = (Arc::new(SystemClock), Zone::system());
+        let log = Log::new(home.join("logs/ossec.log"), Arc::<SystemClock>::clone(&clock), zone.clone(), echo);
+        Self { home: home.to_path_buf(), clock, zone, log }
+    }
+
+    pub(super) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::<SystemClock>::clone(&self.clock)
+    }
+}
+
+/// The home to serve.
+pub(super) fn home(options: &Options) -> PathBuf {
+    options.home.clone().unwrap_or_else(|| PathBuf::from("/var/ossec"))
+}
+
+/// Everything in this process.
+pub(super) fn run(options: Options) -> Result<ExitCode> {
+    let signals = Signals::take().context("cannot take over the signals")?;
+    let home = home(&options);
+    tld_server::home::prepare(&home, tld_config::DEFAULT_OSSEC_CONF)?;
+    let ground = Ground::of(&home, true);
+    let Some(prepared) = read(&home, &options)? else { return Ok(ExitCode::FAILURE) };
+    let (sender, outcomes) = channel();
+    let responder = Responder::start(responder_setup(&ground, &options, &prepared), sender)
+        .context("cannot start the responder")?;
+    if !tld_sys::privilege::has_net_admin() {
+        ground.log.warning("without CAP_NET_ADMIN no address can be blocked: such responses are shown as dry-run");
+    }
+    let carrier = Box::new(responder.carrier());
+    let reporter = report(outcomes, ground.log.clone());
+    let service = start(&ground, &options, prepared, carrier)?;
+    wait(&signals, &ground, &options, &service);
+    let counts = service.stop();
+    responder.stop();
+    let _ = reporter.join();
+    ground.log.info(&format!(
+        "stopped: {} events, {} alerts, {} responses sent; blocks stay and are reverted on time",
+        counts.events, counts.alerts, counts.orders
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads and shows; none when there is an error to mend first.
+pub(super) fn read(home: &Path, options: &Options) -> Result<Option<Prepared>> {
+    let reading = tld_server::load::load(home, options.config.as_deref())
+        .with_context(|| format!("cannot start with home `{}`", home.display()))?;
+    check::show(&reading.diagnostics);
+    if reading.prepared.is_none() {
+        eprintln!("nothing was started; mend the errors above and try again");
+    }
+    Ok(reading.prepared)
+}
+
+/// The responder of this host, configured.
+pub(super) fn responder_setup(ground: &Ground, options: &Options, prepared: &Prepared) -> tld_respond::Setup {
+    let settings = &prepared.settings.responder;
+    let log = ground.log.clone();
+    let mode = if options.dry_run {
+        tld_respond::Mode::DryRun("started with --dry-run".into())
+    } else {
+        tld_respond::Mode::Real
+    };
+    tld_respond::Setup {
+        table: options.table.clone(),
+        mode,
+        repeated_offenders: settings.repeated_offenders.clone(),
+        protected: settings.protected.clone(),
+        zone: ground.zone.clone(),
+        log: Arc::new(move |line: &str| log.line(Level::Warning, line)),
+        crash_at: crash_point(),
+        ..tld_respond::Setup::new(ground.home.clone(), ground.clock())
+    }
+}
+
+/// For the crash tests: kill this process at a chosen step of the responder.
+fn crash_point() -> Option<CrashPoint> {
+    std::env::var("TLD_CRASH_AT").ok().and_then(|name| CrashPoint::from_name(&name))
+}
+
+/// Outputs, analysis and collectors.
+pub(super) fn start(
+    ground: &Ground,
+    options: &Options,
+    prepared: Prepared,
+    carrier: Box<dyn Carrier>,
+) -> Result<Standalone> {
+    let responses = prepared.policy.responses().len();
+    let sources = prepared.settings.localfiles.len();
+    let rules = prepared.ruleset.rules().count();
+    let service = Standalone::start(Setup {
+        home: ground.home.clone(),
+        prepared,
+        carrier,
+        clock: ground.clock(),
+        zone: ground.zone.clone(),
+        log: ground.log.clone(),
+        observer: None,
+        log_time: options.log_time,
+        dry_run: options.dry_run,
+        journal_directory: options.journal_directory.clone(),
+    })?;
+    ground.log.info(&format!(
+        "started in `{}`: {rules} rules, {responses} responses, {sources} log sources",
+        ground.home.display()
+    ));
+    if responses == 0 {
+        ground.log.warning("no <active-response> is configured: attacks are reported, not answered");
+    }
+    Ok(service)
+}
+
+/// Serves until TERM or INT; HUP reloads.
+pub(super) fn wait(signals: &Signals, ground: &Ground, options: &Options, service: &Standalone) {
+    loop {
+        match signals.wait(Duration::from_millis(500)) {
+            Some(Signal::Terminate | Signal::Interrupt) => return,
+            Some(Signal::Hangup) => reload(ground, options, service),
+            None => {}
+        }
+        for failure in service.failures() {
+            ground.log.error(&failure);
+        }
+    }
+}
+
+fn reload(ground: &Ground, options: &Options, service: &Standalone) {
+    match tld_server::load::load(&ground.home, options.config.as_deref()) {
+        Ok(reading) => {
+            for diagnostic in &reading.diagnostics {
+                ground.log.line(Level::Warning, diagnostic.render(false).trim_end());
+            }
+            match reading.prepared {
+                Some(prepared) => {
+                    service.reload(&prepared);
+                    ground.log.info(&format!("reloaded: {} rules", prepared.ruleset.rules().count()));
+                }
+                None => ground.log.error("not reloaded: the running ruleset stays; mend the errors above"),
+            }
+        }
+        Err(error) => ground.log.error(&format!("not reloaded: {error}")),
+    }
+}
+
+/// One line for each outcome, until the responder is gone.
+pub(super) fn report(outcomes: Receiver<Outcome>, log: Log) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        for outcome in outcomes {
+            log.line(urgency(outcome.kind), &sentence(&outcome));
+        }
+    })
+}
+
+fn urgency(kind: OutcomeKind) -> Level {
+    match kind {
+        OutcomeKind::RevertFailed | OutcomeKind::Failed => Level::Error,
+        OutcomeKind::TimedOut | OutcomeKind::NotFound | OutcomeKind::Refused | OutcomeKind::Unsupported => {
+            Level::Warning
+        }
+        _ => Level::Info,
+    }
+}
+
+/// `applied firewall-drop600 on 203.0.113.7 (rule 5763, alert 1.2): …`
+pub(super) fn sentence(outcome: &Outcome) -> String {
+    let rule = outcome.rule.map_or_else(String::new, |rule| format!("rule {rule}, "));
+    let proof = outcome.evidence.read_back.as_deref().unwrap_or(&outcome.detail);
+    format!(
+        "{} {} on {} ({rule}alert {}, order {}): {proof}",
+        outcome.kind, outcome.response, outcome.target, outcome.alert_id, outcome.order
+    )
+}

@@ -1,0 +1,276 @@
+//! What the whole-system tests share: the real binary, hosts made of network namespaces, waiting for conditions.
+
+#![allow(dead_code, clippy::disallowed_methods, clippy::print_stdout, clippy::panic, reason = "each test uses a part; tests start programs")]
+
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// The binary under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_threatlockdown");
+
+/// Says why a test does nothing, or fails where everything must run (`TLD_REQUIRE_ALL=1`).
+pub fn skip(why: &str) {
+    assert!(std::env::var_os("TLD_REQUIRE_ALL").is_none(), "cannot run here, and TLD_REQUIRE_ALL is set: {why}");
+    println!("skipped: {why}");
+}
+
+/// True when namespaces and firewalls can be made here; otherwise says what is missing.
+pub fn namespaces() -> bool {
+    for (tool, package) in [("ip", "iproute2"), ("nft", "nftables")] {
+        if !installed(tool) {
+            skip(&format!("`{tool}` is not installed (package {package})"));
+            return false;
+        }
+    }
+    let probe = Host::try_new("probe");
+    if probe.is_none() {
+        skip("network namespaces need root");
+    }
+    probe.is_some()
+}
+
+/// Whether a program is in one of the usual directories.
+pub fn installed(tool: &str) -> bool {
+    ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].iter().any(|folder| Path::new(folder).join(tool).exists())
+}
+
+/// Test data beside the project, if it is there.
+pub fn shared(path: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("TLD_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
+    let file = root.join(path);
+    if !file.exists() {
+        println!("skipped: `{}` is absent (set TLD_SHARED)", file.display());
+        return None;
+    }
+    Some(file)
+}
+
+/// Waits until the condition holds and returns how long it took; panics with the account after `limit`.
+pub fn until(limit: Duration, account: &str, mut holds: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    loop {
+        if holds() {
+            return start.elapsed();
+        }
+        assert!(start.elapsed() < limit, "not within {limit:?}: {account}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A host: one network namespace, deleted with the value.
+#[derive(Debug)]
+pub struct Host {
+    pub name: String,
+}
+
+impl Host {
+    pub fn new(role: &str) -> Self {
+        Self::try_new(role).expect("`ip netns add` works")
+    }
+
+    fn try_new(role: &str) -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("tld-{}-{}-{role}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        run("ip", &["netns", "add", &name]).then(|| {
+            let host = Self { name };
+            assert!(host.ip(&["link", "set", "lo", "up"]));
+            host
+        })
+    }
+
+    pub fn ip(&self, arguments: &[&str]) -> bool {
+        let mut all = vec!["-n", &self.name];
+        all.extend_from_slice(arguments);
+        run("ip", &all)
+    }
+
+    /// A cable to another host with one address on each side.
+    pub fn connect(&self, other: &Self, here: &str, there: &str) {
+        let (a, b) = ("tldveth0", "tldveth1");
+        assert!(self.ip(&["link", "add", a, "type", "veth", "peer", "name", b, "netns", &other.name]));
+        for (host, link, address) in [(self, a, here), (other, b, there)] {
+            assert!(host.ip(&["addr", "add", address, "dev", link, "nodad"]) || host.ip(&["addr", "add", address, "dev", link]));
+            assert!(host.ip(&["link", "set", link, "up"]));
+        }
+    }
+
+    /// A program inside the host.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, program]);
+        command
+    }
+
+    /// Whether a TCP connection opens within a second.
+    pub fn reaches(&self, address: &str, port: u16) -> bool {
+        let script = format!("exec 3<>/dev/tcp/{address}/{port}");
+        let mut command = self.command("timeout");
+        command.args(["1", "bash", "-c", &script]).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    }
+
+    /// Addresses that the kernel's sets of our table hold.
+    pub fn blocked(&self) -> Vec<IpAddr> {
+        let mut found = Vec::new();
+        for set in ["blocked4", "blocked6"] {
+            let output = self
+                .command("nft")
+                .args(["-j", "list", "set", "inet", "threatlockdown", set])
+                .stderr(Stdio::null())
+                .output()
+                .expect("nft starts");
+            let Ok(json) = serde_json::from_slice::<serde_json::Value>(&output.stdout) else { continue };
+            collect_addresses(&json, &mut found);
+        }
+        found
+    }
+}
+
+fn collect_addresses(json: &serde_json::Value, found: &mut Vec<IpAddr>) {
+    match json {
+        serde_json::Value::String(text) => found.extend(text.parse::<IpAddr>().ok()),
+        serde_json::Value::Array(list) => list.iter().for_each(|one| collect_addresses(one, found)),
+        serde_json::Value::Object(map) => map.values().for_each(|one| collect_addresses(one, found)),
+        _ => {}
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        run("ip", &["netns", "del", &self.name]);
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// A home directory with a configuration of the test's own, and the service that runs on it.
+#[derive(Debug)]
+pub struct Home {
+    pub path: tempfile::TempDir,
+}
+
+impl Home {
+    /// `responses` is XML put behind the default commands; `<localfile>`s watch `auth.log` of the home.
+    pub fn new(responses: &str) -> Self {
+        let path = tempfile::tempdir().expect("a temporary directory");
+        fs::set_permissions(path.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let home = Self { path };
+        fs::create_dir_all(home.at("etc")).unwrap();
+        fs::create_dir_all(home.at("active-response/bin")).unwrap();
+        fs::write(home.at("auth.log"), "").unwrap();
+        fs::write(home.at("etc/ossec.conf"), home.conf(responses)).unwrap();
+        home
+    }
+
+    fn conf(&self, responses: &str) -> String {
+        format!(
+            "<ossec_config>\n  <global><white_list>127.0.0.1</white_list></global>\n  \
+             <alerts><log_alert_level>3</log_alert_level></alerts>\n  \
+             <command><name>firewall-drop</name><executable>firewall-drop</executable><timeout_allowed>yes</timeout_allowed></command>\n\
+             {responses}\n  \
+             <localfile><log_format>syslog</log_format><location>{}</location></localfile>\n  \
+             <ruleset><decoder_dir>ruleset/decoders</decoder_dir><rule_dir>ruleset/rules</rule_dir>\
+             <decoder_dir>etc/decoders</decoder_dir><rule_dir>etc/rules</rule_dir></ruleset>\n</ossec_config>\n",
+            self.at("auth.log").display()
+        )
+    }
+
+    pub fn at(&self, path: &str) -> PathBuf {
+        self.path.path().join(path)
+    }
+
+    pub fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.at(path)).unwrap_or_default()
+    }
+
+    /// An executable of the operator.
+    pub fn script(&self, name: &str, text: &str) {
+        let path = self.at("active-response/bin").join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
+    }
+
+    /// Appends lines to the watched log in one write.
+    pub fn log(&self, lines: &str) {
+        use std::io::Write as _;
+        let mut file = fs::OpenOptions::new().append(true).open(self.at("auth.log")).unwrap();
+        file.write_all(lines.as_bytes()).unwrap();
+    }
+
+    /// Starts the service and waits until it watches.
+    pub fn start(&self, host: Option<&Host>, extra: &[&str], environment: &[(&str, &str)]) -> Service {
+        let started = self.read("logs/ossec.log").matches("started in").count();
+        let mut command = host.map_or_else(|| Command::new(BINARY), |host| host.command(BINARY));
+        command.args(["standalone", "--home"]).arg(self.path.path()).args(["--user", "tld-nobody-such"]).args(extra);
+        command.envs(environment.iter().copied());
+        let output = fs::OpenOptions::new().append(true).create(true).open(self.at("service.out")).unwrap();
+        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+        let service = Service { child: command.spawn().expect("the service starts") };
+        until(Duration::from_secs(20), &format!("the service starts; {}", self.read("service.out")), || {
+            self.read("logs/ossec.log").matches("started in").count() > started
+        });
+        service
+    }
+
+    /// Alerts written so far.
+    pub fn alerts(&self) -> Vec<serde_json::Value> {
+        let text = self.read("logs/alerts/alerts.json");
+        text.lines().map(|line| serde_json::from_str(line).expect("a line of alerts.json is JSON")).collect()
+    }
+}
+
+/// A running service, killed with the value.
+#[derive(Debug)]
+pub struct Service {
+    pub child: Child,
+}
+
+impl Service {
+    /// SIGKILL, as a crash.
+    pub fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM and the exit status.
+    pub fn stop(mut self) -> Option<i32> {
+        run("kill", &["-TERM", &self.child.id().to_string()]);
+        self.child.wait().ok().and_then(|status| status.code())
+    }
+
+    /// Waits for the service to die by itself.
+    pub fn dies(mut self, limit: Duration) {
+        until(limit, "the service dies at its crash point", || self.child.try_wait().unwrap().is_some());
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Lines of failed logins as OpenSSH writes them, with the present time.
+pub fn failures(address: &str, count: usize) -> String {
+    let stamp = stamp();
+    (0..count)
+        .map(|n| format!("{stamp} web01 sshd[{}]: Failed password for root from {address} port {} ssh2\n", 900 + n, 40_000 + n))
+        .collect()
+}
+
+/// `Mon DD HH:MM:SS` of now, UTC.
+pub fn stamp() -> String {
+    let output = Command::new("date").args(["-u", "+%b %e %H:%M:%S"]).output().expect("date runs");
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}

@@ -1,0 +1,26 @@
+//! Outputs: each takes finished alerts from a bounded queue on its own thread, so that a slow disk never delays a response.
+
+pub mod file;
+
+use tld_model::{Alert, Timestamp};
+use tld_rules::Effect;
+
+use crate::sequencer::Place;
+
+/// What the outputs write.
+#[derive(Debug)]
+pub enum Record {
+    /// An alert with its place.
+    Alert(Box<(Alert, Place)>),
+    /// An event for the archives, as its JSON line and its plain line (either may be empty).
+    Archive {
+        /// Moment of the event.
+        at: Timestamp,
+        /// Line of archives.json without newline.
+        json: Vec<u8>,
+        /// Line of archives.log without newline.
+        plain: Vec<u8>,
+    },
+    /// State that the analysis wants kept.
+    State(Effect),
+}

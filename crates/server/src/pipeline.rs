@@ -1,0 +1,156 @@
+//! The way of an event through the manager: analysis, alert, policy, dispatch, outputs, in this order. The response leaves
+//! before anything is written.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
+
+use tld_model::{Alert, Event, Stage, Timestamp, Timings};
+use tld_policy::Policy;
+use tld_rules::{Analyzer, Ruleset, Verdict};
+use tld_sys::clock::Clock;
+
+use crate::dispatch::{Considered, Dispatch};
+use crate::logtime::LogTime;
+use crate::output::Record;
+use crate::sequencer::Sequencer;
+
+/// What a watcher of the pipeline is shown (the demo, tests). Called on the analysis thread: be quick.
+pub trait Observer: Send {
+    /// An event was judged.
+    fn event(&mut self, event: &Event, verdict: &Verdict<'_>);
+    /// It made an alert, with its id and what was considered because of it.
+    fn alert(&mut self, event: &Event, alert: &Alert, id: &str, considered: &[Considered]);
+}
+
+/// Counters of one run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Events judged.
+    pub events: u64,
+    /// Alerts written.
+    pub alerts: u64,
+    /// Orders sent.
+    pub orders: u64,
+    /// Responses that were bound but did not run.
+    pub withheld: u64,
+}
+
+/// Which archives are kept.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Archives {
+    /// `logall_json`.
+    pub json: bool,
+    /// `logall`.
+    pub plain: bool,
+}
+
+/// Everything one analysis thread owns.
+pub struct Pipeline {
+    /// The engine with its state.
+    pub analyzer: Analyzer,
+    /// The responses.
+    pub policy: Arc<Policy>,
+    /// Ids.
+    pub sequencer: Sequencer,
+    /// Orders.
+    pub dispatch: Dispatch,
+    /// Files.
+    pub records: SyncSender<Record>,
+    /// Archives asked for.
+    pub archives: Archives,
+    /// Clock for the stages' times.
+    pub clock: Arc<dyn Clock>,
+    /// Set: rules count by the log's own time instead of arrival.
+    pub log_time: Option<LogTime>,
+    /// Watcher.
+    pub observer: Option<Box<dyn Observer>>,
+    /// Counters.
+    pub counts: Counts,
+}
+
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipeline").field("counts", &self.counts).finish_non_exhaustive()
+    }
+}
+
+/// A new ruleset with the policy bound to it, ready to be taken by a running pipeline.
+pub type Fresh = (Arc<Ruleset>, Arc<Policy>);
+
+impl Pipeline {
+    /// Runs until the events' senders are gone. `fresh` is asked between events for a ruleset to change to.
+    pub fn run(&mut self, events: &Receiver<Event>, mut fresh: impl FnMut() -> Option<Fresh>) {
+        loop {
+            match events.recv_timeout(Duration::from_millis(200)) {
+                Ok(event) => self.handle(event),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if let Some((ruleset, policy)) = fresh() {
+                self.analyzer.swap(ruleset);
+                self.policy = policy;
+            }
+        }
+    }
+
+    /// Judges one event and does all that follows from it.
+    pub fn handle(&mut self, mut event: Event) {
+        let mut timings = Timings::default();
+        timings.mark(Stage::Event, event.received);
+        if let Some(log_time) = &mut self.log_time {
+            event.received = log_time.of(&event);
+        }
+        self.counts.events += 1;
+        let mut verdict = self.analyzer.analyze(&event);
+        if let Some(observer) = &mut self.observer {
+            observer.event(&event, &verdict);
+        }
+        let archive = self.archive(&verdict, event.received);
+        let effects = std::mem::take(&mut verdict.effects);
+        if let Some(alert) = verdict.alert.take() {
+            timings.mark(Stage::Alert, self.now());
+            self.raise(&event, alert, timings);
+        }
+        for record in effects.into_iter().map(Record::State).chain(archive) {
+            // The writer ends last; a closed queue means that the process is going down.
+            let _ = self.records.send(record);
+        }
+    }
+
+    fn raise(&mut self, event: &Event, alert: Alert, timings: Timings) {
+        let place = self.sequencer.place(&alert);
+        let policy = Arc::clone(&self.policy);
+        let decisions = policy.decide(&alert);
+        let considered = if decisions.is_empty() {
+            Vec::new()
+        } else {
+            let now = self.now();
+            self.dispatch.send(&alert, &place.id, &decisions, timings, now)
+        };
+        let sent = considered.iter().filter(|considered| considered.result.is_ok()).count() as u64;
+        self.counts.orders += sent;
+        self.counts.withheld += considered.len() as u64 - sent;
+        if let Some(observer) = &mut self.observer {
+            observer.alert(event, &alert, &place.id, &considered);
+        }
+        if alert.logged {
+            self.counts.alerts += 1;
+            let _ = self.records.send(Record::Alert(Box::new((alert, place))));
+        }
+    }
+
+    fn archive(&self, verdict: &Verdict<'_>, at: Timestamp) -> Option<Record> {
+        if !self.archives.json && !self.archives.plain {
+            return None;
+        }
+        let json = if self.archives.json { self.analyzer.archive_json(verdict) } else { Vec::new() };
+        let plain = if self.archives.plain { self.analyzer.archive_plain(verdict) } else { Vec::new() };
+        Some(Record::Archive { at, json, plain })
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.clock.wall_nanos())
+    }
+}

@@ -1,0 +1,198 @@
+//! Manager and endpoint in one process: collectors feed the pipeline, the pipeline's orders go to the responder's carrier.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread::JoinHandle;
+
+use tld_collect::Collector;
+use tld_model::{Event, Timestamp, Zone};
+use tld_respond::Carrier;
+use tld_rules::{Analyzer, Mode};
+use tld_sys::clock::Clock;
+
+use crate::dispatch::{Dispatch, OrderIds};
+use crate::load::Prepared;
+use crate::log::Log;
+use crate::logtime::LogTime;
+use crate::output::Record;
+use crate::output::file::{FileOutput, Files};
+use crate::pipeline::{Archives, Counts, Fresh, Observer, Pipeline};
+use crate::sequencer::{Rotation, Sequencer};
+
+/// Events that may wait for the analysis; then the collectors wait.
+const QUEUE: usize = 16_384;
+/// Bound of a state file read at start.
+const STATE_LIMIT: u64 = 64 << 20;
+
+/// What a standalone service is made of.
+pub struct Setup {
+    /// Home directory.
+    pub home: PathBuf,
+    /// Configuration and ruleset.
+    pub prepared: Prepared,
+    /// Where orders go.
+    pub carrier: Box<dyn Carrier>,
+    /// Clock.
+    pub clock: Arc<dyn Clock>,
+    /// Zone of the host.
+    pub zone: Zone,
+    /// The service's own log.
+    pub log: Log,
+    /// Watcher of the pipeline.
+    pub observer: Option<Box<dyn Observer>>,
+    /// Count by the log's own time (replays).
+    pub log_time: bool,
+    /// Orders are marked as dry run.
+    pub dry_run: bool,
+    /// Journal directory in place of the host's, for tests.
+    pub journal_directory: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Setup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Setup").field("home", &self.home).finish_non_exhaustive()
+    }
+}
+
+/// The service could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A thread or file of the outputs.
+    #[error("cannot start the outputs: {0}")]
+    Outputs(#[source] io::Error),
+    /// The analysis thread.
+    #[error("cannot start the analysis: {0}")]
+    Analysis(#[source] io::Error),
+    /// The collectors.
+    #[error("cannot start the collectors: {0}")]
+    Collect(#[from] tld_collect::StartError),
+}
+
+/// A running service.
+#[derive(Debug)]
+pub struct Standalone {
+    collector: Collector,
+    events: SyncSender<Event>,
+    fresh: SyncSender<Fresh>,
+    outputs: FileOutput,
+    analysis: JoinHandle<Counts>,
+}
+
+impl Standalone {
+    /// Starts outputs, then the analysis, then the collectors, so that nothing is read before it can be judged.
+    ///
+    /// # Errors
+    /// A part does not start; the ones before it are stopped again by being dropped.
+    pub fn start(setup: Setup) -> Result<Self, StartError> {
+        let settings = &setup.prepared.settings;
+        let files = Files {
+            home: setup.home.clone(),
+            alerts_json: settings.global.jsonout_output,
+            alerts_plain: settings.global.alerts_log,
+            archives_json: settings.global.logall_json,
+            archives_plain: settings.global.logall,
+        };
+        let outputs = FileOutput::start(files, setup.zone.clone(), Arc::clone(&setup.clock))
+            .map_err(StartError::Outputs)?;
+        let collect = tld_collect::Setup {
+            home: setup.home.clone(),
+            state: setup.home.join("queue/logcollector/threatlockdown-positions.json"),
+            clock: Arc::clone(&setup.clock),
+            journal_directory: setup.journal_directory.clone(),
+            log: {
+                let log = setup.log.clone();
+                Arc::new(move |line: &str| log.warning(line))
+            },
+        };
+        let localfiles = settings.localfiles.clone();
+        let (events, incoming) = sync_channel(QUEUE);
+        let (fresh, changes) = sync_channel(1);
+        let pipeline = pipeline(setup, outputs.queue());
+        let analysis = std::thread::Builder::new()
+            .name("analysis".into())
+            .spawn(move || analyse(pipeline, &incoming, &changes))
+            .map_err(StartError::Analysis)?;
+        let collector = Collector::start(&localfiles, collect, events.clone())?;
+        Ok(Self { collector, events, fresh, outputs, analysis })
+    }
+
+    /// Entrance for events that no collector brings (sockets, tests).
+    pub fn events(&self) -> SyncSender<Event> {
+        self.events.clone()
+    }
+
+    /// Hands a new ruleset with its policy to the running analysis.
+    pub fn reload(&self, prepared: &Prepared) {
+        let _ = self.fresh.send((Arc::clone(&prepared.ruleset), Arc::clone(&prepared.policy)));
+    }
+
+    /// Output failures since the last call.
+    pub fn failures(&self) -> Vec<String> {
+        self.outputs.failures()
+    }
+
+    /// Stops reading, judges what was read, writes it out. Blocks stay.
+    pub fn stop(self) -> Counts {
+        self.collector.stop();
+        drop(self.events);
+        let counts = self.analysis.join().unwrap_or_default();
+        self.outputs.finish();
+        counts
+    }
+}
+
+fn analyse(mut pipeline: Pipeline, incoming: &Receiver<Event>, changes: &Receiver<Fresh>) -> Counts {
+    pipeline.run(incoming, || match changes.try_recv() {
+        Ok(fresh) => Some(fresh),
+        Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+    });
+    pipeline.counts
+}
+
+fn pipeline(setup: Setup, records: SyncSender<Record>) -> Pipeline {
+    let Setup { home, prepared, carrier, clock, zone, observer, log_time, dry_run, .. } = setup;
+    let global = &prepared.settings.global;
+    let start = Timestamp::from_nanos(clock.wall_nanos());
+    let rotation =
+        Rotation { plain: global.alerts_log, interval: global.rotate_interval, size: global.max_output_size };
+    let analyzer = analyzer(&home, &prepared, &zone);
+    Pipeline {
+        analyzer,
+        policy: prepared.policy,
+        sequencer: Sequencer::new(home.join("logs/alerts"), rotation, zone.clone()),
+        dispatch: Dispatch::new(
+            carrier,
+            OrderIds::new(start, std::process::id()),
+            global.node_name.clone().unwrap_or_default(),
+            dry_run,
+        ),
+        records,
+        archives: Archives { json: global.logall_json, plain: global.logall },
+        clock,
+        log_time: log_time.then(|| LogTime::new(zone, start)),
+        observer,
+        counts: Counts::default(),
+    }
+}
+
+fn analyzer(home: &Path, prepared: &Prepared, zone: &Zone) -> Analyzer {
+    let settings = tld_rules::Settings {
+        mode: Mode::Daemon,
+        manager_name: tld_sys::host::name(),
+        short_host: tld_sys::host::short_name(),
+        zone: zone.clone(),
+        cluster: None,
+        with_plain: prepared.settings.global.alerts_log,
+    };
+    let mut analyzer = Analyzer::new(Arc::clone(&prepared.ruleset), settings);
+    analyzer.restore_fts(lines(&home.join("queue/fts/fts-queue")));
+    analyzer
+}
+
+fn lines(path: &Path) -> Vec<Vec<u8>> {
+    let Ok(file) = fs::File::open(path) else { return Vec::new() };
+    BufReader::new(file.take(STATE_LIMIT)).split(b'\n').map_while(Result::ok).collect()
+}
