@@ -27,7 +27,6 @@ const DEMO_RESPONSE: &str =
 
 /// The default with one watched file in place of the host's logs, and an active response.
 pub fn demo_conf(watched: &Path) -> String {
-    // The dialect has no entities; a backslash keeps `<` from opening a tag but would stay in the path.
     let path = watched.display();
     format!(
         "{HEAD}  <localfile>\n    <log_format>syslog</log_format>\n    <location>{path}</location>\n  </localfile>\n\n{DEMO_RESPONSE}{TAIL}"

@@ -256,15 +256,13 @@ fn check(reader: &mut Reader<'_>, block: &Element, log: &mut LocalFile) {
         return;
     }
     match log.log_format.as_str() {
-        "command" | "full_command" => {
-            if log.command.is_none() {
-                reader.error(
-                    None,
-                    block.name_span,
-                    "this format needs a `command`",
-                    "add `<command>…</command>`",
-                );
-            }
+        "command" | "full_command" if log.command.is_none() => {
+            reader.error(
+                None,
+                block.name_span,
+                "this format needs a `command`",
+                "add `<command>…</command>`",
+            );
         }
         format @ ("journald" | "macos") => {
             if log.location.as_deref().is_some_and(|l| l != format) {

@@ -91,7 +91,7 @@ pub(crate) fn networks(reader: &mut Reader<'_>, child: &Element) -> Vec<Network>
         match word.parse::<Network>() {
             Ok(network) => networks.push(network),
             Err(error) => {
-                reader.error(Some(1237), child.content_span, error.to_string(), "write `address/prefix`")
+                reader.error(Some(1237), child.content_span, error.to_string(), "write `address/prefix`");
             }
         }
     }

@@ -182,7 +182,8 @@ pub(crate) fn read_response(reader: &mut Reader<'_>, block: &Element, blocks: &m
             matches!(child.name.as_str(), "disabled" | "repeated_offenders" | "ca_store" | "protected");
         read_child(reader, child, &mut draft, blocks);
     }
-    if draft.command.is_none() && draft.disabled.is_some() && blocks.disabled.is_none() {
+    let names_command = block.children.iter().any(|c| c.name == "command");
+    if !names_command && draft.disabled.is_some() && blocks.disabled.is_none() {
         blocks.disabled = draft.disabled;
     }
     if draft.disabled == Some(true) || draft.endpoint_only {

@@ -127,10 +127,12 @@ impl Diagnostic {
         let file = printable(&self.file);
         let mut out = format!("{tone}{word}{code}{plain}: {message}");
         let number = self.line.to_string();
-        let margin = if self.line == 0 { 0 } else { number.len() };
+        let margin = number.len();
         let pad = " ".repeat(margin);
-        if self.line == 0 {
-            out.push_str(&format!("\n{pad}{dim} -->{plain} {file}"));
+        if self.column == 0 {
+            // A whole file, or a line whose text was not kept.
+            let line = if self.line == 0 { String::new() } else { format!(":{number}") };
+            out.push_str(&format!("\n{pad}{dim}-->{plain} {file}{line}"));
         } else {
             let (line, column) = (self.line, self.column);
             let text = &self.source_line;

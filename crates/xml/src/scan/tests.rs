@@ -155,6 +155,14 @@ fn a_diagnostic_renders_its_line_with_a_caret() {
 }
 
 #[test]
+fn a_diagnostic_without_a_place_names_the_file_and_the_line_if_known() {
+    let mut d = Diagnostic::bare(Severity::Warning, "etc/ossec.conf", "no such file").with_help("add it");
+    assert_eq!(d.render(false), "warning: no such file\n --> etc/ossec.conf\n  = help: add it");
+    d.line = 12;
+    assert_eq!(d.render(false), "warning: no such file\n  --> etc/ossec.conf:12\n   = help: add it");
+}
+
+#[test]
 fn a_long_line_is_shown_as_a_window() {
     let text = format!("{}HERE{}", "a".repeat(5000), "b".repeat(5000));
     let source = Source::new("f", text.as_bytes());
