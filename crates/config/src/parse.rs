@@ -95,10 +95,12 @@ pub fn parse_all(sources: &[Source], role: Role) -> Loaded {
         }
     }
     for (source, roots) in &trees {
+        let before = loaded.diagnostics.len();
         let mut reader = Reader::new(source, &mut loaded.diagnostics);
         for root in roots {
             read_root(&mut reader, root, role, &mut loaded.settings, &mut blocks);
         }
+        loaded.diagnostics[before..].sort_by_key(|d| (d.line, d.column));
     }
     let settings = &mut loaded.settings;
     settings.commands = blocks.commands;
