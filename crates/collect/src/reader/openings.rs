@@ -1,0 +1,235 @@
+//! Which files are read and where reading begins.
+
+use std::fs::File;
+use std::os::unix::fs::DirEntryExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use tld_model::Timestamp;
+
+use super::{Followed, MAX_FILES, Reader};
+use crate::glob;
+use crate::position::{Place, Stored, key};
+use crate::source::{Location, Source};
+use crate::tail::{self, Identity, Tail};
+
+/// With `only-future-events` a stored place counts after a pause no longer than this: a restart loses nothing, a
+/// longer absence begins at the end, so that attacks of yesterday are not answered today.
+const RESTART: i64 = 600;
+
+/// Whether a file was last written longer than `age` ago.
+pub(super) fn is_older(file: &File, age: Duration, now: Timestamp) -> bool {
+    let written = file.metadata().map_or(i64::MAX, |metadata| metadata.mtime());
+    now.since(Timestamp::from_secs(written)) > age
+}
+
+impl Reader {
+    /// Follows every path that the locations name now.
+    pub(super) fn find_paths(&mut self, at_start: bool) {
+        let now = self.zone.local(self.outlet.now());
+        for number in 0..self.sources.len() {
+            let Some(source) = self.sources.get(number) else { continue };
+            let found = source.paths(&now, MAX_FILES);
+            let dated = matches!(source.location, Location::Dated(_));
+            for directory in &found.directories {
+                self.watch_directory(directory);
+            }
+            if dated {
+                for followed in self.followed.values_mut().filter(|followed| followed.source == number) {
+                    followed.leaving = !found.paths.contains(&followed.path);
+                }
+            }
+            for path in found.paths {
+                if let Some(parent) = path.parent() {
+                    self.watch_directory(parent);
+                }
+                if !self.by_path.contains_key(&path) {
+                    self.follow(number, path, at_start);
+                }
+            }
+        }
+    }
+
+    fn watch_directory(&mut self, path: &Path) {
+        if self.directories.contains_key(path) {
+            return;
+        }
+        if let Some(watch) = self.notify.watch_directory(path) {
+            self.directories.insert(path.to_owned(), watch);
+            self.by_directory.insert(watch, path.to_owned());
+        }
+    }
+
+    fn follow(&mut self, source: usize, path: PathBuf, at_start: bool) {
+        if self.followed.len() >= MAX_FILES {
+            if !self.full {
+                (self.log)(&format!(
+                    "more than {MAX_FILES} files: `{}` and others are not read",
+                    path.display()
+                ));
+                self.full = true;
+            }
+            return;
+        }
+        let id = self.next;
+        self.next += 1;
+        let location = path.as_os_str().as_bytes().into();
+        self.by_path.insert(path.clone(), id);
+        let followed = Followed {
+            path: path.clone(),
+            source,
+            location,
+            current: None,
+            retired: Vec::new(),
+            leaving: false,
+        };
+        self.followed.insert(id, followed);
+        if let Some(identity) = Identity::at(&path) {
+            self.begin(id, &path, identity, at_start);
+        }
+    }
+
+    /// Starts to read the file that a path names now.
+    pub(super) fn begin(&mut self, id: usize, path: &Path, identity: Identity, at_start: bool) {
+        match self.release(id, path, identity) {
+            Held::Elsewhere => return,
+            Held::Handed(tail) => return self.install(id, Vec::new(), Some(*tail)),
+            Held::Nowhere => {}
+        }
+        let Some(source) = self.followed.get(&id).and_then(|followed| self.sources.get(followed.source))
+        else {
+            return;
+        };
+        // Without the right to read it, or gone again: the next look tries anew.
+        let Ok(file) = tail::open(path) else { return };
+        let now = self.outlet.now();
+        if source.skip_binaries && !tail::is_text(&file)
+            || source.age.is_some_and(|age| is_older(&file, age, now))
+        {
+            return;
+        }
+        let stored = self.positions.files.remove(&key(path));
+        let openings = beginnings(path, file, source, stored, at_start, now);
+        let boot = self.outlet.boot();
+        let mut tails: Vec<Tail> = openings
+            .into_iter()
+            .filter_map(|(file, offset)| Tail::new(file, offset, source.format(path), boot).ok())
+            .collect();
+        let current = tails.pop();
+        self.install(id, tails, current);
+    }
+
+    fn install(&mut self, id: usize, retired: Vec<Tail>, current: Option<Tail>) {
+        let Some(followed) = self.followed.get_mut(&id) else { return };
+        followed.retired.extend(retired);
+        followed.current = current;
+        for tail in followed.retired.iter_mut().chain(&mut followed.current) {
+            if tail.watch.is_none() {
+                tail.watch = self.notify.watch_file(tail.file());
+            }
+            match tail.watch {
+                Some(watch) => {
+                    self.by_watch.insert(watch, id);
+                }
+                None if !self.unwatched => {
+                    self.unwatched = true;
+                    let path = followed.path.display();
+                    (self.log)(&format!("no notifications for `{path}`: it is looked at once a second"));
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Takes a file from the path that had it before, if that path does not name it any more.
+    fn release(&mut self, id: usize, path: &Path, identity: Identity) -> Held {
+        for (other, followed) in &mut self.followed {
+            if let Some(at) = followed.retired.iter().position(|tail| tail.identity == identity) {
+                let tail = followed.retired.remove(at);
+                return Held::Handed(Box::new(tail));
+            }
+            if *other == id || followed.current.as_ref().is_none_or(|tail| tail.identity != identity) {
+                continue;
+            }
+            if followed.path != path && Identity::at(&followed.path) == Some(identity) {
+                return Held::Elsewhere;
+            }
+            if let Some(tail) = followed.current.take() {
+                return Held::Handed(Box::new(tail));
+            }
+        }
+        Held::Nowhere
+    }
+}
+
+/// Who reads a file already.
+enum Held {
+    Nowhere,
+    /// Another path that still names it.
+    Elsewhere,
+    /// Another path that has lost it.
+    Handed(Box<Tail>),
+}
+
+/// The files to read for one path and where, oldest first; the last is the one that has the name.
+fn beginnings(
+    path: &Path,
+    file: File,
+    source: &Source,
+    stored: Option<Stored>,
+    at_start: bool,
+    now: Timestamp,
+) -> Vec<(File, u64)> {
+    let fresh = |stored: &Stored| {
+        !source.only_future || !at_start || now.secs().saturating_sub(stored.seen) <= RESTART
+    };
+    let Some(stored) = stored.filter(fresh) else {
+        // A file that appears while we watch is all future.
+        let offset = if at_start { tail::end_of_lines(&file).unwrap_or(0) } else { 0 };
+        return vec![(file, offset)];
+    };
+    let mut openings = Vec::new();
+    let mut here = 0;
+    for place in &stored.places {
+        if tail::is_place(&file, place) {
+            here = place.offset;
+        } else if let Some(old) = moved(path, place) {
+            openings.push((old, place.offset));
+        }
+    }
+    openings.push((file, here));
+    for (file, offset) in &mut openings {
+        let size = file.metadata().map_or(0, |metadata| metadata.len());
+        if size.saturating_sub(*offset) > source.max_size {
+            *offset = tail::end_of_lines(file).unwrap_or(size);
+        }
+    }
+    openings
+}
+
+/// Finds a file that was renamed within its directory while we were not running.
+fn moved(path: &Path, place: &Place) -> Option<File> {
+    let entries = std::fs::read_dir(path.parent()?).ok()?;
+    entries
+        .take(glob::MAX_ENTRIES)
+        .flatten()
+        .filter(|entry| entry.ino() == place.inode)
+        .filter_map(|entry| tail::open(&entry.path()).ok())
+        .find(|file| tail::is_place(file, place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_written_today_is_not_a_day_old() {
+        let file = tempfile::tempfile().unwrap();
+        let written = Timestamp::from_secs(file.metadata().unwrap().mtime());
+        let day = Duration::from_secs(86_400);
+        assert!(!is_older(&file, day, written));
+        assert!(is_older(&file, day, written.plus(day * 2)));
+    }
+}
