@@ -1,0 +1,321 @@
+//! JSON as the contract's parser reads it: lenient about numbers and what follows the value, strict about depth.
+//!
+//! Objects keep the order of their members and all duplicates, because fields come out in document order.
+//! Strings without escapes are slices of the text. Invariant: nesting beyond [`DEPTH`] is an error, so neither
+//! parsing nor walking nor dropping a value can exhaust the stack.
+
+use std::borrow::Cow;
+
+/// Deepest nesting.
+const DEPTH: usize = 512;
+/// Longest text of a number.
+const NUMBER_LENGTH: usize = 63;
+
+/// A parsed value.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Json<'t> {
+    Null,
+    Bool(bool),
+    Number(f64),
+    String(Cow<'t, [u8]>),
+    Array(Vec<Self>),
+    Object(Vec<(Cow<'t, [u8]>, Self)>),
+}
+
+impl<'t> Json<'t> {
+    /// The value at the start of the text; blanks before it and anything behind it are allowed.
+    pub(super) fn parse(text: &'t [u8]) -> Option<Self> {
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        Parser { text, at: 0 }.value(0)
+    }
+
+    /// The first member of that exact name.
+    pub(super) fn member(&self, name: &[u8]) -> Option<&Self> {
+        let Self::Object(members) = self else { return None };
+        members.iter().find(|(key, _)| **key == *name).map(|(_, value)| value)
+    }
+
+    /// Indented text: what an array looks like in a field.
+    pub(super) fn pretty(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.write(&mut out, Some(0));
+        out
+    }
+
+    /// Text without any blanks.
+    pub(super) fn compact(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.write(&mut out, None);
+        out
+    }
+
+    /// `depth` is the number of values around this one when indenting, none for compact text.
+    fn write(&self, out: &mut Vec<u8>, depth: Option<usize>) {
+        match self {
+            Self::Null => out.extend_from_slice(b"null"),
+            Self::Bool(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
+            Self::Number(value) => out.extend_from_slice(shortest(*value).as_bytes()),
+            Self::String(text) => write_string(text, out),
+            Self::Array(elements) => {
+                out.push(b'[');
+                for (index, element) in elements.iter().enumerate() {
+                    if index > 0 {
+                        out.extend_from_slice(if depth.is_some() { b", " } else { b"," });
+                    }
+                    element.write(out, depth.map(|depth| depth + 1));
+                }
+                out.push(b']');
+            }
+            Self::Object(members) => Self::write_object(members, out, depth),
+        }
+    }
+
+    fn write_object(members: &[(Cow<'t, [u8]>, Self)], out: &mut Vec<u8>, depth: Option<usize>) {
+        out.push(b'{');
+        if depth.is_some() {
+            out.push(b'\n');
+        }
+        for (index, (key, value)) in members.iter().enumerate() {
+            out.extend(std::iter::repeat_n(b'\t', depth.map_or(0, |depth| depth + 1)));
+            write_string(key, out);
+            out.push(b':');
+            if depth.is_some() {
+                out.push(b'\t');
+            }
+            value.write(out, depth.map(|depth| depth + 1));
+            if index + 1 < members.len() {
+                out.push(b',');
+            }
+            if depth.is_some() {
+                out.push(b'\n');
+            }
+        }
+        out.extend(std::iter::repeat_n(b'\t', depth.unwrap_or(0)));
+        out.push(b'}');
+    }
+}
+
+/// A number as a field: an integer if it fits into 32 bits, six decimals otherwise.
+pub(super) fn field_number(value: f64) -> String {
+    match integer(value) {
+        Some(integer) => integer.to_string(),
+        None if value.is_infinite() => (if value > 0.0 { "inf" } else { "-inf" }).into(),
+        None => format!("{value:.6}"),
+    }
+}
+
+fn integer(value: f64) -> Option<i32> {
+    // A float cast saturates, which is what the contract's conversion does.
+    let integer = value as i32;
+    (f64::from(integer) == value).then_some(integer)
+}
+
+/// A number inside JSON text: 15 significant digits, 17 if those do not read back the same.
+fn shortest(value: f64) -> String {
+    if let Some(integer) = integer(value) {
+        return integer.to_string();
+    }
+    if !value.is_finite() {
+        return "null".into();
+    }
+    let text = general(value, 15);
+    if text.parse::<f64>().is_ok_and(|read| (read - value).abs() <= value.abs() * f64::EPSILON) {
+        text
+    } else {
+        general(value, 17)
+    }
+}
+
+/// C's `%.<digits>g`.
+fn general(value: f64, digits: usize) -> String {
+    let text = format!("{value:.*e}", digits - 1);
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let trim = |text: &str| match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text.to_owned(),
+    };
+    let wide = i32::try_from(digits).unwrap_or(i32::MAX);
+    if exponent < -4 || exponent >= wide {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        return format!("{}e{sign}{:02}", trim(mantissa), exponent.unsigned_abs());
+    }
+    let decimals = usize::try_from(wide - 1 - exponent).unwrap_or(0);
+    trim(&format!("{value:.decimals$}"))
+}
+
+/// A string with quotes and the standard escapes; bytes above ASCII are copied.
+fn write_string(text: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    for byte in text {
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            0x08 => out.extend_from_slice(b"\\b"),
+            0x0c => out.extend_from_slice(b"\\f"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0..0x20 => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+            _ => out.push(*byte),
+        }
+    }
+    out.push(b'"');
+}
+
+struct Parser<'t> {
+    text: &'t [u8],
+    at: usize,
+}
+
+impl<'t> Parser<'t> {
+    fn rest(&self) -> &'t [u8] {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    fn skip_blanks(&mut self) {
+        // The NUL ends a text and is no blank.
+        while self.peek().is_some_and(|byte| (1..=0x20).contains(&byte)) {
+            self.at += 1;
+        }
+    }
+
+    fn take(&mut self, text: &[u8]) -> Option<()> {
+        self.rest().starts_with(text).then(|| self.at += text.len())
+    }
+
+    fn value(&mut self, depth: usize) -> Option<Json<'t>> {
+        self.skip_blanks();
+        match self.peek()? {
+            b'n' => self.take(b"null").map(|()| Json::Null),
+            b't' => self.take(b"true").map(|()| Json::Bool(true)),
+            b'f' => self.take(b"false").map(|()| Json::Bool(false)),
+            b'"' => self.string().map(Json::String),
+            b'-' | b'0'..=b'9' => self.number().map(Json::Number),
+            b'[' if depth < DEPTH => self.array(depth + 1),
+            b'{' if depth < DEPTH => self.object(depth + 1),
+            _ => None,
+        }
+    }
+
+    fn array(&mut self, depth: usize) -> Option<Json<'t>> {
+        self.at += 1;
+        self.skip_blanks();
+        let mut elements = Vec::new();
+        if self.take(b"]").is_some() {
+            return Some(Json::Array(elements));
+        }
+        loop {
+            elements.push(self.value(depth)?);
+            self.skip_blanks();
+            if self.take(b",").is_none() {
+                break;
+            }
+        }
+        self.take(b"]").map(|()| Json::Array(elements))
+    }
+
+    fn object(&mut self, depth: usize) -> Option<Json<'t>> {
+        self.at += 1;
+        self.skip_blanks();
+        let mut members = Vec::new();
+        if self.take(b"}").is_some() {
+            return Some(Json::Object(members));
+        }
+        loop {
+            self.skip_blanks();
+            let key = self.string()?;
+            self.skip_blanks();
+            self.take(b":")?;
+            members.push((key, self.value(depth)?));
+            self.skip_blanks();
+            if self.take(b",").is_none() {
+                break;
+            }
+        }
+        self.take(b"}").map(|()| Json::Object(members))
+    }
+
+    fn number(&mut self) -> Option<f64> {
+        let allowed = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+        let length = self.rest().iter().take(NUMBER_LENGTH).take_while(allowed).count();
+        let text = std::str::from_utf8(self.rest().get(..length)?).ok()?;
+        // Like `strtod`, the longest beginning that is a number counts.
+        let (length, value) =
+            (1..=length).rev().find_map(|end| Some((end, text.get(..end)?.parse::<f64>().ok()?)))?;
+        self.at += length;
+        Some(value)
+    }
+
+    fn string(&mut self) -> Option<Cow<'t, [u8]>> {
+        self.take(b"\"")?;
+        let rest = self.rest();
+        let end = memchr::memchr2(b'"', b'\\', rest)?;
+        if rest.get(end) == Some(&b'"') {
+            self.at += end + 1;
+            return Some(Cow::Borrowed(before_nul(rest.get(..end)?)));
+        }
+        let mut out = Vec::new();
+        loop {
+            let rest = self.rest();
+            let next = memchr::memchr2(b'"', b'\\', rest)?;
+            out.extend_from_slice(rest.get(..next)?);
+            self.at += next + 1;
+            if rest.get(next) == Some(&b'"') {
+                let kept = before_nul(&out).len();
+                out.truncate(kept);
+                return Some(Cow::Owned(out));
+            }
+            self.escape(&mut out)?;
+        }
+    }
+
+    fn escape(&mut self, out: &mut Vec<u8>) -> Option<()> {
+        let plain = match self.peek()? {
+            b'b' => 0x08,
+            b'f' => 0x0c,
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            byte @ (b'"' | b'\\' | b'/') => byte,
+            b'u' => {
+                self.at += 1;
+                let character = self.code_point()?;
+                let mut buffer = [0; 4];
+                out.extend_from_slice(character.encode_utf8(&mut buffer).as_bytes());
+                return Some(());
+            }
+            _ => return None,
+        };
+        self.at += 1;
+        out.push(plain);
+        Some(())
+    }
+
+    /// Four hexadecimal digits, and the second half of a pair if the first half stands here.
+    fn code_point(&mut self) -> Option<char> {
+        let first = self.four_digits()?;
+        if !(0xd800..0xdc00).contains(&first) {
+            return char::from_u32(first);
+        }
+        self.take(b"\\u")?;
+        let second = self.four_digits()?;
+        let low = second.checked_sub(0xdc00).filter(|low| *low < 0x400)?;
+        char::from_u32(0x10000 + ((first - 0xd800) << 10) + low)
+    }
+
+    fn four_digits(&mut self) -> Option<u32> {
+        let digits = self.rest().get(..4).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
+        self.at += 4;
+        u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    }
+}
+
+/// Values end at a NUL, as all text does for expressions.
+fn before_nul(text: &[u8]) -> &[u8] {
+    text.get(..memchr::memchr(0, text).unwrap_or(text.len())).unwrap_or(text)
+}

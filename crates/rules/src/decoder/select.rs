@@ -1,0 +1,310 @@
+//! Choosing an event's decoder (analysis-decoders 3): the first top-level decoder that fits is final, and one
+//! chain of its children is run.
+//!
+//! Offsets are places in the log: `a` behind the parent's prematch, `b` behind the child's, `r` behind the last
+//! regex. Invariant: each of them is at most the log's length.
+
+use std::borrow::Cow;
+use std::ops::ControlFlow;
+
+use crate::decoder::plugin::{self, Plugin};
+use crate::decoder::{
+    Action, Child, DecodeResult, Decoder, DecoderId, Decoders, Field, JsonOptions, Offset, Prematch, Scratch, Top,
+    built_in, eventchannel,
+};
+use crate::{Category, Decoded, Value};
+
+/// What was tested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DecoderTest {
+    /// `program_name` of a top-level decoder.
+    ProgramName,
+    /// `prematch`
+    Prematch,
+    /// `regex`
+    Regex,
+    /// The plugin ran; matched if it could read the log.
+    Plugin,
+    /// The decoder became the event's decoder.
+    Selected,
+}
+
+/// One test on the way to the fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecoderStep {
+    /// Whose test.
+    pub decoder: DecoderId,
+    /// Which test.
+    pub what: DecoderTest,
+    /// Its result.
+    pub matched: bool,
+}
+
+/// Where a static field came from: the regex of this decoder, run on the log from this place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin {
+    pub(super) decoder: u16,
+    pub(super) from: usize,
+    pub(super) group: usize,
+}
+
+/// The last regex that set each static field, in the order of [`crate::StaticField::ALL`].
+pub(super) type Origins = [Option<Origin>; 14];
+
+pub(super) fn decode<'e>(
+    decoders: &'e Decoders,
+    decoded: &mut Decoded<'e>,
+    scratch: &mut Scratch,
+    trace: Option<&mut Vec<DecoderStep>>,
+) -> DecodeResult {
+    if let Some(id) = built_in(decoded.event.queue) {
+        decoded.decoder = Some(id);
+        decoded.category = Category::Ossec;
+        if decoded.event.queue == tld_model::QUEUE_WINDOWS {
+            eventchannel::decode(decoded, decoders.order_size);
+        }
+        return DecodeResult::default();
+    }
+    let mut run = Run::new(decoders, decoded, scratch);
+    run.trace = trace;
+    run.select(decoded);
+    run.finish(decoded)
+}
+
+/// Decodes again, only to learn which expressions the static fields came from.
+pub(super) fn origins<'e>(
+    decoders: &'e Decoders,
+    decoded: &mut Decoded<'e>,
+    scratch: &mut Scratch,
+) -> Origins {
+    let mut run = Run::new(decoders, decoded, scratch);
+    run.origins = Some([None; 14]);
+    run.select(decoded);
+    let origins = run.origins.unwrap_or_default();
+    run.finish(decoded);
+    origins
+}
+
+/// One event on its way through the decoders. The log is taken out of the event meanwhile, so that its slices
+/// can be put into the event's fields.
+struct Run<'e, 's> {
+    decoders: &'e Decoders,
+    scratch: &'s mut Scratch,
+    trace: Option<&'s mut Vec<DecoderStep>>,
+    origins: Option<Origins>,
+    log: Value<'e>,
+    after_parent: usize,
+    after_prematch: Option<usize>,
+    after_regex: Option<usize>,
+    result: DecodeResult,
+}
+
+impl<'e, 's> Run<'e, 's> {
+    fn new(decoders: &'e Decoders, decoded: &mut Decoded<'e>, scratch: &'s mut Scratch) -> Self {
+        Self {
+            decoders,
+            scratch,
+            trace: None,
+            origins: None,
+            log: std::mem::take(&mut decoded.log),
+            after_parent: 0,
+            after_prematch: None,
+            after_regex: None,
+            result: DecodeResult::default(),
+        }
+    }
+
+    fn finish(self, decoded: &mut Decoded<'e>) -> DecodeResult {
+        decoded.log = self.log;
+        self.result
+    }
+
+    fn note(&mut self, decoder: u16, what: DecoderTest, matched: bool) {
+        if let Some(trace) = self.trace.as_deref_mut() {
+            trace.push(DecoderStep { decoder: DecoderId(decoder), what, matched });
+        }
+    }
+
+    fn become_decoder(&mut self, decoded: &mut Decoded<'e>, number: u16) {
+        decoded.decoder = Some(DecoderId(number));
+        decoded.category = self.decoders.entry(number).info.category;
+        self.note(number, DecoderTest::Selected, true);
+    }
+
+    fn select(&mut self, decoded: &mut Decoded<'e>) {
+        let decoders = self.decoders;
+        let Some(program) = decoded.program_name.as_deref() else {
+            if let Some(top) = decoders.without_program.iter().find(|top| self.top_fits(top)) {
+                self.run_top(decoded, top);
+            }
+            return;
+        };
+        if self.trace.is_some() {
+            let fits = |run: &mut Self, top: &&Top| {
+                let expression = &decoders.entry(top.decoder).program;
+                let fits = expression.as_ref().is_none_or(|expression| expression.is_match(program));
+                run.note(top.decoder, DecoderTest::ProgramName, fits);
+                fits && run.top_fits(top)
+            };
+            if let Some(top) = decoders.with_program.iter().find(|top| fits(self, top)) {
+                self.run_top(decoded, top);
+            }
+            return;
+        }
+        let candidates = self.scratch.programs.candidates(decoders, program);
+        let mut tops = candidates.iter().filter_map(|place| decoders.with_program.get(usize::from(*place)));
+        if let Some(top) = tops.find(|top| self.top_fits(top)) {
+            self.run_top(decoded, top);
+        }
+    }
+
+    /// The parent's prematch; sets the place behind it.
+    fn top_fits(&mut self, top: &Top) -> bool {
+        let Some(prematch) = &self.decoders.entry(top.decoder).prematch else {
+            self.after_parent = 0;
+            return true;
+        };
+        let place = prematch.expression.place(&self.log);
+        self.note(top.decoder, DecoderTest::Prematch, place.is_some());
+        self.after_parent = place.unwrap_or(0).min(self.log.len());
+        place.is_some()
+    }
+
+    fn run_top(&mut self, decoded: &mut Decoded<'e>, top: &'e Top) {
+        self.become_decoder(decoded, top.decoder);
+        if top.children.is_empty() {
+            // A decoder that stands alone has no prematch of a child: the place behind its own is "after parent".
+            self.act(decoded, top.decoder);
+            return;
+        }
+        if let Some(first) = self.active_child(decoded, &top.children) {
+            for child in top.children.get(first..).unwrap_or_default() {
+                if self.act(decoded, child.decoder).is_break() || !child.go_on {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// The first child whose prematch fits, or that has none.
+    fn active_child(&mut self, decoded: &mut Decoded<'e>, children: &'e [Child]) -> Option<usize> {
+        let mut at = 0;
+        while let Some(child) = children.get(at) {
+            let Some(prematch) = &self.decoders.entry(child.decoder).prematch else {
+                self.after_prematch = Some(self.after_parent);
+                return Some(at);
+            };
+            if self.child_fits(child.decoder, prematch) {
+                self.become_decoder(decoded, child.decoder);
+                return Some(at);
+            }
+            while children.get(at).is_some_and(|child| child.go_on) {
+                at += 1;
+            }
+            at += 1;
+        }
+        None
+    }
+
+    fn child_fits(&mut self, number: u16, prematch: &Prematch) -> bool {
+        let from = if prematch.offset == Offset::AfterParent { self.after_parent } else { 0 };
+        let place = prematch.expression.place(tail(&self.log, from));
+        self.note(number, DecoderTest::Prematch, place.is_some());
+        if let Some(place) = place {
+            self.after_prematch = Some((from + place).min(self.log.len()));
+        }
+        place.is_some()
+    }
+
+    /// Runs a decoder's regex or plugin; breaks off when a regex matched and the event has no room for fields.
+    fn act(&mut self, decoded: &mut Decoded<'e>, number: u16) -> ControlFlow<()> {
+        let decoder = self.decoders.entry(number);
+        match &decoder.action {
+            Action::None => {}
+            Action::Plugin { plugin, .. } => {
+                let matched = self.plug_in(decoded, *plugin);
+                self.note(number, DecoderTest::Plugin, matched);
+            }
+            Action::Regex { expression, offset, order } => {
+                let after_prematch = self.after_prematch.unwrap_or(self.after_parent);
+                let from = match offset {
+                    Offset::Start => 0,
+                    Offset::AfterParent => self.after_parent,
+                    Offset::AfterPrematch => after_prematch,
+                    Offset::AfterRegex => self.after_regex.unwrap_or(after_prematch),
+                };
+                let place = expression.find(tail(&self.log, from), &mut self.scratch.captures);
+                self.note(number, DecoderTest::Regex, place.is_some());
+                if let Some(place) = place {
+                    if decoded.dynamic().len() >= self.decoders.order_size {
+                        return ControlFlow::Break(());
+                    }
+                    self.after_regex = Some((from + place).min(self.log.len()));
+                    self.assign(decoded, number, order, from);
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn assign(&mut self, decoded: &mut Decoded<'e>, number: u16, order: &'e [Field], from: usize) {
+        for (group, (range, field)) in self.scratch.captures.iter().zip(order).enumerate() {
+            let value = slice(&self.log, from + range.start, from + range.end);
+            match field {
+                Field::Static(field) => {
+                    decoded.set(*field, value);
+                    if let Some(origin) = self.origins.as_mut().and_then(|all| all.get_mut(*field as usize)) {
+                        *origin = Some(Origin { decoder: number, from, group });
+                    }
+                }
+                Field::Dynamic(name) => {
+                    decoded.push_dynamic(Cow::Borrowed(name), value, self.decoders.order_size);
+                }
+            }
+        }
+    }
+
+    fn plug_in(&mut self, decoded: &mut Decoded<'e>, plugin: Plugin) -> bool {
+        match plugin {
+            Plugin::Json => {
+                let Some((subject, options)) = self.json_subject(decoded) else { return false };
+                plugin::json::decode(decoded, subject, options, self.decoders.order_size)
+            }
+            Plugin::Pf => plugin::pf::decode(decoded, &self.log),
+            Plugin::SymantecWs => plugin::symantec::decode(decoded, &self.log),
+            Plugin::SonicWall => plugin::sonicwall::decode(decoded, &self.log),
+            Plugin::OssecAlert => {
+                let rules = &self.decoders.rules;
+                let Some(rule) = plugin::ossec_alert::decode(decoded, &mut self.log, rules) else { return false };
+                self.result.forced_rule = Some(rule);
+                true
+            }
+        }
+    }
+
+    /// What the JSON plugin parses, and how: both are a matter of the event's decoder, not of the active child.
+    fn json_subject(&self, decoded: &Decoded<'e>) -> Option<(Value<'e>, JsonOptions)> {
+        let chosen: &Decoder = self.decoders.entry(decoded.decoder?.0);
+        let is_child = chosen.info.parent.is_some();
+        let from = match chosen.action {
+            Action::Plugin { offset: Offset::AfterParent, .. } if is_child => self.after_parent,
+            Action::Plugin { offset: Offset::AfterPrematch, .. } if is_child => self.after_prematch?,
+            Action::Plugin { offset: Offset::AfterPrematch, .. } => self.after_parent,
+            Action::Plugin { offset: Offset::AfterParent | Offset::AfterRegex, .. } => return None,
+            _ => 0,
+        };
+        Some((slice(&self.log, from, self.log.len()), chosen.json))
+    }
+}
+
+fn tail(log: &[u8], from: usize) -> &[u8] {
+    log.get(from..).unwrap_or_default()
+}
+
+/// A part of the log that lives as long as the log does: borrowed where the log is.
+pub(super) fn slice<'e>(log: &Value<'e>, start: usize, end: usize) -> Value<'e> {
+    match log {
+        Cow::Borrowed(log) => Cow::Borrowed(log.get(start..end).unwrap_or_default()),
+        Cow::Owned(log) => Cow::Owned(log.get(start..end).unwrap_or_default().to_vec()),
+    }
+}
