@@ -9,5 +9,9 @@
 pub mod child;
 pub mod clock;
 pub mod durable;
+pub mod net_namespace;
+#[cfg(target_os = "linux")]
+mod netlink;
+pub mod nft;
 #[cfg(unix)]
 pub mod ready;

@@ -45,8 +45,8 @@ mod tests {
 
     #[test]
     fn only_the_descriptor_with_data_is_ready() {
-        let (quiet, _keep) = std::io::pipe().unwrap();
-        let (loud, mut speaker) = std::io::pipe().unwrap();
+        let (quiet, _keep) = io::pipe().unwrap();
+        let (loud, mut speaker) = io::pipe().unwrap();
         speaker.write_all(b"x").unwrap();
         let ready = readable(&[quiet.as_fd(), loud.as_fd()], Duration::from_secs(10)).unwrap();
         assert_eq!(ready, [false, true]);
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn silence_ends_with_the_timeout() {
-        let (quiet, _keep) = std::io::pipe().unwrap();
+        let (quiet, _keep) = io::pipe().unwrap();
         assert_eq!(readable(&[quiet.as_fd()], Duration::from_millis(1)).unwrap(), [false]);
     }
 }

@@ -16,7 +16,8 @@ const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// Above this, descriptors are not searched where the kernel cannot close a range at once.
 const DESCRIPTOR_SEARCH: u64 = 65_536;
 
-/// Starts a child. A file that is missing, not executable or without a usable interpreter is an error here.
+/// Starts a child. A file that is missing, not executable or without a usable interpreter is an error here; one
+/// without any interpreter line is given to `/bin/sh` where the C library does that (glibc), as ever.
 pub fn spawn(spec: &Spec<'_>) -> io::Result<Child> {
     if !spec.program.as_os_str().as_encoded_bytes().contains(&b'/') {
         let message = format!("`{}` has no directory", spec.program.display());
