@@ -9,9 +9,19 @@
 pub mod child;
 pub mod clock;
 pub mod durable;
+#[cfg(unix)]
+pub mod host;
 pub mod net_namespace;
 #[cfg(target_os = "linux")]
 mod netlink;
 pub mod nft;
 #[cfg(unix)]
+pub mod privilege;
+#[cfg(unix)]
 pub mod ready;
+#[cfg(unix)]
+pub mod signal;
+#[cfg(unix)]
+pub mod unix_socket;
+#[cfg(unix)]
+pub mod watch;

@@ -101,7 +101,7 @@ fn limit(resource: Resource, value: Option<u64>) -> io::Result<()> {
     Ok(setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })?)
 }
 
-/// An ignored signal stays ignored over exec; std resets only the mask and SIGPIPE.
+/// An ignored or blocked signal stays so over exec; std resets only SIGPIPE.
 fn default_signals() {
     for signal in 1..=64 {
         // SAFETY: sets a disposition by number; numbers that do not exist or cannot be set are refused by the
@@ -110,6 +110,18 @@ fn default_signals() {
         unsafe {
             libc::signal(signal, libc::SIG_DFL);
         }
+    }
+    let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the call initialises the set it is given.
+    #[expect(unsafe_code, reason = "no safe call for it")]
+    unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+    }
+    // SAFETY: the set was initialised above, where only a null pointer could have failed; the old mask is not
+    // asked for.
+    #[expect(unsafe_code, reason = "no safe call for it")]
+    unsafe {
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
     }
 }
 
