@@ -176,6 +176,29 @@ impl<'e> Decoded<'e> {
         self.dynamic.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
     }
 
+    /// The same fields for somebody who outlives the decoders that named them: names become owned, values are
+    /// borrowed from the event again where they stand in it.
+    pub fn detached<'n>(self, event: &'n Event) -> Decoded<'n> {
+        let value = |value: Value<'_>| detached_value(value, event);
+        Decoded {
+            event,
+            full_log: value(self.full_log),
+            log: value(self.log),
+            location: value(self.location),
+            timestamp: self.timestamp.map(value),
+            hostname: self.hostname.map(value),
+            program_name: self.program_name.map(value),
+            decoder: self.decoder,
+            category: self.category,
+            statics: self.statics.map(|field| field.map(value)),
+            dynamic: self
+                .dynamic
+                .into_iter()
+                .map(|(name, text)| (Cow::Owned(name.into_owned()), value(text)))
+                .collect(),
+        }
+    }
+
     /// Appends a dynamic field unless `most` are there already.
     pub fn push_dynamic(&mut self, name: Cow<'e, str>, value: Value<'e>, most: usize) -> bool {
         let room = self.dynamic.len() < most;
@@ -184,4 +207,18 @@ impl<'e> Decoded<'e> {
         }
         room
     }
+}
+
+fn detached_value<'n>(value: Value<'_>, event: &'n Event) -> Value<'n> {
+    let borrowed = match value {
+        Cow::Owned(owned) => return Cow::Owned(owned),
+        Cow::Borrowed(borrowed) => borrowed,
+    };
+    for source in [&*event.text, &*event.location] {
+        let offset = (borrowed.as_ptr() as usize).wrapping_sub(source.as_ptr() as usize);
+        if let Some(again) = offset.checked_add(borrowed.len()).and_then(|end| source.get(offset..end)) {
+            return Cow::Borrowed(again);
+        }
+    }
+    Cow::Owned(borrowed.to_vec())
 }

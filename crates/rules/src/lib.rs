@@ -1,7 +1,17 @@
 //! From a log line to a verdict: pre-decoding, decoders, rules, correlation, alert.
 
+mod alert;
+mod analyzer;
 pub mod decoder;
+mod engine;
 mod fields;
+mod list;
 pub mod predecode;
+mod rule;
+mod ruleset;
 
+pub use analyzer::{Analyzer, Effect, Mode, Settings, Trace, Verdict, Winner};
+pub use engine::{Failure, RuleStep, Suppressed};
 pub use fields::{Category, Decoded, StaticField, Value};
+pub use rule::RuleInfo;
+pub use ruleset::{Counts, Loaded, Options, Ruleset};

@@ -1,0 +1,329 @@
+//! What an alert looks like: the JSON object and the plain record (analysis-output 1 and 2). Pure formatting; which
+//! alerts there are is decided by the engine.
+//! Invariant: both renderings leave a gap for the id, which is only known when the alert is written.
+
+mod data;
+mod description;
+mod groups;
+mod json;
+mod mitre_table;
+
+use std::io::Write as _;
+
+use tld_model::{Frame, LocalTime};
+
+pub(crate) use description::expand;
+pub(crate) use mitre_table::TECHNIQUES;
+
+use crate::analyzer::Settings;
+use crate::decoder::DecoderInfo;
+use crate::rule::Rule;
+use crate::{Decoded, StaticField};
+use data::Tree;
+use json::Object;
+
+/// Everything that an alert or an archived event shows.
+#[derive(Debug)]
+pub(crate) struct Picture<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) event: &'a Decoded<'a>,
+    pub(crate) decoder: Option<&'a DecoderInfo>,
+    pub(crate) rule: Option<Chosen<'a>>,
+    pub(crate) last_events: &'a [Vec<u8>],
+    pub(crate) previous_log: Option<&'a [u8]>,
+    pub(crate) local: LocalTime,
+}
+
+/// The rule of an alert.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Chosen<'a> {
+    pub(crate) rule: &'a Rule,
+    pub(crate) description: &'a [u8],
+    pub(crate) fired: u32,
+}
+
+/// Which of the slightly different objects is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Alert,
+    /// `full_log` is always there.
+    Archive,
+    /// Level 0 is there.
+    Logtest,
+}
+
+/// Longest location behind an agent's wrapping.
+const LOCATION_LIMIT: usize = 1022;
+
+impl Picture<'_> {
+    /// The JSON object around the gap for its id.
+    pub(crate) fn json(&self, shape: Shape) -> Frame {
+        let mut out = Vec::with_capacity(512 + 2 * self.event.full_log.len());
+        let mut root = Object::open(&mut out);
+        root.text("timestamp", self.local.alert_stamp().to_string().as_bytes());
+        if let Some(chosen) = self.rule {
+            chosen.write(shape, root.key(b"rule"));
+        }
+        let agentless = self.agentless();
+        if agentless.is_none() {
+            self.agent(root.key(b"agent"));
+        }
+        let mut manager = Object::open(root.key(b"manager"));
+        manager.text("name", self.settings.manager_name.as_bytes());
+        manager.close();
+        root.key(b"id").push(b'"');
+        let gap = root.out.len();
+        root.out.push(b'"');
+        if let Some((name, node)) = &self.settings.cluster {
+            let mut cluster = Object::open(root.key(b"cluster"));
+            cluster.text("name", name.as_bytes());
+            cluster.text("node", node.as_bytes());
+            cluster.close();
+        }
+        if let Some(previous) = previous_output(self.last_events) {
+            root.text("previous_output", &previous);
+        }
+        let hidden = self.rule.is_some_and(|chosen| chosen.rule.no_full_log) && shape != Shape::Archive;
+        if !hidden {
+            root.text("full_log", &self.event.full_log);
+        }
+        self.decoded(&mut root);
+        root.text("location", self.inner_location());
+        if let Some([script, user, host]) = agentless {
+            let mut agentless = Object::open(root.key(b"agentless"));
+            agentless.text("script", script);
+            agentless.text("user", user);
+            agentless.text("host", host);
+            agentless.close();
+        }
+        root.close();
+        let tail = out.split_off(gap);
+        Frame { head: out, tail }
+    }
+
+    /// From `predecoder` to `data`.
+    fn decoded(&self, root: &mut Object<'_>) {
+        let event = self.event;
+        let host = header_host(&event.full_log);
+        let early = event.program_name.is_some() || event.timestamp.is_some();
+        let predecoder = |root: &mut Object<'_>| {
+            let mut object = Object::open(root.key(b"predecoder"));
+            let members = [
+                ("program_name", event.program_name.as_deref()),
+                ("timestamp", event.timestamp.as_deref()),
+                ("hostname", host),
+            ];
+            for (name, value) in members {
+                if let Some(value) = value {
+                    object.text(name, value);
+                }
+            }
+            object.close();
+        };
+        if early {
+            predecoder(root);
+        }
+        let mut decoder = Object::open(root.key(b"decoder"));
+        if let Some(info) = self.decoder {
+            if info.accumulate {
+                decoder.raw("accumulate", "1");
+            }
+            if let Some(parent) = &info.parent {
+                decoder.text("parent", parent.as_bytes());
+            }
+            decoder.text("name", info.name.as_bytes());
+            if let Some(comment) = &info.ftscomment {
+                decoder.text("ftscomment", comment.as_bytes());
+            }
+        }
+        decoder.close();
+        if let Some(previous) = self.previous_log {
+            root.text("previous_log", previous);
+        }
+        let data = Tree::of(event);
+        if !data.is_empty() {
+            data.write(root.key(b"data"));
+        }
+        if !early && host.is_some() {
+            predecoder(root);
+        }
+    }
+
+    fn agent(&self, out: &mut Vec<u8>) {
+        let agent = &self.event.event.agent;
+        let mut object = Object::open(out);
+        object.text("id", agent.id.to_string().as_bytes());
+        let wrapped = self.wrapped_location();
+        match wrapped {
+            Some((name, _)) => object.text("name", name),
+            None => object.text("name", self.settings.manager_name.as_bytes()),
+        }
+        let ip = agent.ip.as_deref().map(str::as_bytes).or_else(|| wrapped.and_then(|(_, ip)| ip));
+        if let Some(ip) = ip.filter(|ip| !ip.is_empty() && *ip != b"any") {
+            object.text("ip", ip);
+        }
+        if !agent.labels.is_empty() {
+            let mut labels = Tree::default();
+            for (key, value) in &agent.labels {
+                labels.insert(key.as_bytes(), value.as_bytes());
+            }
+            labels.write(object.key(b"labels"));
+        }
+        object.close();
+    }
+
+    /// Name and address of `(name) ip->path`.
+    fn wrapped_location(&self) -> Option<(&[u8], Option<&[u8]>)> {
+        let rest = self.event.location.strip_prefix(b"(")?;
+        let close = memchr::memchr(b')', rest)?;
+        let ip = rest[close..].strip_prefix(b") ").map(|ip| {
+            let end = memchr::memchr(b'-', ip).unwrap_or(ip.len());
+            &ip[..end]
+        });
+        Some((&rest[..close], ip))
+    }
+
+    fn inner_location(&self) -> &[u8] {
+        let location = &*self.event.location;
+        if !location.starts_with(b"(") {
+            return location;
+        }
+        let inner = memchr::memchr(b'>', location).map_or(location, |at| &location[at + 1..]);
+        &inner[..inner.len().min(LOCATION_LIMIT)]
+    }
+
+    /// Script, user and host of `(script) user@host->...` at the manager itself.
+    fn agentless(&self) -> Option<[&[u8]; 3]> {
+        if self.event.event.agent.id != tld_model::AgentId::MANAGER {
+            return None;
+        }
+        let rest = self.event.location.strip_prefix(b"(")?;
+        let close = memchr::memmem::find(rest, b") ")?;
+        let (script, rest) = (&rest[..close], &rest[close + 2..]);
+        let rest = &rest[..memchr::memmem::find(rest, b"->")?];
+        let at = memchr::memchr(b'@', rest)?;
+        Some([script, &rest[..at], &rest[at + 1..]])
+    }
+
+    /// The record of alerts.log around the gap for its id.
+    pub(crate) fn plain(&self) -> Frame {
+        let Some(chosen) = self.rule else { return Frame::default() };
+        let event = self.event;
+        let info = &chosen.rule.info;
+        let mut tail = Vec::with_capacity(256 + event.full_log.len());
+        let mail = if info.mail { " mail " } else { "" };
+        line(&mut tail, &[b":", mail.as_bytes(), b" - ", info.groups.as_bytes()]);
+        let host: &[&[u8]] = match &event.hostname {
+            _ if event.location.starts_with(b"(") => &[],
+            Some(host) => &[host, b"->"],
+            None => &[b"->"],
+        };
+        tail.extend_from_slice(self.local.plain_stamp().to_string().as_bytes());
+        tail.push(b' ');
+        host.iter().for_each(|part| tail.extend_from_slice(part));
+        line(&mut tail, &[&event.location]);
+        for (label, value) in &event.event.agent.labels {
+            line(&mut tail, &[label.as_bytes(), b": ", value.as_bytes()]);
+        }
+        let head = format!("Rule: {} (level {}) -> '", info.id, info.level);
+        line(&mut tail, &[head.as_bytes(), chosen.description, b"'"]);
+        let named: [(&[u8], StaticField); 5] = [
+            (b"Src IP: ", StaticField::SrcIp),
+            (b"Src Port: ", StaticField::SrcPort),
+            (b"Dst IP: ", StaticField::DstIp),
+            (b"Dst Port: ", StaticField::DstPort),
+            (b"User: ", StaticField::DstUser),
+        ];
+        for (name, field) in named {
+            if let Some(value) = event.field(field) {
+                line(&mut tail, &[name, value]);
+            }
+        }
+        line(&mut tail, &[&event.full_log]);
+        for (key, value) in event.dynamic().iter().filter(|(_, value)| !value.is_empty()) {
+            line(&mut tail, &[key.as_bytes(), b": ", value]);
+        }
+        for last in self.last_events {
+            line(&mut tail, &[last]);
+        }
+        tail.push(b'\n');
+        Frame { head: b"** Alert ".to_vec(), tail }
+    }
+}
+
+impl Chosen<'_> {
+    fn write(&self, shape: Shape, out: &mut Vec<u8>) {
+        let Rule { info, shown, .. } = self.rule;
+        let mut rule = Object::open(out);
+        if info.level > 0 {
+            number(&mut rule, "level", u32::from(info.level));
+        }
+        rule.text("description", self.description);
+        rule.text("id", info.id.to_string().as_bytes());
+        if !shown.mitre.tactic.is_empty() {
+            let mut mitre = Object::open(rule.key(b"mitre"));
+            for (name, values) in
+                [("id", &shown.mitre.id), ("tactic", &shown.mitre.tactic), ("technique", &shown.mitre.technique)]
+            {
+                mitre.texts(name.as_bytes(), values.iter().map(String::as_bytes));
+            }
+            mitre.close();
+        }
+        for (name, text) in [("cve", &shown.cve), ("info", &shown.info)] {
+            if !text.is_empty() {
+                rule.text(name, text);
+            }
+        }
+        if let Some(frequency) = info.frequency {
+            number(&mut rule, "frequency", frequency);
+        }
+        if !self.rule.no_counter {
+            number(&mut rule, "firedtimes", self.fired);
+        }
+        rule.raw("mail", if info.mail { "true" } else { "false" });
+        for (name, values) in groups::arrays(&info.groups) {
+            rule.texts(name.as_bytes(), values);
+        }
+        if info.level == 0 && shape == Shape::Logtest {
+            rule.raw("level", "0");
+        }
+        rule.close();
+    }
+}
+
+fn number(object: &mut Object<'_>, key: &str, number: u32) {
+    object.raw(key, &number.to_string());
+}
+
+fn line(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    for part in parts {
+        // Writing into a vector cannot fail.
+        let _ = out.write_all(part);
+    }
+    out.push(b'\n');
+}
+
+/// The last events as one text; nothing unless there are two and the second is not empty.
+pub(crate) fn previous_output(last_events: &[Vec<u8>]) -> Option<Vec<u8>> {
+    last_events.get(1).is_some_and(|second| !second.is_empty()).then(|| last_events.join(&b'\n'))
+}
+
+/// The host of a classic header: three letters, day, time, then the next run without blanks. Independent of
+/// pre-decoding, as the contract has it.
+fn header_host(log: &[u8]) -> Option<&[u8]> {
+    const SHAPE: &[u8; 16] = b"Aaa 9d dd:dd:dd ";
+    let header = log.get(..SHAPE.len())?;
+    let fits = header.iter().zip(SHAPE).all(|(byte, shape)| match shape {
+        b'A' => byte.is_ascii_uppercase(),
+        b'a' => byte.is_ascii_lowercase(),
+        b'd' => byte.is_ascii_digit(),
+        b'9' => matches!(byte, b' ' | b'0'..=b'3'),
+        literal => byte == literal,
+    });
+    if !fits {
+        return None;
+    }
+    let rest = &log[SHAPE.len()..];
+    let end = memchr::memchr(b' ', rest).unwrap_or(rest.len());
+    (end > 0).then(|| &rest[..end])
+}

@@ -1,0 +1,348 @@
+//! From a decoded event to the rule that wins it (analysis-rules 3 to 5), with everything that the rules remember.
+//!
+//! [`Pass`] walks the tree for one event and changes [`State`] as the contract does: in the order of the conditions,
+//! which is why conditions with side effects come last. Invariant: time is the event's own, never a clock's.
+
+mod first_time;
+mod memory;
+mod reference;
+mod window;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use tld_model::RuleId;
+
+use crate::analyzer::Effect;
+use crate::decoder::{DecoderInfo, FtsField};
+use crate::rule::condition::{Moment, Test};
+use crate::rule::correlation::Target;
+use crate::rule::{Index, Rule};
+use crate::ruleset::Ruleset;
+use crate::{Decoded, StaticField};
+use first_time::{FirstTime, KEY_LIMIT, Limits};
+use memory::Memory;
+use reference::{Found, Search};
+pub(crate) use window::{Window, WindowMode, key as window_key};
+
+/// Longest text that `check_diff` compares.
+const DIFF_LIMIT: usize = 65_536;
+/// Texts that `check_diff` keeps; the oldest goes first.
+const MOST_DIFFS: usize = 512;
+
+/// How often a rule stayed silent, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Suppressed {
+    /// Won inside its `ignore` window.
+    pub ignored: u64,
+    /// Matched, but `noalert` passed the event on and no child took it.
+    pub noalert: u64,
+    /// Won with level 0.
+    pub level0: u64,
+    /// Its search met an event that another alert had used up.
+    pub marks: u64,
+}
+
+/// Everything that rules remember between events.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) memory: Memory,
+    pub(crate) fired: Vec<u32>,
+    pub(crate) windows: HashMap<Index, Window>,
+    pub(crate) seen: FirstTime,
+    pub(crate) diffs: Differences,
+    pub(crate) suppressed: Vec<Suppressed>,
+}
+
+impl State {
+    pub(crate) fn new(ruleset: &Ruleset) -> Self {
+        let rules = ruleset.rules.all.len();
+        Self {
+            memory: Memory::new(ruleset.rules.lists),
+            fired: vec![0; rules],
+            windows: HashMap::new(),
+            seen: FirstTime::default(),
+            diffs: Differences::default(),
+            suppressed: vec![Suppressed::default(); rules],
+        }
+    }
+
+    /// The state under new rules. What belongs to a rule survives if the rule's text is the same.
+    pub(crate) fn carried(self, old: &Ruleset, new: &Ruleset) -> Self {
+        let same = new.unchanged(old);
+        let mut state = Self::new(new);
+        for (&from, &to) in &same {
+            state.fired[to] = self.fired[from];
+            state.suppressed[to] = self.suppressed[from];
+        }
+        state.windows = self
+            .windows
+            .into_iter()
+            .filter_map(|(rule, window)| same.get(&rule).map(|rule| (*rule, window)))
+            .collect();
+        state.memory = self.memory.carried(new.rules.lists, &same, &new.rules);
+        state.seen = self.seen;
+        state.diffs = self.diffs;
+        state
+    }
+}
+
+/// Last texts by host and rule.
+#[derive(Debug, Default)]
+pub(crate) struct Differences {
+    texts: HashMap<(Box<[u8]>, RuleId), Vec<u8>>,
+    order: VecDeque<(Box<[u8]>, RuleId)>,
+}
+
+impl Differences {
+    /// Stores a text; the one that stood there.
+    pub(crate) fn store(&mut self, host: &[u8], rule: RuleId, text: &[u8]) -> Option<Vec<u8>> {
+        let key = (Box::from(host), rule);
+        let old = self.texts.insert(key.clone(), text.to_vec());
+        if old.is_none() {
+            self.order.push_back(key);
+            while self.order.len() > MOST_DIFFS {
+                if let Some(oldest) = self.order.pop_front() {
+                    self.texts.remove(&oldest);
+                }
+            }
+        }
+        old
+    }
+
+    fn same(&self, host: &[u8], rule: RuleId, text: &[u8]) -> bool {
+        self.texts.get(&(Box::from(host), rule)).is_some_and(|known| known == text)
+    }
+}
+
+/// Why a rule did not match.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Element or attribute; `frequency` stands for the search of earlier events.
+    pub condition: &'static str,
+    /// Its line.
+    pub line: u32,
+}
+
+/// One rule that was tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleStep {
+    /// The rule.
+    pub rule: RuleId,
+    /// How many rules stand above it.
+    pub depth: usize,
+    /// Why it failed; none when it matched.
+    pub failed: Option<Failure>,
+    /// It has children, which were tried if it matched.
+    pub has_children: bool,
+    /// File of the rule.
+    pub file: Arc<str>,
+    /// Line of the rule.
+    pub line: u32,
+}
+
+/// The rule that won, and the one directly above it on the way there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Won {
+    pub(crate) rule: Index,
+    pub(crate) parent: Option<Index>,
+}
+
+/// The walk of one event through the tree.
+#[derive(Debug)]
+pub(crate) struct Pass<'a, 'e> {
+    pub(crate) ruleset: &'a Ruleset,
+    pub(crate) state: &'a mut State,
+    pub(crate) event: &'a Decoded<'e>,
+    pub(crate) decoder: Option<&'a DecoderInfo>,
+    pub(crate) now: i64,
+    pub(crate) moment: Moment<'a>,
+    pub(crate) host: &'a [u8],
+    /// Level of the rule whose search this event completed.
+    pub(crate) mark: u8,
+    pub(crate) last_events: Vec<Vec<u8>>,
+    pub(crate) previous_log: Option<Vec<u8>>,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) trace: Option<Vec<RuleStep>>,
+}
+
+impl Pass<'_, '_> {
+    /// The first root of the event's type that yields a winner ends the search.
+    pub(crate) fn winner(&mut self) -> Option<Won> {
+        let ruleset = self.ruleset;
+        ruleset.rules.roots.iter().find_map(|root| {
+            let fits = ruleset.rules.all[*root].category == self.event.category;
+            if fits { self.evaluate(*root, None, 0) } else { None }
+        })
+    }
+
+    fn evaluate(&mut self, index: Index, parent: Option<Index>, depth: usize) -> Option<Won> {
+        let ruleset = self.ruleset;
+        let rule = &ruleset.rules.all[index];
+        let failed = self.failure(index, rule);
+        let matched = failed.is_none();
+        if let Some(trace) = &mut self.trace {
+            trace.push(RuleStep {
+                rule: rule.info.id,
+                depth,
+                failed,
+                has_children: !rule.place.children.is_empty(),
+                file: Arc::clone(&rule.info.file),
+                line: rule.info.line,
+            });
+        }
+        if !matched {
+            return None;
+        }
+        for child in &rule.place.children {
+            if let Some(won) = self.evaluate(*child, Some(index), depth + 1) {
+                return Some(won);
+            }
+        }
+        if rule.info.noalert {
+            self.state.suppressed[index].noalert += 1;
+            return None;
+        }
+        self.state.fired[index] = self.state.fired[index].saturating_add(1);
+        Some(Won { rule: index, parent })
+    }
+
+    fn failure(&mut self, index: Index, rule: &Rule) -> Option<Failure> {
+        let decoder = self.decoder.map(|info| info.name.as_str());
+        for condition in &rule.conditions {
+            let holds = match condition.test.holds(self.event, decoder, &self.moment) {
+                Some(holds) => holds,
+                None if matches!(condition.test, Test::Difference) => self.differs(rule),
+                None => self.first_time(),
+            };
+            if !holds {
+                return Some(Failure { condition: condition.name, line: condition.line });
+            }
+        }
+        if self.search(index, rule) {
+            return None;
+        }
+        Some(Failure { condition: "frequency", line: rule.info.line })
+    }
+
+    fn differs(&mut self, rule: &Rule) -> bool {
+        let log = &*self.event.log;
+        let id = rule.info.id;
+        if log.len() >= DIFF_LIMIT || self.state.diffs.same(self.host, id, log) {
+            return false;
+        }
+        let old = self.state.diffs.store(self.host, id, log);
+        self.effects.push(Effect::Diff { host: self.host.to_vec(), rule: id, text: log.to_vec() });
+        let Some(old) = old else { return false };
+        self.last_events = vec![b"Previous output:".to_vec(), old.clone()];
+        self.previous_log = Some(old);
+        true
+    }
+
+    fn first_time(&mut self) -> bool {
+        let Some(decoder) = self.decoder.filter(|decoder| !decoder.fts.is_empty()) else { return false };
+        let key = first_time_key(decoder, self.event);
+        let ids = self.event.category == crate::Category::Ids;
+        let options = &self.ruleset.options;
+        let limits = Limits {
+            most: options.fts_most_keys,
+            recent: options.fts_list_size,
+            cut: options.fts_min_size_for_str,
+        };
+        let stored = self.state.seen.store(key, ids, limits);
+        if let Some(key) = &stored {
+            self.effects.push(Effect::Fts(key.to_vec()));
+        }
+        stored.is_some()
+    }
+
+    fn search(&mut self, index: Index, rule: &Rule) -> bool {
+        let Some(target) = rule.place.target.as_ref().filter(|_| rule.correlated) else { return true };
+        let (everything, regex) = match target {
+            Target::Everything(regex) => (true, regex.as_ref()),
+            Target::List(_) => (false, None),
+        };
+        let level = rule.info.level;
+        let search = Search { correlation: &rule.correlation, level, now: self.now, everything, regex };
+        let category = self.event.category;
+        let memory = &self.state.memory;
+        let found = match target {
+            Target::Everything(_) => search.run(self.event, category, memory.everything()),
+            Target::List(Some(list)) => search.run(self.event, category, memory.list(*list)),
+            Target::List(None) => Found::Nothing,
+        };
+        self.last_events = match found {
+            Found::Enough(events) => {
+                self.mark = level;
+                self.last_events = events.iter().map(|event| event.full_log().to_vec()).collect();
+                return true;
+            }
+            Found::Hidden => {
+                self.state.suppressed[index].marks += 1;
+                Vec::new()
+            }
+            Found::Nothing => Vec::new(),
+        };
+        false
+    }
+}
+
+/// The key line of `if_fts`: a place for each value in fixed order, empty unless the decoder lists it.
+fn first_time_key(decoder: &DecoderInfo, event: &Decoded<'_>) -> Vec<u8> {
+    const ORDER: [StaticField; 7] = [
+        StaticField::Id,
+        StaticField::DstUser,
+        StaticField::SrcUser,
+        StaticField::SrcIp,
+        StaticField::DstIp,
+        StaticField::Data,
+        StaticField::SystemName,
+    ];
+    let mut key = decoder.name.clone().into_bytes();
+    let mut part = |value: Option<&[u8]>| {
+        key.push(b' ');
+        key.extend_from_slice(value.unwrap_or_default());
+    };
+    for field in ORDER {
+        part(event.field(field).filter(|_| decoder.fts.contains(&FtsField::Static(field))));
+    }
+    part(decoder.fts.contains(&FtsField::Location).then_some(&*event.location));
+    for field in &decoder.fts {
+        if let FtsField::Dynamic(name) = field
+            && let Some(value) = event.dynamic_field(name)
+        {
+            part(Some(value));
+        }
+    }
+    key.truncate(KEY_LIMIT);
+    key
+}
+
+/// The line that the `ignore` element writes (analysis-rules 5).
+pub(crate) fn ignore_line(names: &[Box<str>], decoder: Option<&DecoderInfo>, event: &Decoded<'_>) -> Vec<u8> {
+    let listed = |name: &str| names.iter().any(|known| **known == *name);
+    let mut line = Vec::new();
+    if listed("name") {
+        line.extend_from_slice(decoder.map_or("", |decoder| &decoder.name).as_bytes());
+    }
+    let parts = [
+        ("id", event.field(StaticField::Id)),
+        ("user", event.field(StaticField::DstUser)),
+        ("srcip", event.field(StaticField::SrcIp)),
+        ("dstip", event.field(StaticField::DstIp)),
+        ("data", event.field(StaticField::Data)),
+        ("system_name", event.field(StaticField::SystemName)),
+        ("location", Some(&*event.location)),
+    ];
+    for (name, value) in parts {
+        line.push(b' ');
+        line.extend_from_slice(value.filter(|_| listed(name)).unwrap_or_default());
+    }
+    for name in names.iter().filter(|name| ***name != *"name" && !parts.iter().any(|(known, _)| ***name == **known)) {
+        if let Some(value) = event.dynamic_field(name) {
+            line.push(b' ');
+            line.extend_from_slice(value);
+        }
+    }
+    line
+}
