@@ -84,7 +84,7 @@ impl Expression {
         match self {
             Self::OsRegex(regex) => regex.place(subject).map(|place| following(place, text(subject).len())),
             Self::OsMatch(matcher) => matcher.is_match(subject).then_some(0),
-            Self::Pcre(pcre) => pcre.find(subject, &mut Captures::new()),
+            Self::Pcre(pcre) => pcre.end(subject),
             Self::Exact(wanted) => self.is_match(subject).then_some(wanted.len()),
         }
     }

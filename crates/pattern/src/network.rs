@@ -163,8 +163,8 @@ fn prefix_v4(element: &str, suffix: &str) -> Result<u8, AddressError> {
     if mask_v4(ones) == mask.to_bits() { Ok(ones) } else { Err(AddressError::Mask(element.into())) }
 }
 
-/// A mapped prefix of 96 bits or more is an IPv4 network; a shorter one spans far more than the
-/// mapped range, and stays what it says, an IPv6 network that no canonical IPv4 address is in.
+/// A mapped address with 96 bits or more is an IPv4 network. With fewer it is refused: it might mean
+/// the IPv4 prefix or a great part of IPv6, and a list that protects must not guess.
 fn network_v6(element: &str, address: Ipv6Addr, suffix: &str) -> Result<Network, AddressError> {
     if let Some(mapped) = address.to_ipv4_mapped()
         && suffix.contains('.')
@@ -177,7 +177,8 @@ fn network_v6(element: &str, address: Ipv6Addr, suffix: &str) -> Result<Network,
         Some(mapped) if prefix >= 96 => {
             Shape::V4 { network: mapped.to_bits() & mask_v4(prefix - 96), prefix: prefix - 96 }
         }
-        _ => Shape::V6 { network: address.to_bits() & mask_v6(prefix), prefix },
+        Some(_) => return Err(AddressError::Prefix(element.into())),
+        None => Shape::V6 { network: address.to_bits() & mask_v6(prefix), prefix },
     };
     Ok(Network { shape })
 }
@@ -194,4 +195,138 @@ fn mask_v4(prefix: u8) -> u32 {
 
 fn mask_v6(prefix: u8) -> u128 {
     u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn network(element: &str) -> Network {
+        element.parse().expect("a legal network")
+    }
+
+    fn contains(element: &str, address: &str) -> bool {
+        network(element).contains(address.parse().expect("a legal address"))
+    }
+
+    #[test]
+    fn a_network_holds_the_addresses_of_its_prefix() {
+        for (element, address, held) in [
+            ("192.0.2.7", "192.0.2.7", true),
+            ("192.0.2.7", "192.0.2.70", false),
+            ("10.20.0.0/16", "10.20.255.1", true),
+            ("10.20.0.0/16", "10.21.0.0", false),
+            ("10.20.30.40/255.255.0.0", "10.20.1.1", true),
+            ("0.0.0.0/0", "203.0.113.9", true),
+            ("0.0.0.0/0", "2001:db8::1", false),
+            ("::/0", "203.0.113.9", false),
+            ("any", "203.0.113.9", true),
+            ("any", "2001:db8::1", true),
+        ] {
+            assert_eq!(contains(element, address), held, "{element} and {address}");
+        }
+    }
+
+    #[test]
+    fn ipv6_entries_are_real_networks_and_no_texts() {
+        assert!(contains("2001:db8::/32", "2001:db8:1::9"));
+        assert!(!contains("2001:db8::/32", "2001:db9::9"));
+        assert!(!contains("::1", "2001:db8::1"));
+        assert!(contains("2001:DB8:0:0::1/128", "2001:db8::1"));
+    }
+
+    #[test]
+    fn families_never_match_each_other() {
+        assert!(!contains("10.0.0.0/8", "::10.0.0.1"));
+        assert!(!contains("2001:db8::/32", "32.1.13.184"));
+    }
+
+    #[test]
+    fn mapped_addresses_are_the_ipv4_addresses_they_carry() {
+        assert!(contains("10.0.0.0/8", "::ffff:10.1.2.3"));
+        assert!(contains("::ffff:10.1.2.3", "10.1.2.3"));
+        assert!(contains("::ffff:10.0.0.0/104", "10.1.2.3"));
+        assert_eq!(network("::ffff:192.0.2.1").to_string(), "192.0.2.1");
+        assert_eq!(parse_address(b"::FFFF:192.0.2.1"), Some(Ipv4Addr::new(192, 0, 2, 1).into()));
+        assert_eq!(parse_address(b"::ffff:c000:201"), Some(Ipv4Addr::new(192, 0, 2, 1).into()));
+    }
+
+    #[test]
+    fn an_exclamation_mark_is_ignored_in_rules_and_refused_elsewhere() {
+        assert_eq!(Network::parse_rule("!10.0.0.0/8"), Ok(network("10.0.0.0/8")));
+        assert_eq!("!10.0.0.0/8".parse::<Network>(), Err(AddressError::Negated("!10.0.0.0/8".into())));
+        assert!(Network::parse_rule("!!10.0.0.0/8").is_err());
+    }
+
+    #[test]
+    fn what_is_no_network_is_refused() {
+        for element in [
+            "",
+            "host",
+            "10.0.0",
+            "10.0.0.256",
+            "010.0.0.1",
+            "10.0.0.0/33",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "10.0.0.0/8/8",
+            "10.0.0.0/255.0.255.0",
+            "2001:db8::/129",
+            "2001:db8::/255.0.0.0",
+            "fe80::1%eth0",
+            "::ffff:10.0.0.0/8",
+            " 10.0.0.1",
+            "ANY/8",
+            "-",
+            "10.0.0.1-10.0.0.9",
+        ] {
+            assert!(element.parse::<Network>().is_err(), "{element}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_the_whole_text_and_nothing_else() {
+        for bytes in [
+            &b""[..],
+            b"-",
+            b"1.2.3.4 ",
+            b"1.2.3.4/32",
+            b"1.2.3.4:80",
+            b"[::1]",
+            b"::1%lo",
+            b"a.example",
+            b"\xff",
+        ] {
+            assert_eq!(parse_address(bytes), None);
+        }
+        assert!(parse_address(b"0000:0000:0000:0000:0000:ffff:255.255.255.255").is_some());
+    }
+
+    #[test]
+    fn a_list_holds_what_any_entry_holds() {
+        let list = IpList(vec![network("10.0.0.0/8"), network("2001:db8::/32")]);
+        assert!(list.any_text(b"10.9.8.7") && list.any_text(b"2001:db8::5"));
+        assert!(!list.any_text(b"192.0.2.1") && !list.any_text(b"no address"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_network_reads_its_own_words_again(address: IpAddr, prefix in 0_u8..=128) {
+            let prefix = match canonical(address) {
+                IpAddr::V4(_) if address.is_ipv6() => 96 + prefix % 33,
+                IpAddr::V4(_) => prefix % 33,
+                IpAddr::V6(_) => prefix,
+            };
+            let first = network(&format!("{address}/{prefix}"));
+            prop_assert_eq!(network(&first.to_string()), first);
+            prop_assert!(first.contains(address));
+        }
+
+        #[test]
+        fn any_text_is_read_without_panic(text: String, bytes: Vec<u8>) {
+            let _ = (text.parse::<Network>(), Network::parse_rule(&text), parse_address(&bytes));
+        }
+    }
 }

@@ -1,10 +1,12 @@
 //! The recorded answers of the original engines, read from the shared data beside the project.
 
+#![expect(clippy::print_stdout, reason = "a skipped test says so")]
+
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use tld_pattern::{Captures, OsMatch, OsRegex};
+use tld_pattern::{Captures, OsMatch, OsRegex, Pcre};
 
 /// A file of the shared data; `None` (and a line that says so) where there is none.
 fn shared(path: &str) -> Option<PathBuf> {
@@ -70,4 +72,52 @@ fn every_recorded_answer_of_the_original_engines_is_ours_too() {
         wrong.len(),
         wrong[..wrong.len().min(20)].join("\n")
     );
+}
+
+/// Every text of an element with `type="pcre2"` in `file`; a search is enough, the XML room reads it properly.
+fn pcre_patterns(file: &str) -> Vec<String> {
+    let mut patterns = Vec::new();
+    let mut rest = file;
+    while let Some(at) = rest.find("type=\"pcre2\"") {
+        rest = &rest[at..];
+        let Some(start) = rest.find('>') else { break };
+        rest = &rest[start + 1..];
+        let Some(end) = rest.find("</") else { break };
+        patterns.push(
+            rest[..end].replace("\\<", "<").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"),
+        );
+        rest = &rest[end..];
+    }
+    patterns
+}
+
+fn xml_files(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a readable folder") {
+        let path = entry.expect("a readable entry").path();
+        if path.is_dir() {
+            xml_files(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "xml") {
+            files.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_pcre2_pattern_of_the_recorded_ruleset_compiles() {
+    let Some(home) = shared("conformance/home") else { return };
+    let mut files = Vec::new();
+    xml_files(&home, &mut files);
+    let (mut count, mut refused) = (0, Vec::new());
+    for file in files {
+        let text = String::from_utf8_lossy(&fs::read(&file).expect("a readable file")).into_owned();
+        for pattern in pcre_patterns(&text) {
+            count += 1;
+            if let Err(error) = Pcre::compile(pattern.as_bytes()) {
+                refused.push(format!("{}: {pattern}: {error}", file.display()));
+            }
+        }
+    }
+    println!("{count} PCRE2 patterns, {} refused", refused.len());
+    assert!(refused.is_empty(), "refused:\n{}", refused.join("\n"));
+    assert!(count > 500, "only {count} patterns were found");
 }

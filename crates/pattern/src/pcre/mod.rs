@@ -1,52 +1,115 @@
 //! PCRE2 expressions on a linear engine, with a bounded backtracking engine behind it.
+//!
+//! Patterns are rewritten first ([`translate`]), then `regex` takes all it can; look-around,
+//! back-references, atomic groups, and `$` in front of a last newline go to `fancy-regex`.
+//! Invariant: both engines answer the same wherever both can serve a pattern.
+
+mod class;
+mod required;
+#[cfg(test)]
+mod tests;
+mod translate;
+
+use std::borrow::Cow;
 
 use regex::bytes::{Regex, RegexBuilder};
+use translate::{Target, Translation, translate};
 
-use crate::{Captures, CompileError, text};
+use crate::{Captures, CompileError, PATTERN_LIMIT, text};
 
 /// A compiled PCRE2 expression.
 #[derive(Debug)]
 pub struct Pcre {
     pattern: Box<[u8]>,
-    regex: Regex,
+    utf: bool,
+    groups: usize,
+    /// Serves every subject, or only those without a last newline when the other is there too.
+    linear: Option<Regex>,
+    backtracking: Option<fancy_regex::Regex>,
+    required: Vec<Vec<u8>>,
 }
 
 impl Pcre {
-    /// Compiles `pattern`.
+    /// The bytes a compiled pattern may take.
+    const SIZE_LIMIT: usize = 2 << 20;
+    /// The backtracks one search may take; beyond it the answer is "no match", as in PCRE2.
+    const BACKTRACK_LIMIT: usize = 1_000_000;
+
+    /// Compiles `pattern`; the error tells the offset.
     pub fn compile(pattern: &[u8]) -> Result<Self, CompileError> {
-        let source = String::from_utf8_lossy(text(pattern));
-        let regex = RegexBuilder::new(&source)
-            .unicode(false)
-            .size_limit(2 << 20)
-            .build()
-            .map_err(|error| CompileError::pcre(error.to_string()))?;
-        Ok(Self { pattern: pattern.into(), regex })
+        let read = text(pattern);
+        if read.len() > PATTERN_LIMIT {
+            return Err(CompileError::too_long(read.len()));
+        }
+        let forward = translate(read, Target::Linear)?;
+        let linear = if forward.needs_backtracking { None } else { Some(build_linear(&forward)?) };
+        let backtracking = if forward.needs_backtracking || forward.newline_sensitive {
+            Some(build_backtracking(&translate(read, Target::Backtracking)?)?)
+        } else {
+            None
+        };
+        // The two forms differ in assertions only, which hold no literal.
+        let required = if linear.is_some() { required::of(&forward.source, forward.utf) } else { Vec::new() };
+        Ok(Self {
+            pattern: pattern.into(),
+            utf: forward.utf,
+            groups: forward.groups,
+            linear,
+            backtracking,
+            required,
+        })
     }
 
-    /// Matches and tells the end of the match, with the groups in `captures`.
+    /// Matches and tells the end of the match. Groups are counted up to the last one that took
+    /// part; those before it that did not are empty.
     pub fn find(&self, subject: &[u8], captures: &mut Captures) -> Option<usize> {
         captures.clear();
-        let found = self.regex.captures(text(subject))?;
-        for (index, group) in found.iter().enumerate().skip(1) {
-            if let Some(group) = group {
-                while captures.len() + 1 < index {
-                    captures.push(0..0);
-                }
-                captures.push(group.range());
+        if self.groups == 0 {
+            return self.end(subject);
+        }
+        match self.engine(text(subject))? {
+            Engine::Linear(regex, subject) => {
+                let mut places = regex.capture_locations();
+                let whole = regex.captures_read(&mut places, subject)?;
+                fill(captures, (1..places.len()).map(|index| places.get(index)));
+                Some(whole.end())
+            }
+            Engine::Backtracking(regex, view) => {
+                let found = regex.captures(view.text()).ok()??;
+                let places = (1..found.len()).map(|index| found.get(index));
+                fill(
+                    captures,
+                    places.map(|group| {
+                        group.map(|group| (view.offset(group.start()), view.offset(group.end())))
+                    }),
+                );
+                found.get(0).map(|whole| view.offset(whole.end()))
             }
         }
-        captures.truncate(captures.len());
-        found.get(0).map(|whole| whole.end())
+    }
+
+    /// Matches without captures and tells the end of the match.
+    pub fn end(&self, subject: &[u8]) -> Option<usize> {
+        match self.engine(text(subject))? {
+            Engine::Linear(regex, subject) => regex.find(subject).map(|found| found.end()),
+            Engine::Backtracking(regex, view) => {
+                regex.find(view.text()).ok()?.map(|found| view.offset(found.end()))
+            }
+        }
     }
 
     /// Whether `subject` matches.
     pub fn is_match(&self, subject: &[u8]) -> bool {
-        self.regex.is_match(text(subject))
+        match self.engine(text(subject)) {
+            None => false,
+            Some(Engine::Linear(regex, subject)) => regex.is_match(subject),
+            Some(Engine::Backtracking(regex, view)) => regex.is_match(view.text()).unwrap_or(false),
+        }
     }
 
     /// Whether the pattern has a capturing group.
     pub fn has_groups(&self) -> bool {
-        self.regex.captures_len() > 1
+        self.groups > 0
     }
 
     /// The pattern as it was written.
@@ -55,6 +118,88 @@ impl Pcre {
     }
 
     pub(crate) fn required_literals(&self) -> Vec<Vec<u8>> {
-        Vec::new()
+        self.required.clone()
     }
+
+    /// The engine that serves `subject`; none if a UTF pattern meets bytes that are no UTF-8.
+    fn engine<'s>(&self, subject: &'s [u8]) -> Option<Engine<'_, 's>> {
+        if self.utf && std::str::from_utf8(subject).is_err() {
+            return None;
+        }
+        match (&self.linear, &self.backtracking) {
+            (Some(linear), None) => Some(Engine::Linear(linear, subject)),
+            (Some(linear), Some(_)) if !subject.ends_with(b"\n") => Some(Engine::Linear(linear, subject)),
+            (_, Some(backtracking)) => Some(Engine::Backtracking(backtracking, View::new(subject, self.utf))),
+            (None, None) => None,
+        }
+    }
+}
+
+enum Engine<'r, 's> {
+    Linear(&'r Regex, &'s [u8]),
+    Backtracking(&'r fancy_regex::Regex, View<'s>),
+}
+
+/// A subject as text: itself, or each byte as the code point of its number.
+struct View<'s> {
+    text: Cow<'s, str>,
+    identical: bool,
+}
+
+impl<'s> View<'s> {
+    fn new(subject: &'s [u8], utf: bool) -> Self {
+        match std::str::from_utf8(subject) {
+            Ok(text) if utf || text.is_ascii() => Self { text: text.into(), identical: true },
+            _ => {
+                let text: String = subject.iter().copied().map(char::from).collect();
+                Self { text: text.into(), identical: false }
+            }
+        }
+    }
+
+    fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The offset in the subject of an offset in the text.
+    fn offset(&self, place: usize) -> usize {
+        if self.identical { place } else { self.text[..place].chars().count() }
+    }
+}
+
+fn fill(captures: &mut Captures, groups: impl Iterator<Item = Option<(usize, usize)>>) {
+    let mut taken = 0;
+    for (index, group) in groups.enumerate() {
+        if group.is_some() {
+            taken = index + 1;
+        }
+        let (start, end) = group.unwrap_or((0, 0));
+        captures.push(start..end);
+    }
+    captures.truncate(taken);
+}
+
+fn build_linear(translation: &Translation) -> Result<Regex, CompileError> {
+    RegexBuilder::new(&translation.source)
+        .unicode(translation.utf)
+        .size_limit(Pcre::SIZE_LIMIT)
+        .dfa_size_limit(Pcre::SIZE_LIMIT)
+        .nest_limit(2_000)
+        .build()
+        .map_err(|error| refused(&error))
+}
+
+fn build_backtracking(translation: &Translation) -> Result<fancy_regex::Regex, CompileError> {
+    fancy_regex::RegexBuilder::new(&translation.source)
+        .backtrack_limit(Pcre::BACKTRACK_LIMIT)
+        .delegate_size_limit(Pcre::SIZE_LIMIT)
+        .delegate_dfa_size_limit(Pcre::SIZE_LIMIT)
+        .build()
+        .map_err(|error| refused(&error))
+}
+
+/// The engine's words speak of the rewritten pattern; their last line says what is wrong.
+fn refused(error: &dyn std::error::Error) -> CompileError {
+    let message = error.to_string();
+    CompileError::pcre(message.lines().last().unwrap_or("pattern refused").trim())
 }

@@ -1,0 +1,194 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// End of the match and captured texts, or nothing.
+fn found(pattern: &str, subject: &[u8]) -> Option<(usize, Vec<Vec<u8>>)> {
+    let pcre = Pcre::compile(pattern.as_bytes()).expect("a legal pattern");
+    let mut captures = Captures::new();
+    let end = pcre.find(subject, &mut captures)?;
+    assert!(pcre.is_match(subject));
+    Some((end, captures.iter().map(|range| subject[range].to_vec()).collect()))
+}
+
+fn end(pattern: &str, subject: &[u8]) -> Option<usize> {
+    found(pattern, subject).map(|(end, _)| end)
+}
+
+fn refusal(pattern: &[u8]) -> String {
+    Pcre::compile(pattern).expect_err("not a legal pattern").message
+}
+
+#[test]
+fn groups_end_with_the_last_that_took_part() {
+    assert_eq!(found("(x)|(y)|(z)", b"-y"), Some((2, vec![vec![], b"y".to_vec()])));
+    assert_eq!(found("(x)(q)?", b"x"), Some((1, vec![b"x".to_vec()])));
+}
+
+#[test]
+fn a_dollar_also_stands_before_a_last_newline_and_does_not_take_it() {
+    assert_eq!(end("ab$", b"ab\n"), Some(2));
+    assert_eq!(end("ab\\Z", b"ab\n"), Some(2));
+    assert_eq!(end("ab\\z", b"ab\n"), None);
+    assert_eq!(end("ab$", b"ab\n\n"), None);
+    assert_eq!(end("(?m)ab$", b"ab\ncd"), Some(2));
+    assert_eq!(end("(?m)^$", b"ab\n"), None);
+}
+
+#[test]
+fn escapes_mean_what_pcre2_means() {
+    assert_eq!(end("a\\hb", b"a\tb"), Some(3));
+    assert_eq!(end("a\\hb", b"afb"), None);
+    assert_eq!(end("a\\vb", b"a\nb"), Some(3));
+    assert_eq!(end("\\Q.*\\E", b"x.*"), Some(3));
+    assert_eq!(end("\\x41\\x{42}\\103\\e", b"ABC\x1b"), Some(4));
+    assert_eq!(end("\\N+", b"ab\n"), Some(2));
+}
+
+#[test]
+fn brackets_in_classes_and_lone_braces_are_literals() {
+    assert_eq!(end("[a[b]]", b"[]"), Some(2));
+    assert_eq!(end("[a&&z]", b"&"), Some(1));
+    assert_eq!(end("[]x]+", b"]x]"), Some(3));
+    assert_eq!(end("{\"k\":\\d}", b"{\"k\":1}"), Some(7));
+    assert_eq!(end("x{,2}", b"x{,2}"), Some(5));
+}
+
+#[test]
+fn look_around_and_references_run_on_the_second_engine() {
+    assert_eq!(end("^(?!-$).*", b"-"), None);
+    assert_eq!(end("^(?=.*x)(?=.*y)", b"..y.x"), Some(0));
+    assert_eq!(end("(\\w)\\1", b"abccd"), Some(4));
+    assert_eq!(end("(?<n>a)\\k<n>", b"aa"), Some(2));
+    assert_eq!(end("a++a", b"aaa"), None);
+}
+
+#[test]
+fn bytes_are_matched_one_by_one_whatever_they_encode() {
+    assert_eq!(end("^..$", "é".as_bytes()), Some(2));
+    assert_eq!(
+        found("(?=.)(.)\\xA9(?<!x)(z)", b"\xc3\xa9z"),
+        Some((3, vec![b"\xc3".to_vec(), b"z".to_vec()]))
+    );
+    assert_eq!(end("(?i)(?=.)é", "É".as_bytes()), None);
+    assert_eq!(end("(?=.)\\w", "é".as_bytes()), None);
+}
+
+#[test]
+fn a_utf_pattern_reads_code_points_and_refuses_other_bytes() {
+    assert_eq!(end("(*UTF)\\N{U+202E}", "a\u{202e}".as_bytes()), Some(4));
+    assert_eq!(end("(*UTF)^.$", "é".as_bytes()), Some(2));
+    assert_eq!(end("(*UTF)a", b"a\xff"), None);
+}
+
+#[test]
+fn options_reach_as_far_as_their_group() {
+    assert_eq!(end("(a(?i)b|c)d", b"Cd"), Some(2));
+    assert_eq!(end("(a(?i)b)d", b"aBD"), None);
+    assert_eq!(end("(?x) a b # c", b"ab"), Some(2));
+    assert_eq!(end("(?U)a+", b"aaa"), Some(1));
+    assert_eq!(end("(?s).(?-s).", b"\n\n"), None);
+}
+
+#[test]
+fn what_cannot_be_compiled_is_refused_with_a_reason() {
+    assert_eq!(refusal(b"ab("), "missing `)` at offset 3");
+    assert_eq!(refusal(b"a**"), "a quantifier follows nothing that it could repeat at offset 3");
+    assert_eq!(refusal(b"[z-a]"), "a range in a class is out of order at offset 4");
+    assert_eq!(refusal(b"\\y"), "unknown escape `\\y` at offset 2");
+    assert_eq!(refusal(b"(a)\\2"), "reference to a group that does not exist at offset 5");
+    assert!(refusal(b"((\\w{60000}){60000}){60000}").contains("limit"));
+    assert!(Pcre::compile(&b"(".repeat(5000)).is_err());
+}
+
+#[test]
+fn literals_that_every_match_holds_are_found() {
+    let literals = |pattern: &[u8]| Pcre::compile(pattern).expect("legal").required_literals();
+    assert_eq!(literals(b"^Failed \\S+ for"), vec![b"failed ".to_vec()]);
+    assert_eq!(literals(b"(?i)Select\\s"), vec![b"select".to_vec()]);
+    assert_eq!(literals(b"abc|def$"), vec![b"abc".to_vec(), b"def".to_vec()]);
+    assert_eq!(literals(b"a?"), Vec::<Vec<u8>>::new());
+    assert_eq!(literals(b"(?=a)b"), Vec::<Vec<u8>>::new());
+}
+
+/// Patterns of parts on which both engines must agree.
+fn shared_pattern() -> impl Strategy<Value = String> {
+    let atoms = vec![
+        "a",
+        "B",
+        "\\.",
+        ".",
+        "\\d",
+        "\\w",
+        "\\S",
+        "[^a]",
+        "[a-c]",
+        "[[:alpha:]]",
+        "\\xE9",
+        "\\h",
+        "\\b",
+        "^",
+        "$",
+        "(a)",
+        "(?:b|a)",
+        "(?i)",
+        "(?m)",
+        "|",
+    ];
+    let quantifiers = vec!["", "", "", "+", "*?", "?", "{1,2}"];
+    let part = (prop::sample::select(atoms), prop::sample::select(quantifiers));
+    prop::collection::vec(part, 0..6).prop_map(|parts| {
+        let mut pattern = String::new();
+        for (atom, quantifier) in parts {
+            pattern.push_str(atom);
+            if !matches!(atom, "\\b" | "^" | "$" | "(?i)" | "(?m)" | "|") {
+                pattern.push_str(quantifier);
+            }
+        }
+        pattern
+    })
+}
+
+fn subject() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(prop::sample::select(b"aAbB1. \n\xe9\xc3\xa9".to_vec()), 0..10)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn both_engines_answer_the_same(pattern in shared_pattern(), subject in subject()) {
+        let linear = Pcre::compile(pattern.as_bytes()).expect("made of legal parts");
+        let source = translate(pattern.as_bytes(), Target::Backtracking).expect("it compiled before");
+        let backtracking = Pcre {
+            linear: None,
+            backtracking: Some(build_backtracking(&source).expect("made of legal parts")),
+            required: Vec::new(),
+            pattern: linear.pattern.clone(),
+            ..linear
+        };
+        let mut captures = (Captures::new(), Captures::new());
+        prop_assert_eq!(linear.find(&subject, &mut captures.0), backtracking.find(&subject, &mut captures.1));
+        prop_assert_eq!(captures.0, captures.1);
+        if !linear.required.is_empty() && linear.is_match(&subject) {
+            prop_assert!(linear.required.iter().any(|word| crate::literal::contains(&subject, word)));
+        }
+    }
+
+    #[test]
+    fn any_bytes_compile_and_match_without_panic(pattern: Vec<u8>, subject: Vec<u8>) {
+        if let Ok(pcre) = Pcre::compile(&pattern) {
+            let _ = pcre.find(&subject, &mut Captures::new());
+        }
+    }
+
+    #[test]
+    fn any_syntax_compiles_and_matches_without_panic(
+        pattern in "[\\\\(\\[\\]){}?*+|^$<>=!:PQENUKRgkxocabi0-9,.#'&-]{0,16}",
+        subject in subject(),
+    ) {
+        if let Ok(pcre) = Pcre::compile(pattern.as_bytes()) {
+            let _ = pcre.find(&subject, &mut Captures::new());
+        }
+    }
+}
