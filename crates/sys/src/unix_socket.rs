@@ -12,6 +12,12 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use crate::clock::Deadline;
 use crate::ready;
 
+/// Darwin has no such flag; there, as everywhere, a Rust program ignores SIGPIPE from its start.
+#[cfg(not(target_os = "linux"))]
+const SEND: SendFlags = SendFlags::DONTWAIT;
+#[cfg(target_os = "linux")]
+const SEND: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+
 /// Who is at the other end, as the kernel noted it when the connection was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
@@ -71,7 +77,7 @@ impl Seqpacket {
         }
         let deadline = Deadline::after(timeout);
         loop {
-            match rustix::net::send(&self.fd, message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            match rustix::net::send(&self.fd, message, SEND) {
                 Ok(_) => return Ok(()),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => {

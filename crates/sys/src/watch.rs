@@ -5,7 +5,6 @@
 //!
 //! Invariant: an overflow is reported as [`WatchEvent::Overflow`], never swallowed.
 
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -105,7 +104,9 @@ impl Watcher {
             let name = event.file_name().map(|name| name.to_bytes().to_vec());
             let (watch, Some(base)) = (event.wd(), self.paths.get(&event.wd()).cloned()) else { continue };
             let path = match name {
-                Some(name) => base.join(<OsString as std::os::unix::ffi::OsStringExt>::from_vec(name)),
+                Some(name) => {
+                    base.join(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(name))
+                }
                 None => base,
             };
             let event = if flags.contains(F::IGNORED) {
@@ -172,7 +173,8 @@ impl Watcher {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::durable::append_line;

@@ -155,5 +155,6 @@ pub enum Event {
     Other,
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests;

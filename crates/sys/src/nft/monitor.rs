@@ -32,6 +32,11 @@ impl Monitor {
         Ok(Self { socket, ignored: own.to_vec(), queue: VecDeque::new() })
     }
 
+    #[cfg(test)]
+    pub(super) fn shrink_for_test(&self) {
+        self.socket.grow_receive_buffer(4096);
+    }
+
     /// The next event, or `None` at the timeout.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<Event>, NftError> {
         let deadline = crate::clock::Deadline::after(timeout);

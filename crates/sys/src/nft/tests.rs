@@ -152,6 +152,36 @@ fn ten_thousand_addresses_go_in_and_out_together() {
 }
 
 #[test]
+fn more_than_one_transaction_holds_go_in_several() {
+    with_firewall(|mut fw| {
+        fw.ensure(TABLE).unwrap();
+        let all: Vec<_> = (0..40_000_u128)
+            .map(|i| (IpAddr::from(Ipv6Addr::from_bits((0x2001_0db8 << 96) + i)), secs(3600)))
+            .collect();
+        fw.block(TABLE, &all).unwrap();
+        assert_eq!(fw.list(TABLE).unwrap().len(), 40_000);
+    });
+}
+
+#[test]
+fn the_monitor_tells_when_it_lost_something() {
+    with_firewall(|mut fw| {
+        let mut monitor = Monitor::open(&[]).unwrap();
+        monitor.shrink_for_test();
+        fw.ensure(TABLE).unwrap();
+        let all: Vec<_> =
+            (0..5000_u32).map(|i| (IpAddr::from(Ipv4Addr::from_bits(0x0a00_0000 + i)), secs(3600))).collect();
+        for _ in 0..3 {
+            fw.block(TABLE, &all).unwrap();
+        }
+        let mut seen = None;
+        while seen != Some(Event::Overrun) {
+            seen = Some(monitor.next(LONG).unwrap().unwrap());
+        }
+    });
+}
+
+#[test]
 fn without_the_table_blocking_says_so_and_questions_find_nothing() {
     with_firewall(|mut fw| {
         assert!(!fw.exists(TABLE).unwrap());
