@@ -27,7 +27,8 @@ impl OsRegex {
     /// The steps one search may take. Beyond it the answer is "no match".
     ///
     /// Restarts make the procedure quadratic on unkind subjects, with a run more than that. A line
-    /// of 64 KiB takes about as many steps as it has bytes in the ordinary case.
+    /// of 64 KiB takes about as many steps as it has bytes in the ordinary case; running into the
+    /// limit takes some 50 ms, measured unoptimised.
     pub const STEP_LIMIT: u32 = 1 << 24;
 
     /// Compiles `pattern`. Errors: 3 too long, 6 bad escape, 7 bad parentheses.

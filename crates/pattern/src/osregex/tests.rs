@@ -127,24 +127,34 @@ fn required_literals_leave_out_the_byte_that_a_run_may_leave_out() {
     assert_eq!(literals(b"ab|\\d"), Vec::<Vec<u8>>::new());
 }
 
-/// Pieces that make the corners of the procedure likely.
+/// Patterns of all pieces, and patterns of runs alone, which fill the four slots and come back.
 fn pattern() -> impl Strategy<Value = Vec<u8>> {
-    let piece = prop_oneof![
-        6 => prop::sample::select(vec!["a", "B", "1", " ", ":", "(", "\u{e9}", "+", "*", "^", "$"]),
-        6 => prop::sample::select(vec!["\\d", "\\w", "\\s", "\\.", "\\S", "\\W", "\\D", "\\p", "\\t", "\\(", "\\$"]),
-        5 => prop::sample::select(vec!["\\d+", "\\w+", "\\.+", "\\s+", "\\S+", "\\d*", "\\w*", "\\.*", "\\s*", "\\S*"]),
-        3 => prop::sample::select(vec!["(", ")", "(\\w+)", "(a)", "(\\d*)", "(\\.+)", "|"]),
+    let literal = ["a", "a", "B", "1", " ", ":", "(", "\u{e9}", "+", "*", "^", "$"];
+    let class = [
+        "\\d", "\\w", "\\w", "\\s", "\\.", "\\S", "\\W", "\\D", "\\p", "\\t", "\\(", "\\$", "\\|", "\\<",
+        "\\\\",
     ];
-    (prop::bool::weighted(0.2), prop::collection::vec(piece, 0..7), prop::bool::weighted(0.2)).prop_map(
-        |(begin, pieces, end)| {
-            let mut pattern = String::from(if begin { "^" } else { "" });
-            pattern.extend(pieces);
-            if end {
-                pattern.push('$');
-            }
-            pattern.into_bytes()
-        },
-    )
+    let run = ["\\d+", "\\w+", "\\.+", "\\s+", "\\S+", "\\d*", "\\w*", "\\.*", "\\s*", "\\S*"];
+    let group = ["(\\w+)", "(a)", "(\\d*)", "(\\.+)", "(\\S+)", "()", "(\\w+a)", "(\\d)", "|", "(", ")"];
+    let mixed = prop_oneof![
+        6 => prop::sample::select(literal.to_vec()),
+        6 => prop::sample::select(class.to_vec()),
+        5 => prop::sample::select(run.to_vec()),
+        3 => prop::sample::select(group.to_vec()),
+    ];
+    let runs = prop_oneof![
+        3 => prop::sample::select(vec!["\\.+", "\\w+", "\\.*", "\\w*", "(\\w+)", "(\\.*)"]),
+        3 => prop::sample::select(vec!["a", "b", "\\w", "\\d", "1"]),
+    ];
+    let pieces = prop_oneof![prop::collection::vec(mixed, 0..7), prop::collection::vec(runs, 4..14)];
+    (prop::bool::weighted(0.2), pieces, prop::bool::weighted(0.2)).prop_map(|(begin, pieces, end)| {
+        let mut pattern = String::from(if begin { "^" } else { "" });
+        pattern.extend(pieces);
+        if end {
+            pattern.push('$');
+        }
+        pattern.into_bytes()
+    })
 }
 
 fn subject() -> impl Strategy<Value = Vec<u8>> {
@@ -152,7 +162,8 @@ fn subject() -> impl Strategy<Value = Vec<u8>> {
         8 => prop::sample::select(b"aAbB11  ::((+*^$".to_vec()),
         1 => prop::sample::select(b"\t\n|)\xc3\xa9".to_vec()),
     ];
-    prop::collection::vec(byte, 0..14)
+    let word = prop::sample::select(b"aaaab1".to_vec());
+    prop_oneof![prop::collection::vec(byte, 0..14), prop::collection::vec(word, 3..24)]
 }
 
 fn by_reference(alternatives: &[Alternative], subject: &[u8], capturing: bool) -> Option<(isize, Captures)> {
