@@ -1,1 +1,359 @@
-//! (empty)
+//! Durable execution of responses on one endpoint: blocked means blocked, until the time is over, whatever dies.
+//!
+//! Start-up: [`Responder::start`] opens the journal under its lock, opens the firewall, makes the world match the
+//! journal, and only then takes orders. One thread owns all state ([`executor`]); files of the operator, the guard's
+//! look at the system, the log and the firewall's notifications have threads of their own, and none of them can
+//! make it wait.
+
+mod actions;
+pub mod carrier;
+mod escalation;
+mod executable;
+mod executor;
+mod guard;
+pub mod journal;
+mod kernel;
+mod log;
+pub mod multicall;
+mod offline;
+mod reconcile;
+mod scheduler;
+mod script;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+pub use tld_config::executable::ResolveError;
+use tld_model::{Order, OrderId, Outcome, Target, Timestamp, Zone};
+pub use tld_pattern::Network;
+use tld_sys::clock::Clock;
+
+pub use executable::{Hash, self_hash};
+pub use journal::{JournalError, Kind, Listed, State};
+pub use offline::{OfflineError, revert_offline};
+
+use executor::{Executor, Input, Parts, Settings};
+use guard::Guard;
+use journal::Journal;
+use kernel::Kernel;
+
+/// Takes lines for ossec.log.
+pub type LogFn = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Whether effects are real.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// They are.
+    Real,
+    /// The kernel is left alone; the text says why, in plain words. Operators' files still run.
+    DryRun(String),
+}
+
+/// Bounds of time and number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// A file must send its key line within this time (where a timeout is set), and read what it is sent.
+    pub key_line: Duration,
+    /// A file must end within this time.
+    pub total: Duration,
+    /// After this time without a key line the input of a file without timeout is closed.
+    pub stdin_grace: Duration,
+    /// Files that run at once.
+    pub concurrent: usize,
+    /// Undo runs of files at once, beside those.
+    pub concurrent_reverts: usize,
+    /// Orders that wait.
+    pub queue: usize,
+    /// Effects at once.
+    pub live: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            key_line: Duration::from_secs(60),
+            total: Duration::from_secs(300),
+            stdin_grace: Duration::from_secs(5),
+            concurrent: 64,
+            concurrent_reverts: 16,
+            queue: 16_384,
+            live: 200_000,
+        }
+    }
+}
+
+/// A step at which tests kill the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CrashPoint {
+    /// The intent is durable, nothing is done.
+    BeforeApply,
+    /// Done, not yet recorded.
+    AfterApplyBeforeCommit,
+    /// Recorded.
+    WhileActive,
+    /// The intent to undo is durable, nothing is undone.
+    WhileReverting,
+    /// Undone, not yet recorded.
+    AfterRevert,
+}
+
+impl CrashPoint {
+    /// Parses the name used by tests (`before-apply`, `after-apply`, `while-active`, `while-reverting`,
+    /// `after-revert`).
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "before-apply" => Self::BeforeApply,
+            "after-apply" => Self::AfterApplyBeforeCommit,
+            "while-active" => Self::WhileActive,
+            "while-reverting" => Self::WhileReverting,
+            "after-revert" => Self::AfterRevert,
+            _ => return None,
+        })
+    }
+}
+
+/// What a responder is told at start.
+#[derive(Clone)]
+pub struct Setup {
+    /// Home directory.
+    pub home: PathBuf,
+    /// Name of the nftables table.
+    pub table: String,
+    /// Real or not.
+    pub mode: Mode,
+    /// Escalation steps in minutes.
+    pub repeated_offenders: Vec<u32>,
+    /// Networks that are never blocked.
+    pub protected: Vec<Network>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Name of the present boot; the system's own if `None`.
+    pub boot_id: Option<String>,
+    /// Zone of log lines.
+    pub zone: Zone,
+    /// Content hash of our own executable ([`self_hash`]); without it nothing runs in process.
+    pub self_hash: Option<Hash>,
+    /// Lines for ossec.log.
+    pub log: LogFn,
+    /// For tests only.
+    pub crash_at: Option<CrashPoint>,
+}
+
+impl Setup {
+    /// The usual setup of a home.
+    pub fn new(home: PathBuf, clock: Arc<dyn Clock>, log: LogFn) -> Self {
+        Self {
+            home,
+            table: TABLE.into(),
+            mode: Mode::Real,
+            repeated_offenders: Vec::new(),
+            protected: Vec::new(),
+            limits: Limits::default(),
+            clock,
+            boot_id: None,
+            zone: Zone::system(),
+            self_hash: None,
+            log,
+            crash_at: None,
+        }
+    }
+}
+
+impl fmt::Debug for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setup").field("home", &self.home).field("mode", &self.mode).finish_non_exhaustive()
+    }
+}
+
+/// The responder cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The journal is unusable.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The firewall is unusable.
+    #[error("cannot open the firewall table `{table}`: {why}")]
+    Firewall {
+        /// Table.
+        table: String,
+        /// Reason.
+        why: String,
+    },
+    /// A thread cannot be started.
+    #[error("cannot start a thread")]
+    Thread(#[from] std::io::Error),
+}
+
+/// The order was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Too many orders wait.
+    #[error("the responder's queue is full")]
+    Full,
+    /// It is stopping.
+    #[error("the responder has stopped")]
+    Stopped,
+}
+
+/// What to lift.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RevertSelector {
+    /// The effect of one order.
+    Order(OrderId),
+    /// Every effect on an address.
+    Address(IpAddr),
+    /// Every effect.
+    All,
+}
+
+/// An effect that is in place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveEffect {
+    /// Order that began it.
+    pub order: OrderId,
+    /// Response name.
+    pub response: String,
+    /// Executable relative to the home.
+    pub program: String,
+    /// Entry key.
+    pub key: String,
+    /// Target.
+    pub target: Target,
+    /// `active` or `reverting`.
+    pub state: State,
+    /// End; none = without end.
+    pub until: Option<Timestamp>,
+}
+
+/// A running responder.
+#[derive(Debug)]
+pub struct Responder {
+    inbox: SyncSender<Input>,
+    threads: Vec<JoinHandle<()>>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Responder {
+    /// Starts it; when this returns, the world matches the journal.
+    ///
+    /// # Errors
+    /// When the journal, the firewall or a thread is not to be had.
+    pub fn start(setup: Setup, outcomes: Sender<Outcome>) -> Result<Self, StartError> {
+        let kernel: Option<Box<dyn Kernel>> =
+            match &setup.mode {
+                Mode::DryRun(_) => None,
+                Mode::Real => Some(kernel::open(&setup.table).map_err(|why| StartError::Firewall {
+                    table: setup.table.clone(),
+                    why: why.to_string(),
+                })?),
+            };
+        let port = kernel.as_ref().and_then(|kernel| kernel.port());
+        let table = setup.table.clone();
+        let log = Arc::clone(&setup.log);
+        let mut responder = Self::start_with(setup, kernel, Box::new(guard::live), outcomes)?;
+        if let Some(port) = port {
+            let (inbox, ended) = (responder.inbox.clone(), Arc::clone(&responder.ended));
+            responder.threads.extend(kernel::watch(&table, port, inbox, ended, &log));
+        }
+        Ok(responder)
+    }
+
+    fn start_with(
+        setup: Setup,
+        kernel: Option<Box<dyn Kernel>>,
+        probe: guard::Probe,
+        outcomes: Sender<Outcome>,
+    ) -> Result<Self, StartError> {
+        let boot_id = setup.boot_id.or_else(tld_sys::clock::boot_id).unwrap_or_default();
+        let (inbox, inputs) = sync_channel(setup.limits.queue);
+        let parts = Parts {
+            journal: Journal::open(&setup.home, &boot_id)?,
+            kernel,
+            guard: Guard::start(setup.protected, probe)?,
+            recogniser: executable::Recogniser::new(setup.self_hash),
+            writer: log::Writer::start(&setup.home, Arc::clone(&setup.log))?,
+            clock: setup.clock,
+            outcomes,
+            inbox: inbox.clone(),
+            settings: Settings {
+                home: setup.home,
+                repeated_offenders: setup.repeated_offenders,
+                limits: setup.limits,
+                zone: setup.zone,
+                crash_at: setup.crash_at,
+                log: setup.log,
+                boot_id,
+                dry_run: match setup.mode {
+                    Mode::Real => None,
+                    Mode::DryRun(reason) => Some(reason),
+                },
+            },
+        };
+        let ended = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&ended);
+        let mut executor = Executor::new(parts);
+        executor.replay()?;
+        let work = move || {
+            executor.run(&inputs);
+            flag.store(true, Ordering::SeqCst);
+        };
+        let thread = std::thread::Builder::new().name("responder".into()).spawn(work)?;
+        Ok(Self { inbox, threads: vec![thread], ended })
+    }
+
+    /// Takes an order, or says at once that it cannot.
+    ///
+    /// # Errors
+    /// When too many orders wait, or the responder has stopped.
+    pub fn submit(&self, order: Order) -> Result<(), Refused> {
+        self.inbox.try_send(Input::Order(Box::new(order))).map_err(|error| match error {
+            TrySendError::Full(_) => Refused::Full,
+            TrySendError::Disconnected(_) => Refused::Stopped,
+        })
+    }
+
+    /// Takes an order, waiting for room: for a caller whose own sender feels the wait.
+    ///
+    /// # Errors
+    /// When the responder has stopped.
+    pub fn submit_waiting(&self, order: Order) -> Result<(), Refused> {
+        // A send error only means that the receiver is gone; it carries the order back, which nobody needs.
+        self.inbox.send(Input::Order(Box::new(order))).map_err(|_stopped| Refused::Stopped)
+    }
+
+    /// Lifts effects before their time. Outcomes tell when it is done.
+    pub fn revert(&self, selector: RevertSelector) {
+        let _ = self.inbox.send(Input::Revert(selector));
+    }
+
+    /// What is in place.
+    pub fn active(&self) -> Vec<ActiveEffect> {
+        let (reply, answer) = channel();
+        if self.inbox.send(Input::Active(reply)).is_err() {
+            return Vec::new();
+        }
+        answer.recv().unwrap_or_default()
+    }
+
+    /// Stops. Blocks stay; the next start goes on from the journal.
+    pub fn stop(self) {
+        let _ = self.inbox.send(Input::Stop);
+        self.ended.store(true, Ordering::SeqCst);
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Default name of the nftables table.
+pub const TABLE: &str = "threatlockdown";

@@ -1,0 +1,116 @@
+//! `firewall-drop`: no packet of the source address is let in or through. Lives in our own table; the kernel holds
+//! the deadline, so a block ends on time even if nothing of ours is alive.
+//! Invariant: an address is only reported blocked after the kernel showed it.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Action, Proof, Subject, Wanted};
+use crate::kernel::{Change, Kernel, KernelError, Seen};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct FirewallDrop;
+
+impl Action for FirewallDrop {
+    fn names(&self) -> &'static [&'static str] {
+        &["firewall-drop", "default-firewall-drop"]
+    }
+
+    fn subject(&self, alert: &Value) -> Result<Subject, &'static str> {
+        source(alert).map(Subject::Address).ok_or(NO_SOURCE)
+    }
+
+    fn apply(&self, kernel: &mut dyn Kernel, wanted: &[Wanted]) -> Vec<Result<Proof, String>> {
+        let changes: Vec<_> =
+            wanted.iter().map(|one| Change::Block(one.subject.address(), one.lease)).collect();
+        let answers = change(kernel, &changes);
+        let read_back = wanted.iter().zip(answers).map(|(one, answer)| {
+            answer.map_err(|error| error.to_string())?;
+            let address = one.subject.address();
+            let seen = kernel.lookup(address).map_err(|error| format!("cannot read back: {error}"))?;
+            let place = kernel.place();
+            match seen {
+                Seen::Absent => Err(format!("{place} has no {address} although the kernel took it")),
+                Seen::Present(None) => Ok(format!("{place} has {address} without end")),
+                Seen::Present(Some(left)) => Ok(format!("{place} has {address}, {} s left", seconds(left))),
+            }
+        });
+        read_back.collect()
+    }
+
+    fn revert(&self, kernel: &mut dyn Kernel, subjects: &[Subject]) -> Vec<Result<Proof, String>> {
+        let changes: Vec<_> = subjects.iter().map(|one| Change::Unblock(one.address())).collect();
+        let answers = change(kernel, &changes);
+        let read_back = subjects.iter().zip(answers).map(|(one, answer)| {
+            answer.map_err(|error| error.to_string())?;
+            let address = one.address();
+            match kernel.lookup(address).map_err(|error| format!("cannot read back: {error}"))? {
+                Seen::Absent => Ok(format!("{} has {address} no more", kernel.place())),
+                Seen::Present(_) => Err(format!("{} still has {address}", kernel.place())),
+            }
+        });
+        read_back.collect()
+    }
+
+    fn verify(&self, kernel: &mut dyn Kernel, subjects: &[Subject]) -> Result<Vec<Seen>, String> {
+        let listed = kernel.ensure().and_then(|()| kernel.list()).map_err(|error| error.to_string())?;
+        let present: HashMap<IpAddr, Option<Duration>> = listed.into_iter().collect();
+        let seen = |subject: &Subject| {
+            present.get(&subject.address()).map_or(Seen::Absent, |left| Seen::Present(*left))
+        };
+        Ok(subjects.iter().map(seen).collect())
+    }
+}
+
+/// A lost table is put back and the batch tried once more: a flush between two orders must not fail the second.
+fn change(kernel: &mut dyn Kernel, changes: &[Change]) -> Vec<Result<(), KernelError>> {
+    let answers = kernel.change(changes);
+    if answers.iter().all(Result::is_ok) || kernel.ensure().is_err() {
+        return answers;
+    }
+    kernel.change(changes)
+}
+
+fn seconds(left: Duration) -> u64 {
+    left.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX)
+}
+
+/// The source address in the contract's order of preference. A field that holds no address (`-` in many Windows
+/// events) is passed over in favour of the next.
+pub(crate) fn source(alert: &Value) -> Option<IpAddr> {
+    let data = alert.get("data").filter(|data| data.is_object())?;
+    let windows = data.get("win").and_then(|win| win.get("eventdata"));
+    let fields = [
+        windows.and_then(|fields| fields.get("ipAddress")),
+        windows.and_then(|fields| fields.get("destinationIp")),
+        data.get("srcip"),
+    ];
+    let addresses = fields.into_iter().flatten().filter_map(Value::as_str);
+    addresses.filter_map(|text| text.parse::<IpAddr>().ok()).map(|one| one.to_canonical()).next()
+}
+
+/// Literal of the contract (active-response 10.2).
+pub(crate) const NO_SOURCE: &str = "Cannot read 'srcip' from data or invalid IP format";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_field_that_holds_an_address_wins() {
+        let of = |text: &str| source(&serde_json::from_str(text).unwrap()).map(|one| one.to_string());
+        let win = r#"{"data":{"win":{"eventdata":{"ipAddress":"-","destinationIp":"192.0.2.9"}},"srcip":"192.0.2.1"}}"#;
+        assert_eq!(of(win).as_deref(), Some("192.0.2.9"));
+        assert_eq!(of(r#"{"data":{"srcip":"::ffff:192.0.2.1"}}"#).as_deref(), Some("192.0.2.1"));
+        assert_eq!(of(r#"{"data":{"srcip":"2001:db8::1"}}"#).as_deref(), Some("2001:db8::1"));
+        for none in
+            [r#"{"data":{"srcip":"host.example"}}"#, r#"{"data":[]}"#, "{}", r#"{"data":{"srcip":7}}"#]
+        {
+            assert_eq!(of(none), None, "{none}");
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! Orders come in: known ones are answered from the journal, the others are resolved, guarded and sorted into what
+//! the kernel does and what a file does.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use serde_json::Value;
+use tld_model::{Evidence, Order, OrderId, OutcomeKind, Stage, Target};
+
+use super::{After, BATCH, Effect, Executor, Head};
+use crate::CrashPoint;
+use crate::actions::{Action, Subject};
+use crate::executable::{Denied, Found};
+use crate::journal::{Entry, Kind, State, Step};
+use crate::script;
+
+/// Orders of one round that the kernel must carry out.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// New effects.
+    pub(super) fresh: Vec<(i64, Order)>,
+    /// Orders whose key is active, with the effect that holds it.
+    pub(super) extended: Vec<(i64, i64, Order)>,
+    /// Orders whose key became taken within this round.
+    later: Vec<(Order, Option<i64>)>,
+    /// Orders of this round that are settled or begun.
+    seen: HashSet<OrderId>,
+}
+
+impl Executor {
+    /// Takes orders in; an order with a row (found at start) keeps it.
+    pub(super) fn take_in(&mut self, mut orders: Vec<(Order, Option<i64>)>) {
+        while !orders.is_empty() {
+            let mut batch = Batch::default();
+            let rest = orders.split_off(orders.len().min(BATCH));
+            for (order, row) in orders {
+                self.admit(order, row, &mut batch);
+            }
+            self.pump();
+            if self.commit() {
+                self.crash(CrashPoint::BeforeApply);
+            } else {
+                self.give_up(&mut batch);
+            }
+            self.finish_step();
+            self.apply(std::mem::take(&mut batch.fresh), std::mem::take(&mut batch.extended));
+            orders = std::mem::take(&mut batch.later);
+            orders.extend(rest);
+        }
+    }
+
+    fn admit(&mut self, mut order: Order, row: Option<i64>, batch: &mut Batch) {
+        if row.is_none() {
+            if self.answer_known(&order, batch) {
+                return;
+            }
+            order.timings.mark(Stage::Received, self.now());
+        }
+        let directory = self.settings.home.join(BIN);
+        let resolved = tld_config::executable::resolve(&directory, &order.executable);
+        let program = match resolved {
+            Ok(path) => match path.file_name().and_then(|name| name.to_str()) {
+                Some(name) => format!("{BIN}/{name}"),
+                None => order.executable.clone(),
+            },
+            Err(error) => {
+                let program = order.executable.clone();
+                return self.decline(&order, row, program, OutcomeKind::NotFound, error.to_string());
+            }
+        };
+        if order.options.dry_run {
+            let detail = format!("`{program}` would run for {}, {} s", order.target, order.timeout_secs);
+            return self.decline(&order, row, program, OutcomeKind::DryRun, detail);
+        }
+        if self.effects.len() >= self.settings.limits.live {
+            let detail = format!("{} effects are live already", self.effects.len());
+            return self.decline(&order, row, program, OutcomeKind::Failed, detail);
+        }
+        let home = self.settings.home.clone();
+        match self.recogniser.decide(&home, &program) {
+            Ok(Found::Ours(action)) => self.admit_action(order, row, program, action, batch),
+            Ok(Found::Operators) => self.admit_script(&order, row, program),
+            Err(denied) => {
+                let (kind, detail) = match denied {
+                    Denied::Missing(text) => (OutcomeKind::NotFound, text),
+                    Denied::Unsafe(text) => (OutcomeKind::Refused, text),
+                    Denied::Unsupported(text) => (OutcomeKind::Unsupported, text),
+                };
+                (self.settings.log)(&format!("order {}: {detail}", order.id));
+                self.decline(&order, row, program, kind, detail);
+            }
+        }
+    }
+
+    /// An order that was seen before gets the answer it got before, and nothing is done.
+    fn answer_known(&mut self, order: &Order, batch: &mut Batch) -> bool {
+        if !batch.seen.insert(order.id.clone()) {
+            return true;
+        }
+        match self.journal.of_order(&order.id) {
+            Ok(Some(entry)) => {
+                if let Some(outcome) = entry.outcome {
+                    self.after.push(After::Tell(Box::new(outcome)));
+                }
+                true
+            }
+            Ok(None) => false,
+            Err(error) => {
+                (self.settings.log)(&format!("cannot look up order {}: {error}", order.id));
+                self.orders.contains_key(&order.id)
+            }
+        }
+    }
+
+    fn admit_action(
+        &mut self,
+        order: Order,
+        row: Option<i64>,
+        program: String,
+        action: &'static dyn Action,
+        batch: &mut Batch,
+    ) {
+        let alert: Value = serde_json::from_str(order.alert.get()).unwrap_or(Value::Null);
+        let subject = match action.subject(&alert) {
+            Ok(subject) => subject,
+            Err(literal) => {
+                self.log_exchange(&order, &program, "add", &[], literal);
+                return self.decline(&order, row, program, OutcomeKind::Failed, literal.into());
+            }
+        };
+        if let Some(objection) = self.guard.objection(subject.address()) {
+            self.log_line(&program, &format!("Refused: {objection}"));
+            return self.decline(&order, row, program, OutcomeKind::Refused, objection);
+        }
+        if !order.options.ports.is_empty() {
+            let detail = "blocks limited to ports are not supported here".into();
+            return self.decline(&order, row, program, OutcomeKind::Unsupported, detail);
+        }
+        if let Some(reason) = self.settings.dry_run.clone() {
+            let detail = format!("would block {subject} for {} s; {reason}", order.timeout_secs);
+            self.log_line(&program, &format!("Dry run: {detail}"));
+            return self.decline(&order, row, program, OutcomeKind::DryRun, detail);
+        }
+        let base = program.rsplit('/').next().unwrap_or(&program);
+        let key = format!("{base}-{subject}");
+        match self.keys.get(&key).copied() {
+            Some(holder) if self.is(holder, State::Active) => self.extend(order, row, program, holder, batch),
+            Some(holder) if self.is(holder, State::Applying) => {
+                batch.seen.remove(&order.id);
+                batch.later.push((order, row));
+            }
+            holder => {
+                if let Some(holder) = holder {
+                    let detail = format!("still in place; order {} goes on from here", order.id);
+                    self.close(holder, OutcomeKind::RevertFailed, detail, Evidence::default());
+                }
+                self.begin(order, row, program, (action, subject), key, batch);
+            }
+        }
+    }
+
+    fn begin(
+        &mut self,
+        order: Order,
+        row: Option<i64>,
+        program: String,
+        action: (&'static dyn Action, Subject),
+        key: String,
+        batch: &mut Batch,
+    ) {
+        let mut effect = self.effect(&order, row, program);
+        effect.length = self.length(&effect.head, &key);
+        effect.until = self.until(effect.length);
+        effect.state = State::Applying;
+        effect.action = Some(action);
+        effect.key = Some(key);
+        if effect.head.target == Target::None {
+            effect.head.target = Target::Address(action.1.address());
+        }
+        let id = effect.id;
+        self.enter(&order, row, effect, Kind::Action);
+        batch.fresh.push((id, order));
+    }
+
+    /// The same key is active: its end moves out, never in.
+    fn extend(&mut self, order: Order, row: Option<i64>, program: String, holder: i64, batch: &mut Batch) {
+        let asked = self.until(order.timeout_secs);
+        self.move_end(holder, asked);
+        let effect = self.effect(&order, row, program);
+        let id = effect.id;
+        self.enter(&order, row, effect, Kind::Action);
+        batch.extended.push((id, holder, order));
+    }
+
+    /// Moves the end of an active effect to the later of its own and `asked` (`None` = never).
+    pub(super) fn move_end(&mut self, holder: i64, asked: Option<crate::journal::Until>) {
+        let boot = self.clock.boot();
+        let Some(effect) = self.effects.get_mut(&holder) else { return };
+        match (effect.until, asked) {
+            (Some(present), Some(asked)) if asked.boot <= present.boot => return,
+            (None, _) => return,
+            (Some(_), asked) => effect.until = asked,
+        }
+        effect.length =
+            effect.until.map_or(0, |until| until.boot.saturating_sub(boot).as_secs().max(effect.length));
+        match effect.until {
+            Some(until) => self.scheduler.plan(holder, until.boot),
+            None => self.scheduler.cancel(holder),
+        }
+        self.note(holder);
+    }
+
+    fn admit_script(&mut self, order: &Order, row: Option<i64>, program: String) {
+        let base = program.rsplit('/').next().unwrap_or(&program);
+        if let Target::Address(address) = order.target
+            && BLOCKERS.contains(&base)
+            && let Some(objection) = self.guard.objection(address)
+        {
+            self.log_line(&program, &format!("Refused: {objection}"));
+            return self.decline(order, row, program, OutcomeKind::Refused, objection);
+        }
+        if self.waiting.len() >= self.settings.limits.queue {
+            let detail = format!("{} files wait to be run already", self.waiting.len());
+            return self.decline(order, row, program, OutcomeKind::Failed, detail);
+        }
+        let mut effect = self.effect(order, row, program);
+        effect.length = order.timeout_secs;
+        self.waiting.push_back(effect.id);
+        self.enter(order, row, effect, Kind::Script);
+    }
+
+    fn effect(&mut self, order: &Order, row: Option<i64>, program: String) -> Effect {
+        Effect {
+            id: row.unwrap_or_else(|| self.journal.fresh_id()),
+            head: Head::from(order),
+            program,
+            action: None,
+            key: None,
+            state: State::Accepted,
+            until: None,
+            length: 0,
+            attempts: 0,
+            failed: false,
+            aborted: None,
+            lifted: false,
+            again: false,
+            told: false,
+        }
+    }
+
+    fn enter(&mut self, order: &Order, row: Option<i64>, effect: Effect, kind: Kind) {
+        if row.is_none() {
+            self.steps.push(Step::Insert(Box::new(Entry {
+                id: effect.id,
+                order: order.clone(),
+                program: effect.program.clone(),
+                kind,
+                state: effect.state,
+                key: effect.key.clone(),
+                boot_id: None,
+                until: effect.until,
+                length: effect.length,
+                attempts: 0,
+                failed: false,
+                outcome: None,
+                changed: self.now(),
+            })));
+            self.keep(effect);
+        } else {
+            let id = effect.id;
+            self.keep(effect);
+            self.note(id);
+        }
+    }
+
+    /// An order that ends here, with its outcome.
+    fn decline(
+        &mut self,
+        order: &Order,
+        row: Option<i64>,
+        program: String,
+        kind: OutcomeKind,
+        detail: String,
+    ) {
+        let effect = self.effect(order, row, program);
+        let id = effect.id;
+        self.enter(order, row, effect, Kind::Script);
+        self.close(id, kind, detail, Evidence::default());
+    }
+
+    /// The journal refused the intents of this round: none of them is begun.
+    fn give_up(&mut self, batch: &mut Batch) {
+        let detail = "the journal cannot be written, nothing was done";
+        self.after.retain(|after| !matches!(after, After::Start(..)));
+        let refused: Vec<_> = self
+            .steps
+            .iter()
+            .filter_map(|step| if let Step::Insert(entry) = step { Some(entry.id) } else { None })
+            .collect();
+        self.steps.retain(|step| !refused.contains(&step_row(step)));
+        self.waiting.retain(|id| !refused.contains(id));
+        batch.fresh.retain(|(id, _)| !refused.contains(id));
+        batch.extended.retain(|(id, ..)| !refused.contains(id));
+        for id in refused {
+            let Some(effect) = self.effects.get(&id) else { continue };
+            if effect.action.is_none() && effect.state == State::Applying {
+                self.running = self.running.saturating_sub(1);
+            }
+            let outcome = self.outcome(effect, OutcomeKind::Failed, detail.into(), Evidence::default());
+            let before = self.steps.len();
+            self.shut(id);
+            self.steps.truncate(before);
+            self.after.push(After::Tell(Box::new(outcome)));
+        }
+    }
+
+    pub(super) fn is(&self, id: i64, state: State) -> bool {
+        self.effects.get(&id).is_some_and(|effect| effect.state == state)
+    }
+
+    pub(super) fn log_line(&mut self, program: &str, text: &str) {
+        let mut lines = self.lines(program);
+        lines.say(text);
+        let text = lines.finish();
+        self.after.push(After::Log(text));
+    }
+
+    /// The lines of one run of a shipped script: start, message, what was exchanged, last word.
+    pub(super) fn log_exchange(
+        &mut self,
+        order: &Order,
+        program: &str,
+        verb: &str,
+        exchanged: &[Exchanged<'_>],
+        last: &str,
+    ) {
+        let mut lines = self.lines(program);
+        lines.say("Starting");
+        lines.received(&line(order, program, verb));
+        for one in exchanged {
+            match one {
+                Exchanged::CheckKeys(key) => lines.say(&check_keys_line(program, key)),
+                Exchanged::Answer(answer) => lines.received(&line(order, program, answer)),
+            }
+        }
+        lines.say(last);
+        let text = lines.finish();
+        self.after.push(After::Log(text));
+    }
+}
+
+/// A line within a dialogue.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Exchanged<'a> {
+    CheckKeys(&'a str),
+    Answer(&'static str),
+}
+
+/// The `check_keys` message of a shipped script.
+pub(crate) fn check_keys_line(program: &str, key: &str) -> String {
+    let base = Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or(program);
+    let (base, key) = (Value::from(base), Value::from(key));
+    format!(
+        r#"{{"version":1,"origin":{{"name":{base},"module":"active-response"}},"command":"check_keys","parameters":{{"keys":[{key}]}}}}"#
+    )
+}
+
+fn line(order: &Order, program: &str, verb: &str) -> String {
+    script::message(order, program, verb).to_line().unwrap_or_default()
+}
+
+fn step_row(step: &Step) -> i64 {
+    match step {
+        Step::Insert(entry) => entry.id,
+        Step::Advance { id, .. } | Step::Report { id, .. } => *id,
+        Step::Offend { .. } => 0,
+    }
+}
+
+const BIN: &str = "active-response/bin";
+/// Names that the contract gives to files which block the source address.
+const BLOCKERS: &[&str] = &[
+    "firewall-drop",
+    "default-firewall-drop",
+    "firewalld-drop",
+    "host-deny",
+    "route-null",
+    "ip-customblock",
+    "pf",
+    "ipfw",
+    "npf",
+];

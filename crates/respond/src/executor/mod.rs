@@ -1,0 +1,496 @@
+//! The state machine of all effects of this endpoint, owned by one thread. A cycle takes what has arrived, makes the
+//! intent durable in one transaction, changes the kernel in one, reads back, makes the result durable, and only then
+//! tells. Files are run by threads of their own which report back as [`Input`]s.
+//! Invariant: nothing is done before the journal says that it may have been done.
+
+mod firewall;
+mod intake;
+mod replay;
+mod scripts;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use intake::check_keys_line;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::time::Duration;
+
+use tld_model::{
+    Evidence, Order, OrderId, Outcome, OutcomeKind, RuleId, Stage, Target, Timestamp, Timings, Zone,
+};
+use tld_sys::clock::Clock;
+
+use crate::actions::{Action, Subject};
+use crate::executable::Recogniser;
+use crate::guard::Guard;
+use crate::journal::{Journal, State, Step, Until};
+use crate::kernel::Kernel;
+use crate::log::{Lines, Writer};
+use crate::reconcile::Reconciler;
+use crate::scheduler::Scheduler;
+use crate::script::{Answer, Report, Verb};
+use crate::{ActiveEffect, CrashPoint, Limits, LogFn, RevertSelector, escalation};
+
+/// What reaches the executor.
+#[derive(Debug)]
+pub(crate) enum Input {
+    Order(Box<Order>),
+    Revert(RevertSelector),
+    /// A file sent its key line and waits.
+    Keys {
+        effect: i64,
+        line: Vec<u8>,
+        reply: Sender<Answer>,
+    },
+    /// A file ended.
+    Finished {
+        effect: i64,
+        verb: Verb,
+        report: Report,
+    },
+    /// Somebody else, by this name if it is known, changed the firewall.
+    KernelChanged(Option<String>),
+    Active(Sender<Vec<ActiveEffect>>),
+    Stop,
+}
+
+/// What the executor is told at start and never changes.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) home: PathBuf,
+    pub(crate) repeated_offenders: Vec<u32>,
+    pub(crate) limits: Limits,
+    pub(crate) zone: Zone,
+    pub(crate) crash_at: Option<CrashPoint>,
+    pub(crate) log: LogFn,
+    pub(crate) boot_id: String,
+    /// Why the kernel is left alone.
+    pub(crate) dry_run: Option<String>,
+}
+
+/// What an outcome needs of an order, so that thousands of alerts need not stay in memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Head {
+    pub(crate) order: OrderId,
+    pub(crate) response: String,
+    pub(crate) alert_id: String,
+    pub(crate) rule: Option<RuleId>,
+    pub(crate) target: Target,
+    pub(crate) timings: Timings,
+    pub(crate) timeout: u64,
+    pub(crate) steps: Vec<u32>,
+}
+
+impl From<&Order> for Head {
+    fn from(order: &Order) -> Self {
+        Self {
+            order: order.id.clone(),
+            response: order.response.clone(),
+            alert_id: order.alert_id.clone(),
+            rule: order.rule,
+            target: order.target.clone(),
+            timings: order.timings,
+            timeout: order.timeout_secs,
+            steps: order.options.repeated_offenders.clone(),
+        }
+    }
+}
+
+/// One effect that is not closed.
+#[derive(Debug)]
+pub(crate) struct Effect {
+    pub(crate) id: i64,
+    pub(crate) head: Head,
+    pub(crate) program: String,
+    pub(crate) action: Option<(&'static dyn Action, Subject)>,
+    pub(crate) key: Option<String>,
+    pub(crate) state: State,
+    pub(crate) until: Option<Until>,
+    pub(crate) length: u64,
+    pub(crate) attempts: u32,
+    pub(crate) failed: bool,
+    /// The file was told to abort: another effect of this key is active until then.
+    pub(crate) aborted: Option<Aborted>,
+    /// Lifted by hand: ends as soon as it may, and does not count as a finished block.
+    pub(crate) lifted: bool,
+    /// After a crash: once its `delete` ran, it is added again.
+    pub(crate) again: bool,
+    /// Its first outcome was told before a restart.
+    pub(crate) told: bool,
+}
+
+/// Why a file was told to abort.
+#[derive(Debug, Clone)]
+pub(crate) enum Aborted {
+    Active(Option<Until>),
+    Refused(String),
+}
+
+struct Parked {
+    effect: i64,
+    reply: Sender<Answer>,
+}
+
+enum After {
+    Tell(Box<Outcome>),
+    Answer(Sender<Answer>, Answer),
+    Start(i64, Verb),
+    Log(String),
+}
+
+/// See the module.
+pub(crate) struct Executor {
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    journal: Journal,
+    kernel: Option<Box<dyn Kernel>>,
+    guard: Guard,
+    recogniser: Recogniser,
+    writer: Writer,
+    scheduler: Scheduler,
+    effects: HashMap<i64, Effect>,
+    keys: HashMap<String, i64>,
+    orders: HashMap<OrderId, i64>,
+    subjects: HashMap<Subject, BTreeSet<i64>>,
+    parked: HashMap<String, VecDeque<Parked>>,
+    waiting: VecDeque<i64>,
+    waiting_reverts: VecDeque<i64>,
+    running: usize,
+    running_reverts: usize,
+    reconciler: Reconciler,
+    outcomes: Sender<Outcome>,
+    inbox: SyncSender<Input>,
+    steps: Vec<Step>,
+    after: Vec<After>,
+    pruned: Duration,
+}
+
+/// The parts an executor is put together from.
+pub(crate) struct Parts {
+    pub(crate) settings: Settings,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) journal: Journal,
+    pub(crate) kernel: Option<Box<dyn Kernel>>,
+    pub(crate) guard: Guard,
+    pub(crate) recogniser: Recogniser,
+    pub(crate) writer: Writer,
+    pub(crate) outcomes: Sender<Outcome>,
+    pub(crate) inbox: SyncSender<Input>,
+}
+
+impl Executor {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let pruned = parts.clock.boot();
+        Self {
+            settings: parts.settings,
+            clock: parts.clock,
+            journal: parts.journal,
+            kernel: parts.kernel,
+            guard: parts.guard,
+            recogniser: parts.recogniser,
+            writer: parts.writer,
+            scheduler: Scheduler::default(),
+            effects: HashMap::new(),
+            keys: HashMap::new(),
+            orders: HashMap::new(),
+            subjects: HashMap::new(),
+            parked: HashMap::new(),
+            waiting: VecDeque::new(),
+            waiting_reverts: VecDeque::new(),
+            running: 0,
+            running_reverts: 0,
+            reconciler: Reconciler::default(),
+            outcomes: parts.outcomes,
+            inbox: parts.inbox,
+            steps: Vec::new(),
+            after: Vec::new(),
+            pruned,
+        }
+    }
+
+    /// Works until it is told to stop. Blocks stay where they are.
+    pub(crate) fn run(mut self, inbox: &Receiver<Input>) {
+        let mut stop_at = None;
+        loop {
+            let mut batch = Vec::new();
+            match inbox.recv_timeout(self.wait()) {
+                Ok(input) => batch.push(input),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            batch.extend(inbox.try_iter().take(BATCH));
+            let stop = batch.iter().any(|input| matches!(input, Input::Stop));
+            self.cycle(batch);
+            if stop {
+                stop_at = Some(self.clock.boot() + STOP_GRACE);
+            }
+            // Files that run now get a moment to end, so that their state is known at the next start.
+            let busy = self.running + self.running_reverts > 0;
+            if stop_at.is_some_and(|at| !busy || self.clock.boot() >= at) {
+                self.commit();
+                return;
+            }
+        }
+    }
+
+    /// How long nothing is due. Never long: the timer of the wait stands still while the machine sleeps.
+    fn wait(&mut self) -> Duration {
+        let now = self.clock.boot();
+        let longest = if self.reconciler.is_pending() { crate::reconcile::SETTLE } else { LONGEST_WAIT };
+        self.scheduler.next().map_or(longest, |due| due.saturating_sub(now).min(longest))
+    }
+
+    /// One round: what arrived, what is due, what must be healed.
+    pub(crate) fn cycle(&mut self, batch: Vec<Input>) {
+        let mut orders = Vec::new();
+        let mut lifted = Vec::new();
+        let mut changed = false;
+        for input in batch {
+            match input {
+                Input::Order(order) => orders.push((*order, None)),
+                Input::Revert(selector) => lifted.extend(self.select(&selector)),
+                Input::Keys { effect, line, reply } => self.keys_told(effect, &line, reply),
+                Input::Finished { effect, verb: Verb::Add, report } => self.add_finished(effect, &report),
+                Input::Finished { effect, verb: Verb::Delete, report } => {
+                    self.delete_finished(effect, &report);
+                }
+                Input::KernelChanged(by) => {
+                    changed = true;
+                    self.reconciler.culprit(by);
+                }
+                Input::Active(reply) => {
+                    let _ = reply.send(self.active());
+                }
+                Input::Stop => {}
+            }
+        }
+        self.take_in(orders);
+        let now = self.clock.boot();
+        let mut due = self.scheduler.due(now, BATCH);
+        due.extend(lifted);
+        self.revert(&due);
+        self.pump();
+        self.finish_step();
+        self.reconcile(changed);
+        if now.saturating_sub(self.pruned) > PRUNE {
+            self.pruned = now;
+            if let Err(error) = self.journal.prune(self.now()) {
+                (self.settings.log)(&format!("cannot prune the journal: {error}"));
+            }
+        }
+    }
+
+    /// Commits what is pending, then does what was waiting for it.
+    fn finish_step(&mut self) {
+        self.commit();
+        for after in std::mem::take(&mut self.after) {
+            match after {
+                // Nobody listening is no reason to stop protecting.
+                After::Tell(outcome) => drop(self.outcomes.send(*outcome)),
+                After::Answer(reply, answer) => drop(reply.send(answer)),
+                After::Start(effect, verb) => self.start(effect, verb),
+                After::Log(text) => self.writer.append(text),
+            }
+        }
+    }
+
+    /// Makes the pending steps durable. If that fails they stay pending and are tried again with the next ones.
+    fn commit(&mut self) -> bool {
+        let now = self.now();
+        match self.journal.write(&self.steps, now) {
+            Ok(()) => {
+                self.steps.clear();
+                true
+            }
+            Err(error) => {
+                (self.settings.log)(&format!("the journal cannot be written: {error}"));
+                false
+            }
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.clock.wall_nanos())
+    }
+
+    fn until(&self, length: u64) -> Option<Until> {
+        let length = Duration::from_secs(length.min(MOST_SECS));
+        (!length.is_zero()).then(|| Until { boot: self.clock.boot() + length, wall: self.now().plus(length) })
+    }
+
+    /// Seconds that a new block of `key` lasts.
+    fn length(&self, head: &Head, key: &str) -> u64 {
+        let own = &self.settings.repeated_offenders;
+        let steps = if head.steps.is_empty() { own } else { &head.steps };
+        if steps.is_empty() || head.timeout == 0 {
+            return head.timeout;
+        }
+        let offender = self.journal.offender(key).unwrap_or_else(|error| {
+            (self.settings.log)(&format!("cannot read the repeat offenders: {error}"));
+            None
+        });
+        escalation::effective(head.timeout, steps, offender.as_ref(), self.now())
+    }
+
+    /// Writes where an effect stands.
+    fn note(&mut self, id: i64) {
+        if let Some(effect) = self.effects.get(&id) {
+            self.steps.push(Step::Advance {
+                id,
+                state: effect.state,
+                key: effect.key.clone(),
+                until: effect.until,
+                length: effect.length,
+                attempts: effect.attempts,
+                failed: effect.failed,
+            });
+        }
+    }
+
+    /// Reports an outcome once it is durable.
+    fn tell(&mut self, id: i64, outcome: Outcome) {
+        self.steps.push(Step::Report { id, outcome: Box::new(outcome.clone()) });
+        self.after.push(After::Tell(Box::new(outcome)));
+    }
+
+    fn outcome(&self, effect: &Effect, kind: OutcomeKind, detail: String, evidence: Evidence) -> Outcome {
+        let now = self.now();
+        let mut timings = effect.head.timings;
+        if kind == OutcomeKind::Applied {
+            if timings.applied == 0 {
+                timings.mark(Stage::Applied, now);
+            }
+            timings.mark(Stage::Verified, now);
+        }
+        let running = matches!(kind, OutcomeKind::Applied | OutcomeKind::AlreadyActive);
+        Outcome {
+            order: effect.head.order.clone(),
+            kind,
+            response: effect.head.response.clone(),
+            program: effect.program.clone(),
+            target: effect.head.target.clone(),
+            alert_id: effect.head.alert_id.clone(),
+            rule: effect.head.rule,
+            detail,
+            evidence,
+            at: now,
+            until: effect.until.filter(|_| running).map(|until| until.wall),
+            timings,
+        }
+    }
+
+    /// Tells the last word on an effect and forgets it.
+    fn close(&mut self, id: i64, kind: OutcomeKind, detail: String, evidence: Evidence) {
+        let Some(effect) = self.effects.get(&id) else { return };
+        let outcome = self.outcome(effect, kind, detail, evidence);
+        self.shut(id);
+        self.tell(id, outcome);
+    }
+
+    /// Forgets an effect without a word.
+    fn shut(&mut self, id: i64) {
+        if let Some(effect) = self.effects.get_mut(&id) {
+            effect.state = State::Closed;
+        }
+        self.note(id);
+        let Some(effect) = self.effects.remove(&id) else { return };
+        self.scheduler.cancel(id);
+        self.orders.remove(&effect.head.order);
+        if let Some(key) = &effect.key
+            && self.keys.get(key) == Some(&id)
+        {
+            self.keys.remove(key);
+        }
+        if let Some((_, subject)) = effect.action
+            && let Some(holders) = self.subjects.get_mut(&subject)
+        {
+            holders.remove(&id);
+            if holders.is_empty() {
+                self.subjects.remove(&subject);
+            }
+        }
+    }
+
+    /// Remembers an effect in every index.
+    fn keep(&mut self, effect: Effect) {
+        self.orders.insert(effect.head.order.clone(), effect.id);
+        if let Some(key) = &effect.key {
+            self.keys.insert(key.clone(), effect.id);
+        }
+        if let Some((_, subject)) = effect.action {
+            self.subjects.entry(subject).or_default().insert(effect.id);
+        }
+        self.effects.insert(effect.id, effect);
+    }
+
+    fn select(&mut self, selector: &RevertSelector) -> Vec<i64> {
+        let chosen: Vec<i64> = match selector {
+            RevertSelector::Order(order) => self.orders.get(order).copied().into_iter().collect(),
+            RevertSelector::Address(address) => {
+                let text = address.to_string();
+                let every = self.effects.values().filter(|effect| {
+                    effect.action.map_or_else(
+                        || effect.head.target == Target::Address(*address),
+                        |(_, subject)| subject.to_string() == text,
+                    )
+                });
+                every.map(|effect| effect.id).collect()
+            }
+            RevertSelector::All => self.effects.keys().copied().collect(),
+        };
+        for id in &chosen {
+            if let Some(effect) = self.effects.get_mut(id) {
+                effect.lifted = true;
+            }
+        }
+        chosen
+    }
+
+    fn active(&self) -> Vec<ActiveEffect> {
+        let mut active: Vec<_> = self
+            .effects
+            .values()
+            .filter(|effect| matches!(effect.state, State::Active | State::Reverting))
+            .map(|effect| ActiveEffect {
+                order: effect.head.order.clone(),
+                response: effect.head.response.clone(),
+                program: effect.program.clone(),
+                key: effect.key.clone().unwrap_or_default(),
+                target: effect.head.target.clone(),
+                state: effect.state,
+                until: effect.until.map(|until| until.wall),
+            })
+            .collect();
+        active.sort_by(|one, other| one.order.cmp(&other.order));
+        active
+    }
+
+    fn lines<'a>(&self, program: &'a str) -> Lines<'a> {
+        Lines::new(program, &self.settings.zone, self.now())
+    }
+
+    fn crash(&self, point: CrashPoint) {
+        if self.settings.crash_at == Some(point) {
+            let own = rustix::process::getpid();
+            let _ = rustix::process::kill_process(own, rustix::process::Signal::KILL);
+        }
+    }
+
+    /// The next try of a revert that failed: soon, then ever more rarely, but always.
+    fn plan_retry(&mut self, id: i64) {
+        let Some(effect) = self.effects.get(&id) else { return };
+        let pause = Duration::from_secs(1 << effect.attempts.min(8)).min(LONGEST_PAUSE);
+        self.scheduler.plan(id, self.clock.boot() + pause);
+    }
+}
+
+const BATCH: usize = 512;
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const STOP_GRACE: Duration = Duration::from_secs(3);
+const PRUNE: Duration = Duration::from_secs(3_600);
+/// A hundred years: a longer timeout would overflow clocks.
+const MOST_SECS: u64 = 100 * 365 * 86_400;

@@ -1,0 +1,282 @@
+//! Effects that operators' files bring about: slots, keys, answers, results.
+
+use tld_model::{Evidence, OutcomeKind, Stage};
+
+use super::{Aborted, After, Executor, Input, Parked, State};
+use crate::CrashPoint;
+use crate::journal::Until;
+use crate::script::{self, Answer, End, Job, Report, Verb};
+
+impl Executor {
+    /// Gives free slots to waiting files. Undos have slots of their own: files that hang on `add` cannot delay them.
+    pub(super) fn pump(&mut self) {
+        while self.running < self.settings.limits.concurrent {
+            let Some(id) = self.waiting.pop_front() else { break };
+            let Some(effect) = self.effects.get_mut(&id) else { continue };
+            effect.state = State::Applying;
+            self.running += 1;
+            self.note(id);
+            self.after.push(After::Start(id, Verb::Add));
+        }
+        while self.running_reverts < self.settings.limits.concurrent_reverts {
+            let Some(id) = self.waiting_reverts.pop_front() else { break };
+            if self.effects.contains_key(&id) {
+                self.running_reverts += 1;
+                self.after.push(After::Start(id, Verb::Delete));
+            }
+        }
+    }
+
+    /// Starts a file in a thread of its own.
+    pub(super) fn start(&mut self, id: i64, verb: Verb) {
+        if verb == Verb::Add {
+            self.crash(CrashPoint::BeforeApply);
+        } else {
+            self.crash(CrashPoint::WhileReverting);
+        }
+        let Some(effect) = self.effects.get(&id) else {
+            return self.free(verb);
+        };
+        let job = self.journal.order(id).map_err(|error| error.to_string()).and_then(|order| {
+            crate::executable::fit(&self.settings.home, &effect.program)
+                .map_err(|denied| format!("{denied:?}"))?;
+            let opening = if verb == Verb::Add { "add" } else { "delete" };
+            Ok(Job {
+                home: self.settings.home.clone(),
+                program: effect.program.clone(),
+                verb,
+                message: script::message(&order, &effect.program, opening),
+                stateful: effect.head.timeout > 0,
+                key_line: self.settings.limits.key_line,
+                total: self.settings.limits.total,
+                stdin_grace: self.settings.limits.stdin_grace,
+            })
+        });
+        let inbox = self.inbox.clone();
+        let spawned = job.and_then(|job| {
+            let work = move || {
+                let report = job.run(|line, left| {
+                    let (reply, answer) = std::sync::mpsc::channel();
+                    inbox.send(Input::Keys { effect: id, line, reply }).ok()?;
+                    answer.recv_timeout(left).ok()
+                });
+                let _ = inbox.send(Input::Finished { effect: id, verb, report });
+            };
+            std::thread::Builder::new().name("script".into()).spawn(work).map_err(|error| error.to_string())
+        });
+        if let Err(why) = spawned {
+            let report = Report { end: End::NotStarted(why), stderr: String::new() };
+            match verb {
+                Verb::Add => self.add_finished(id, &report),
+                Verb::Delete => self.delete_finished(id, &report),
+            }
+        }
+    }
+
+    fn free(&mut self, verb: Verb) {
+        let slot = if verb == Verb::Add { &mut self.running } else { &mut self.running_reverts };
+        *slot = slot.saturating_sub(1);
+    }
+
+    /// A file told its keys: it goes on, gives way to an active effect, or waits for one that is on its way.
+    pub(super) fn keys_told(&mut self, id: i64, line: &[u8], reply: std::sync::mpsc::Sender<Answer>) {
+        let Some(effect) = self.effects.get(&id) else { return };
+        let (key, keys) = script::entry_key(&effect.program, line);
+        let addresses = keys.iter().filter_map(|key| key.parse().ok());
+        if let Some(objection) = addresses.filter_map(|address| self.guard.objection(address)).next() {
+            if let Some(effect) = self.effects.get_mut(&id) {
+                effect.aborted = Some(Aborted::Refused(objection));
+            }
+            self.after.push(After::Answer(reply, Answer::Abort));
+            return;
+        }
+        if effect.head.timeout == 0 {
+            self.after.push(After::Answer(reply, Answer::Continue));
+            return;
+        }
+        self.claim(id, key, reply);
+    }
+
+    fn claim(&mut self, id: i64, key: String, reply: std::sync::mpsc::Sender<Answer>) {
+        let Some(effect) = self.effects.get(&id) else { return };
+        match self.keys.get(&key).copied() {
+            Some(holder) if holder != id && self.is(holder, State::Active) => {
+                let asked = self.until(effect.head.timeout);
+                self.move_end(holder, asked);
+                let end = self.effects.get(&holder).and_then(|effect| effect.until);
+                if let Some(effect) = self.effects.get_mut(&id) {
+                    effect.aborted = Some(Aborted::Active(end));
+                }
+                self.after.push(After::Answer(reply, Answer::Abort));
+            }
+            Some(holder) if holder != id => {
+                // Whether it must act depends on how the other one ends.
+                self.parked.entry(key).or_default().push_back(Parked { effect: id, reply });
+            }
+            known => {
+                let (length, until) = match known {
+                    // Added again after a crash: the end it had stays.
+                    Some(_) => (effect.length, effect.until),
+                    None => {
+                        let length = self.length(&effect.head, &key);
+                        (length, self.until(length))
+                    }
+                };
+                if let Some(effect) = self.effects.get_mut(&id) {
+                    effect.key = Some(key.clone());
+                    effect.length = length;
+                    effect.until = until;
+                }
+                self.keys.insert(key, id);
+                self.note(id);
+                self.after.push(After::Answer(reply, Answer::Continue));
+            }
+        }
+    }
+
+    /// A key came free or became active: those who wait for it are asked again, in order.
+    fn unpark(&mut self, key: &str) {
+        for parked in self.parked.remove(key).into_iter().flatten() {
+            self.claim(parked.effect, key.to_owned(), parked.reply);
+        }
+    }
+
+    /// An `add` run ended.
+    pub(super) fn add_finished(&mut self, id: i64, report: &Report) {
+        self.free(Verb::Add);
+        self.crash(CrashPoint::AfterApplyBeforeCommit);
+        for waiting in self.parked.values_mut() {
+            waiting.retain(|parked| parked.effect != id);
+        }
+        self.parked.retain(|_, waiting| !waiting.is_empty());
+        let now = self.now();
+        let Some(effect) = self.effects.get_mut(&id) else { return };
+        let key = effect.key.clone();
+        let evidence = evidence(report);
+        if let Some(aborted) = effect.aborted.take() {
+            let (kind, detail) = match aborted {
+                Aborted::Active(until) => {
+                    effect.until = until;
+                    (OutcomeKind::AlreadyActive, "already active, the later end holds".to_owned())
+                }
+                Aborted::Refused(objection) => (OutcomeKind::Refused, objection),
+            };
+            return self.close(id, kind, detail, evidence);
+        }
+        effect.head.timings.mark(Stage::Applied, now);
+        match (report.succeeded(), &key) {
+            (true, Some(_)) => self.script_active(id, evidence),
+            (true, None) => self.close(id, OutcomeKind::Applied, "ran, nothing to undo".into(), evidence),
+            (false, _) => self.script_failed(id, report, evidence),
+        }
+        if let Some(key) = key {
+            self.unpark(&key);
+        }
+        self.pump();
+    }
+
+    fn script_active(&mut self, id: i64, evidence: Evidence) {
+        let Some(effect) = self.effects.get_mut(&id) else { return };
+        effect.state = State::Active;
+        let (lifted, until, known) = (effect.lifted, effect.until, effect.told);
+        if let Some(Until { boot, .. }) = until {
+            self.scheduler.plan(id, if lifted { self.clock.boot() } else { boot });
+        }
+        self.note(id);
+        let Some(effect) = self.effects.get(&id) else { return };
+        if !known {
+            let detail = format!("active for {} s", effect.length);
+            let outcome = self.outcome(effect, OutcomeKind::Applied, detail, evidence);
+            self.tell(id, outcome);
+        }
+    }
+
+    /// A file that failed after it was told to continue may have done half: its `delete` runs once.
+    fn script_failed(&mut self, id: i64, report: &Report, evidence: Evidence) {
+        let Some(effect) = self.effects.get_mut(&id) else { return };
+        let detail = report.describe();
+        let kind = match report.end {
+            End::TimedOut(_) => OutcomeKind::TimedOut,
+            _ => OutcomeKind::Failed,
+        };
+        let program = effect.program.clone();
+        (self.settings.log)(&format!("order {}: {program}: {detail}", effect.head.order));
+        let cleanup = effect.key.is_some();
+        if cleanup {
+            effect.failed = true;
+            effect.state = State::Reverting;
+        }
+        self.log_line(&program, &detail);
+        if cleanup {
+            self.note(id);
+            self.waiting_reverts.push_back(id);
+            if let Some(effect) = self.effects.get(&id) {
+                let outcome = self.outcome(effect, kind, detail, evidence);
+                self.tell(id, outcome);
+            }
+        } else {
+            self.close(id, kind, detail, evidence);
+        }
+    }
+
+    /// A file's effect is due, lifted, or its undo is to be tried again.
+    pub(super) fn revert_script(&mut self, id: i64) {
+        let Some(effect) = self.effects.get_mut(&id) else { return };
+        match effect.state {
+            State::Accepted if effect.lifted => {
+                self.waiting.retain(|waiting| *waiting != id);
+                self.close(
+                    id,
+                    OutcomeKind::Cancelled,
+                    "withdrawn before it began".into(),
+                    Evidence::default(),
+                );
+            }
+            State::Active => {
+                effect.state = State::Reverting;
+                self.note(id);
+                self.waiting_reverts.push_back(id);
+            }
+            State::Reverting if !self.waiting_reverts.contains(&id) => self.waiting_reverts.push_back(id),
+            // Still on its way: it is undone as soon as it is in place.
+            _ => {}
+        }
+    }
+
+    /// A `delete` run ended.
+    pub(super) fn delete_finished(&mut self, id: i64, report: &Report) {
+        self.free(Verb::Delete);
+        self.crash(CrashPoint::AfterRevert);
+        let Some(effect) = self.effects.get_mut(&id) else { return };
+        let key = effect.key.clone();
+        if !report.succeeded() {
+            let (program, detail) = (effect.program.clone(), report.describe());
+            self.log_line(&program, &detail);
+        }
+        let Some(effect) = self.effects.get_mut(&id) else { return };
+        if effect.again {
+            effect.again = false;
+            effect.state = State::Accepted;
+            self.note(id);
+            self.waiting.push_back(id);
+        } else if effect.failed {
+            self.shut(id);
+        } else if report.succeeded() {
+            self.count_block(id);
+            let detail =
+                if self.effects.get(&id).is_some_and(|effect| effect.lifted) { "lifted" } else { "ended" };
+            self.close(id, OutcomeKind::Reverted, detail.into(), evidence(report));
+        } else {
+            self.revert_failed(id, report.describe(), evidence(report));
+        }
+        if let Some(key) = key {
+            self.unpark(&key);
+        }
+        self.pump();
+    }
+}
+
+fn evidence(report: &Report) -> Evidence {
+    let stderr = (!report.stderr.is_empty()).then(|| report.stderr.clone());
+    Evidence { read_back: None, exit_status: report.status(), stderr }
+}

@@ -1,0 +1,281 @@
+//! The dialogue with an operator's file (active-response 7): one line in, perhaps one `check_keys` line back, the
+//! answer, the exit. Runs in a thread of its own, so that a hung file hinders nobody.
+//! Invariant: returns at the latest when the total time is over, and then nothing of the file's group lives.
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use serde_json::Value;
+use tld_model::{ExecMessage, Order, Origin, Parameters, RawJson};
+use tld_sys::child::{self, Child, Limits, ReadLine, Spec, Stdin, Stdout};
+use tld_sys::clock::Deadline;
+
+/// What a file is started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Add,
+    Delete,
+}
+
+/// One run of a file.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) home: PathBuf,
+    /// Relative to the home, as the contract's `argv[0]`.
+    pub(crate) program: String,
+    pub(crate) verb: Verb,
+    pub(crate) message: ExecMessage,
+    /// A timeout is set, so a key line is expected.
+    pub(crate) stateful: bool,
+    pub(crate) key_line: Duration,
+    pub(crate) total: Duration,
+    pub(crate) stdin_grace: Duration,
+}
+
+/// The responder's word after the key line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Continue,
+    Abort,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    Exit(ExitStatus),
+    TimedOut(String),
+    NotStarted(String),
+}
+
+/// What is known after a run.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) end: End,
+    pub(crate) stderr: String,
+}
+
+impl Report {
+    pub(crate) fn succeeded(&self) -> bool {
+        matches!(&self.end, End::Exit(status) if status.success())
+    }
+
+    /// The exit status as a shell shows it.
+    pub(crate) fn status(&self) -> Option<i32> {
+        match &self.end {
+            End::Exit(status) => status.code().or_else(|| status.signal().map(|signal| 128 + signal)),
+            _ => None,
+        }
+    }
+
+    /// One sentence for people: the reason with the last words of the file.
+    pub(crate) fn describe(&self) -> String {
+        let reason = match &self.end {
+            End::Exit(status) => match status.signal() {
+                Some(signal) => format!("killed by signal {signal}"),
+                None => format!("exit status {}", status.code().unwrap_or(-1)),
+            },
+            End::TimedOut(why) | End::NotStarted(why) => why.clone(),
+        };
+        match self.stderr.lines().rev().find(|line| !line.trim().is_empty()) {
+            Some(last) => format!("{reason}: {last}"),
+            None => reason,
+        }
+    }
+}
+
+impl Job {
+    /// Runs it. `ask` gets the key line and how long it may take to decide.
+    pub(crate) fn run(&self, ask: impl FnOnce(Vec<u8>, Duration) -> Option<Answer>) -> Report {
+        let spec = Spec {
+            argv0: Some(OsString::from(&self.program)),
+            cwd: Some(&self.home),
+            stdin: Stdin::Pipe,
+            stdout: if self.verb == Verb::Add { Stdout::Pipe } else { Stdout::Null },
+            // The contract knows no limits; what runs too long is ended by time.
+            limits: Limits { memory_bytes: None, processes: None, file_bytes: None, open_files: None },
+            ..Spec::new(Path::new(&self.program))
+        };
+        let deadline = Deadline::after(self.total);
+        let mut child = match child::spawn(&spec) {
+            Ok(child) => child,
+            Err(error) => {
+                let why = format!("`{}` cannot be started: {error}", self.program);
+                return Report { end: End::NotStarted(why), stderr: String::new() };
+            }
+        };
+        let end = match self.talk(&mut child, &deadline, ask) {
+            Ok(()) => finish(&mut child, &deadline, self.total),
+            Err(why) => Err(why),
+        };
+        let end = match end {
+            Ok(status) => End::Exit(status),
+            Err(why) => {
+                let _ = child.kill_group();
+                let _ = child.wait_deadline(AFTER_KILL);
+                End::TimedOut(why)
+            }
+        };
+        Report { end, stderr: String::from_utf8_lossy(child.stderr_tail()).into_owned() }
+    }
+
+    fn talk(
+        &self,
+        child: &mut Child,
+        deadline: &Deadline,
+        ask: impl FnOnce(Vec<u8>, Duration) -> Option<Answer>,
+    ) -> Result<(), String> {
+        let opening = if self.verb == Verb::Add { "add" } else { "delete" };
+        self.send(child, opening)?;
+        if self.verb == Verb::Delete {
+            child.stdin = None;
+            return Ok(());
+        }
+        let first = if self.stateful { self.key_line } else { self.stdin_grace };
+        let line = match child.read_line(LINE, first.min(left(deadline))) {
+            Ok(ReadLine::Line(line)) => line,
+            // Any line counts; only its keys are lost.
+            Ok(ReadLine::TooLong) => Vec::new(),
+            Ok(ReadLine::Eof) | Err(_) => {
+                child.stdin = None;
+                return Ok(());
+            }
+            Ok(ReadLine::TimedOut) if self.stateful => {
+                let waited = self.key_line.as_secs_f32();
+                return Err(format!(
+                    "no key line within {waited} s, killed (a file must read one line of its input, not to the end)"
+                ));
+            }
+            // Nothing will be undone, so the answer would only say `continue`: readers to the end of input get it.
+            Ok(ReadLine::TimedOut) => {
+                child.stdin = None;
+                return Ok(());
+            }
+        };
+        let answer = ask(line, left(deadline)).ok_or_else(|| "no decision in time, killed".to_owned())?;
+        self.send(child, if answer == Answer::Continue { "continue" } else { "abort" })?;
+        child.stdin = None;
+        Ok(())
+    }
+
+    fn send(&self, child: &mut Child, command: &str) -> Result<(), String> {
+        let mut message = self.message.clone();
+        message.command = command.into();
+        let mut line = message.to_line().map_err(|error| error.to_string())?;
+        line.push('\n');
+        match child.write_all(line.as_bytes(), self.key_line) {
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Err(format!(
+                "it did not read its `{command}` line within {} s, killed",
+                self.key_line.as_secs_f32()
+            )),
+            // A file may ignore its input altogether.
+            _ => Ok(()),
+        }
+    }
+}
+
+fn finish(child: &mut Child, deadline: &Deadline, total: Duration) -> Result<ExitStatus, String> {
+    match child.wait_deadline(left(deadline)) {
+        Ok(Some(status)) => Ok(status),
+        Ok(None) => Err(format!("still running after {} s, killed", total.as_secs_f32())),
+        Err(error) => Err(format!("cannot wait for it: {error}")),
+    }
+}
+
+fn left(deadline: &Deadline) -> Duration {
+    deadline.remaining().unwrap_or(Duration::MAX)
+}
+
+/// The message of an order as its file gets it; the caller sets the verb.
+pub(crate) fn message(order: &Order, program: &str, verb: &str) -> ExecMessage {
+    ExecMessage {
+        version: 1,
+        origin: Origin { name: Some(order.node.clone()), module: "wazuh-execd".into() },
+        command: verb.into(),
+        parameters: Parameters {
+            extra_args: order.extra_args.clone(),
+            alert: one_line(&order.alert),
+            program: Some(program.into()),
+        },
+    }
+}
+
+/// Raw control characters are legal JSON only between tokens; there, blanks mean the same and keep it one line.
+fn one_line(alert: &RawJson) -> RawJson {
+    if !alert.get().bytes().any(|byte| byte < b' ') {
+        return alert.clone();
+    }
+    let text: String = alert.get().chars().map(|one| if one < ' ' { ' ' } else { one }).collect();
+    RawJson::from(serde_json::value::RawValue::from_string(text).unwrap_or_else(|_| alert.clone()))
+}
+
+/// The entry key of a file's first line, and the keys within it. A line that is no `check_keys` message counts too:
+/// its key is the base name.
+pub(crate) fn entry_key(program: &str, line: &[u8]) -> (String, Vec<String>) {
+    let base = program.rsplit('/').next().unwrap_or(program);
+    let keys = check_keys(line).unwrap_or_default();
+    let mut key = base.to_owned();
+    for one in &keys {
+        key.push('-');
+        key.push_str(one);
+    }
+    while key.len() > KEY {
+        key.pop();
+    }
+    (key, keys)
+}
+
+fn check_keys(line: &[u8]) -> Option<Vec<String>> {
+    let message = parse_message(line)?;
+    if message.get("command")?.as_str()? != "check_keys" {
+        return None;
+    }
+    let keys = message.get("parameters")?.get("keys")?.as_array()?;
+    Some(keys.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+}
+
+/// A well-formed protocol message (active-response 7.2); bytes behind the object are tolerated.
+pub(crate) fn parse_message(line: &[u8]) -> Option<Value> {
+    let value: Value = serde_json::Deserializer::from_slice(line).into_iter().next()?.ok()?;
+    let formed = value.get("version").is_some_and(Value::is_number)
+        && value.get("origin").is_some_and(Value::is_object)
+        && value.get("command").is_some_and(Value::is_string)
+        && value.get("parameters").is_some_and(Value::is_object);
+    formed.then_some(value)
+}
+
+const LINE: usize = 8_191;
+const KEY: usize = 4_095;
+const AFTER_KILL: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROGRAM: &str = "active-response/bin/custom-ar";
+
+    #[test]
+    fn keys_are_joined_behind_the_base_name() {
+        let line = br#"{"version":1,"origin":{},"command":"check_keys","parameters":{"keys":["203.0.113.7","bob"]}} x"#;
+        assert_eq!(entry_key(PROGRAM, line).0, "custom-ar-203.0.113.7-bob");
+        for plain in [
+            &b"hello"[..],
+            b"",
+            b"{}",
+            br#"{"version":"1","origin":{},"command":"check_keys","parameters":{}}"#,
+        ] {
+            assert_eq!(entry_key(PROGRAM, plain).0, "custom-ar");
+        }
+    }
+
+    #[test]
+    fn a_long_key_is_cut_at_4095_bytes() {
+        let long = "k".repeat(4_090);
+        let line = format!(
+            r#"{{"version":1,"origin":{{}},"command":"check_keys","parameters":{{"keys":["{long}"]}}}}"#
+        );
+        assert_eq!(entry_key("active-response/bin/fifteen-letters", line.as_bytes()).0.len(), 4_095);
+    }
+}
