@@ -16,12 +16,15 @@ pub mod net_namespace;
 mod netlink;
 pub mod nft;
 #[cfg(unix)]
+#[cfg(unix)]
+pub mod part;
 pub mod privilege;
 #[cfg(unix)]
 pub mod ready;
 #[cfg(unix)]
 pub mod signal;
 #[cfg(unix)]
+pub mod terminal;
 pub mod unix_socket;
 #[cfg(unix)]
 pub mod watch;

@@ -73,13 +73,21 @@ fn entry<T>(file: &Path, name: &str, rest: impl Fn(std::str::Split<'_, char>) ->
 ///
 /// Call it while the process has a single thread where a right is to be kept: rights belong to threads.
 pub fn drop_to(uid: u32, gid: u32, keep_dac_read_search: bool) -> io::Result<()> {
+    drop_to_with_groups(uid, gid, &[], keep_dac_read_search)
+}
+
+/// As [`drop_to`], with supplementary groups, which children inherit (a reader of the journal needs its group).
+pub fn drop_to_with_groups(uid: u32, gid: u32, groups: &[u32], keep_dac_read_search: bool) -> io::Result<()> {
+    if groups.contains(&0) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "dropping privileges to root's group"));
+    }
     if uid == 0 || gid == 0 {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "dropping privileges to root"));
     }
     if keep_dac_read_search {
         keep_rights_over_change()?;
     }
-    change_user(uid, gid)?;
+    change_user(uid, gid, groups)?;
     if keep_dac_read_search {
         keep_only_dac_read_search()?;
     }
@@ -93,10 +101,10 @@ pub fn drop_to(uid: u32, gid: u32, keep_dac_read_search: bool) -> io::Result<()>
 }
 
 /// The C library's calls, unlike the system's, reach all threads.
-fn change_user(uid: u32, gid: u32) -> io::Result<()> {
-    // SAFETY: with a length of zero the pointer is not looked at.
+fn change_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
+    // SAFETY: pointer and length are those of one slice, which lives over the call.
     #[expect(unsafe_code, reason = "no safe call that reaches all threads")]
-    let groups = unsafe { libc::setgroups(0, std::ptr::null()) };
+    let groups = unsafe { libc::setgroups(groups.len(), groups.as_ptr()) };
     checked(groups)?;
     // SAFETY: takes a number, touches no memory.
     #[expect(unsafe_code, reason = "no safe call that reaches all threads")]

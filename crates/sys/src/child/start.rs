@@ -15,6 +15,8 @@ use super::{Child, Limits, Spec, Stdin, Stdout, set_nonblocking};
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// Above this, descriptors are not searched where the kernel cannot close a range at once.
 const DESCRIPTOR_SEARCH: u64 = 65_536;
+const BUSY_TRIES: u32 = 20;
+const BUSY_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// Starts a child. A file that is missing, not executable or without a usable interpreter is an error here; one
 /// without any interpreter line is given to `/bin/sh` where the C library does that (glibc), as ever.
@@ -23,7 +25,7 @@ pub fn spawn(spec: &Spec<'_>) -> io::Result<Child> {
         let message = format!("`{}` has no directory", spec.program.display());
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
-    let mut inner = command(spec).spawn()?;
+    let mut inner = start(spec)?;
     let pid = inner.id();
     let stdin = inner.stdin.take().map(|pipe| File::from(OwnedFd::from(pipe)));
     let stdout = inner.stdout.take().map(|pipe| File::from(OwnedFd::from(pipe)));
@@ -44,6 +46,18 @@ pub fn spawn(spec: &Spec<'_>) -> io::Result<Child> {
         set_nonblocking(file)?;
     }
     Ok(child)
+}
+
+/// A program that was just written can be busy for an instant: while another thread forks, that thread's child
+/// holds our writing descriptor until it execs.
+fn start(spec: &Spec<'_>) -> io::Result<std::process::Child> {
+    for _ in 0..BUSY_TRIES {
+        match command(spec).spawn() {
+            Err(e) if e.kind() == io::ErrorKind::ExecutableFileBusy => std::thread::sleep(BUSY_PAUSE),
+            other => return other,
+        }
+    }
+    command(spec).spawn()
 }
 
 fn command(spec: &Spec<'_>) -> Command {

@@ -19,6 +19,9 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// Elements in one transaction. It bounds the kernel's memory and lock time: about 2 MiB and 50 ms.
 const TRANSACTION: usize = 16_384;
 
+/// How often a listing is tried until two agree.
+const LISTINGS: usize = 16;
+
 type Result<T> = std::result::Result<T, NftError>;
 
 /// A connection to the kernel's firewall, in the network namespace of the thread that opened it.
@@ -113,7 +116,8 @@ impl Firewall {
         not_found_is(answer.map(|()| found), None)
     }
 
-    /// All blocked addresses with what is left of their leases; empty if there is no such table.
+    /// All blocked addresses with what is left of their leases; empty if there is no such table. While others
+    /// change much, one may be missing: before acting on an absence, [`Firewall::lookup`] it.
     pub fn list(&mut self, table: &str) -> Result<Vec<(IpAddr, Option<Duration>)>> {
         let mut all = Vec::new();
         for set in [Set::Blocked4, Set::Blocked6] {
@@ -127,27 +131,39 @@ impl Firewall {
         not_found_is(self.transact(|batch| batch.delete_table(table)), ())
     }
 
+    /// A listing goes through the set in several steps. While the set's hash table grows, elements change
+    /// places between them and are told twice or not at all, and the kernel does not say so: hence a listing
+    /// counts when the one after it agrees.
     fn list_set(&mut self, table: &str, set: Set) -> Result<Vec<(IpAddr, Option<Duration>)>> {
-        // A listing that others' changes interrupt is repeated; under a storm of changes the last one serves.
-        let mut elements = BTreeMap::new();
-        for _ in 0..8 {
-            elements.clear();
+        let mut all = BTreeMap::new();
+        let mut before: Option<BTreeMap<_, _>> = None;
+        for _ in 0..LISTINGS {
+            let mut now = BTreeMap::new();
+            let mut disturbed = false;
             let answer = self.ask(
                 GETSETELEM,
                 NLM_F_DUMP,
                 "list a set",
                 |w| message::about_elements(w, table, set, None),
-                |_, body| elements.extend(message::elements(body).map(|(a, e)| (a, e.remaining))),
+                |_, body| {
+                    for (address, element) in message::elements(body) {
+                        disturbed |= now.insert(address, element.remaining).is_some();
+                    }
+                },
             );
             match answer {
-                Err(NftError::Io(e)) if e.kind() == io::ErrorKind::Interrupted => {}
-                answer => {
-                    not_found_is(answer, ())?;
-                    break;
-                }
+                Err(NftError::Io(e)) if e.kind() == io::ErrorKind::Interrupted => disturbed = true,
+                Err(e) if e.is_not_found() => return Ok(Vec::new()),
+                answer => answer?,
             }
+            if !disturbed && before.as_ref().is_some_and(|before| before.keys().eq(now.keys())) {
+                return Ok(now.into_iter().collect());
+            }
+            all.extend(now.iter().map(|(address, left)| (*address, *left)));
+            before = (!disturbed).then_some(now);
         }
-        Ok(elements.into_iter().collect())
+        // Under a storm of changes: everything that was seen.
+        Ok(all.into_iter().collect())
     }
 
     /// Adds, deletes and adds again: the first makes the deletion safe, the deletion makes the new lease count on
