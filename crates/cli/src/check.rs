@@ -19,7 +19,7 @@ Exit status: 0 when the service would start, 1 when it would refuse.";
 /// Check configuration, ruleset and response executables
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER)]
-pub struct Options {
+pub(crate) struct Options {
     #[command(flatten)]
     home: Home,
     /// This configuration file instead of etc/ossec.conf of the home
@@ -31,7 +31,7 @@ pub struct Options {
 }
 
 /// Reads everything that a start would read, starts nothing.
-pub fn run(options: &Options) -> Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let home = &options.home.home;
     let reading = tld_server::load::load(home, options.config.as_deref())
         .with_context(|| format!("cannot check `{}`", home.display()))?;
@@ -57,7 +57,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 }
 
 /// Prints diagnostics to standard error, errors last so that they stand next to the prompt.
-pub fn show(diagnostics: &[Diagnostic]) {
+pub(crate) fn show(diagnostics: &[Diagnostic]) {
     let colour = Paint::stderr().colour();
     let (errors, others): (Vec<_>, Vec<_>) =
         diagnostics.iter().partition(|diagnostic| diagnostic.severity == Severity::Error);

@@ -64,9 +64,19 @@ fn main() -> ExitCode {
 fn as_response() -> Option<ExitCode> {
     let argv0 = std::env::args_os().next()?;
     let name = PathBuf::from(&argv0).file_name()?.to_str()?.to_owned();
-    if !tld_respond::multicall::is_response(&name) {
+    if !tld_respond::multicall::is_action(&name) {
         return None;
     }
-    let status = tld_respond::multicall::main(&name, &argv0);
+    let home = response_home()?;
+    let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+    let status = tld_respond::multicall::run_script(&name, &home, &mut stdin.lock(), &mut stdout.lock());
     Some(ExitCode::from(u8::try_from(status & 0xff).unwrap_or(u8::MAX)))
+}
+
+/// The installation that a response belongs to: the running file's path up to `active-response` (active-response 8).
+fn response_home() -> Option<PathBuf> {
+    let file = std::env::current_exe().ok()?;
+    let home =
+        file.ancestors().find(|path| path.file_name().is_some_and(|name| name == "active-response"))?;
+    home.parent().map(PathBuf::from)
 }

@@ -4,51 +4,51 @@ use std::io::IsTerminal;
 
 /// Paints words, or leaves them.
 #[derive(Debug, Clone, Copy)]
-pub struct Paint(bool);
+pub(crate) struct Paint(bool);
 
 impl Paint {
     /// For standard output.
-    pub fn stdout() -> Self {
+    pub(crate) fn stdout() -> Self {
         Self(std::io::stdout().is_terminal() && allowed())
     }
 
     /// For standard error.
-    pub fn stderr() -> Self {
+    pub(crate) fn stderr() -> Self {
         Self(std::io::stderr().is_terminal() && allowed())
     }
 
     /// Whether colour is on.
-    pub fn colour(self) -> bool {
+    pub(crate) fn colour(self) -> bool {
         self.0
     }
 
     /// Background information.
-    pub fn dim(self, text: &str) -> String {
+    pub(crate) fn dim(self, text: &str) -> String {
         self.code("2", text)
     }
 
     /// A heading or a name.
-    pub fn strong(self, text: &str) -> String {
+    pub(crate) fn strong(self, text: &str) -> String {
         self.code("1", text)
     }
 
     /// Something is as it should be.
-    pub fn good(self, text: &str) -> String {
+    pub(crate) fn good(self, text: &str) -> String {
         self.code("1;32", text)
     }
 
     /// Worth a look.
-    pub fn warn(self, text: &str) -> String {
+    pub(crate) fn warn(self, text: &str) -> String {
         self.code("1;33", text)
     }
 
     /// An attack or a failure.
-    pub fn bad(self, text: &str) -> String {
+    pub(crate) fn bad(self, text: &str) -> String {
         self.code("1;31", text)
     }
 
     /// Something is being done.
-    pub fn act(self, text: &str) -> String {
+    pub(crate) fn act(self, text: &str) -> String {
         self.code("1;36", text)
     }
 

@@ -24,7 +24,7 @@ Examples:
 /// List the responses in force, or revert them
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER)]
-pub struct Options {
+pub(crate) struct Options {
     #[command(subcommand)]
     action: Action,
 }
@@ -53,7 +53,7 @@ enum Action {
 }
 
 /// Lists or reverts.
-pub fn run(options: &Options) -> Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     match &options.action {
         Action::List { home, json } => list(home, *json),
         Action::Revert { home, address, all: _ } => revert(home, *address),
@@ -61,11 +61,11 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 }
 
 fn list(home: &Home, json: bool) -> Result<ExitCode> {
-    let listed = journal::list(&home.home)
+    let listed = journal::list(&home.home, 0)
         .with_context(|| format!("cannot read the journal below `{}`", home.home.display()))?;
     if json {
         for one in &listed {
-            println!("{}", serde_json::to_string(one)?);
+            println!("{}", as_json(one));
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -74,7 +74,11 @@ fn list(home: &Home, json: bool) -> Result<ExitCode> {
         println!("no response is in force below `{}`", home.home.display());
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{}", paint.strong(&format!("{:<40} {:<18} {:>9}  {:<6} {}", "TARGET", "RESPONSE", "LEFT", "RULE", "STATE")));
+    println!(
+        "{}",
+        paint
+            .strong(&format!("{:<40} {:<18} {:>9}  {:<6} {}", "TARGET", "RESPONSE", "LEFT", "RULE", "STATE"))
+    );
     let now = Timestamp::from_nanos(SystemClock.wall_nanos());
     for one in &listed {
         println!("{}", row(one, now));
@@ -82,16 +86,34 @@ fn list(home: &Home, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn as_json(one: &Listed) -> serde_json::Value {
+    serde_json::json!({
+        "order": one.order.id, "response": one.order.response, "program": one.program, "target": one.order.target,
+        "state": one.state.name(), "until": one.until.map(Timestamp::secs), "rule": one.order.rule,
+        "alert": one.order.alert_id, "changed": one.changed.secs(), "outcome": one.outcome,
+    })
+}
+
 fn row(one: &Listed, now: Timestamp) -> String {
-    let left = one.until.map_or_else(|| "for ever".to_owned(), |until| format!("{} s", until.since(now).as_secs()));
-    let rule = one.rule.map_or_else(|| "-".to_owned(), |rule| rule.to_string());
-    format!("{:<40} {:<18} {left:>9}  {rule:<6} {}", one.target.to_string(), one.response, one.state)
+    let left =
+        one.until.map_or_else(|| "for ever".to_owned(), |until| format!("{} s", until.since(now).as_secs()));
+    let rule = one.order.rule.map_or_else(|| "-".to_owned(), |rule| rule.to_string());
+    format!(
+        "{:<40} {:<18} {left:>9}  {rule:<6} {}",
+        one.order.target.to_string(),
+        one.order.response,
+        one.state.name()
+    )
 }
 
 fn revert(home: &Home, address: Option<IpAddr>) -> Result<ExitCode> {
     let selector = address.map_or(RevertSelector::All, RevertSelector::Address);
-    let setup = tld_respond::Setup::new(home.home.clone(), Arc::new(SystemClock));
-    let outcomes = tld_respond::revert_offline(setup, &selector)
+    let log = Arc::new(|line: &str| eprintln!("{line}"));
+    let setup = tld_respond::Setup {
+        self_hash: tld_respond::self_hash().ok(),
+        ..tld_respond::Setup::new(home.home.clone(), Arc::new(SystemClock), log)
+    };
+    let outcomes = tld_respond::revert_offline(setup, selector)
         .with_context(|| format!("cannot revert below `{}`", home.home.display()))?;
     if outcomes.is_empty() {
         println!("nothing to revert");

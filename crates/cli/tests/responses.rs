@@ -34,13 +34,24 @@ fn an_attack_is_blocked_logged_and_reverted_on_time() {
     let applied = Instant::now();
     until(5 * SECOND, "the attacker is let in again", || host.blocked().is_empty());
     assert!(applied.elapsed() > 2 * SECOND, "reverted after {:?}", applied.elapsed());
-    until(SECOND, "the revert is in the log", || home.read("logs/active-responses.log").contains("\"command\":\"delete\""));
+    until(SECOND, "the revert is in the log", || {
+        home.read("logs/active-responses.log").contains("\"command\":\"delete\"")
+    });
     let log = home.read("logs/active-responses.log");
-    for part in ["firewall-drop: Starting\n", "\"command\":\"add\"", "\"check_keys\"", "\"keys\":[\"203.0.113.7\"]", "\"continue\"", ": Ended\n"] {
+    for part in [
+        "firewall-drop: Starting\n",
+        "\"command\":\"add\"",
+        "\"check_keys\"",
+        "\"keys\":[\"203.0.113.7\"]",
+        "\"continue\"",
+        ": Ended\n",
+    ] {
         assert!(log.contains(part), "{part} in {log}");
     }
     let alerts = home.alerts();
-    let fired = alerts.iter().find(|alert| alert["data"]["srcip"] == "203.0.113.7" && alert["rule"]["level"].as_u64() >= Some(10));
+    let fired = alerts
+        .iter()
+        .find(|alert| alert["data"]["srcip"] == "203.0.113.7" && alert["rule"]["level"].as_u64() >= Some(10));
     assert!(fired.is_some(), "{alerts:?}");
     // The alert that the script was given is the one in the file.
     let id = fired.unwrap()["id"].as_str().unwrap();
@@ -84,7 +95,9 @@ fn a_crash_at_any_step_leaves_no_block_behind_and_loses_none() {
             });
         }
         until(6 * SECOND, &format!("{point}: the block ends on time"), || host.blocked().is_empty());
-        until(2 * SECOND, &format!("{point}: the journal has no open effect; {}", listed(&home)), || listed(&home).is_empty());
+        until(2 * SECOND, &format!("{point}: the journal has no open effect; {}", listed(&home)), || {
+            listed(&home).is_empty()
+        });
     }
 }
 
@@ -149,12 +162,16 @@ fn scripts_of_the_operator_run_and_a_hung_one_delays_no_other() {
         ["keys.add", "plain.ran"].iter().all(|name| home.at(name).exists())
     });
     until(8 * SECOND, "the timed one is undone with its own message", || {
-        home.read("keys.delete").contains("\"command\":\"delete\"") && home.read("keys.delete").contains("203.0.113.20")
+        home.read("keys.delete").contains("\"command\":\"delete\"")
+            && home.read("keys.delete").contains("203.0.113.20")
     });
     until(3 * SECOND, "the failure is in the log", || {
-        home.read("logs/active-responses.log").contains("active-response/bin/fail: exit status 3: no such tool")
+        home.read("logs/active-responses.log")
+            .contains("active-response/bin/fail: exit status 3: no such tool")
     });
-    until(10 * SECOND, "the reader to the end got its input", || home.read("eof.ran").contains("203.0.113.20"));
+    until(10 * SECOND, "the reader to the end got its input", || {
+        home.read("eof.ran").contains("203.0.113.20")
+    });
 }
 
 #[test]

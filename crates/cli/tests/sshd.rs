@@ -52,7 +52,8 @@ fn syslog(socket: &Path, log: &Path, stop: &Arc<AtomicBool>) -> std::thread::Joi
 
 fn start_sshd(host: &Host, folder: &Path, socket: &Path) -> Running {
     let key = folder.join("host_key");
-    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status().unwrap();
+    let made =
+        Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status().unwrap();
     assert!(made.success());
     let conf = folder.join("sshd_config");
     fs::write(
@@ -85,7 +86,14 @@ fn fail_login(host: &Host, folder: &Path, address: &str) {
     let mut command = host.command("timeout");
     command
         .args(["5", "ssh", "-F", "/dev/null", "-p", &PORT.to_string()])
-        .args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=2"])
+        .args([
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "-o",
+            "ConnectTimeout=2",
+        ])
         .args(["-o", "PreferredAuthentications=password", "-o", "NumberOfPasswordPrompts=1"])
         .arg(format!("intruder@{address}"))
         .env("SSH_ASKPASS", &ask)
@@ -116,7 +124,9 @@ fn a_password_guesser_is_shut_out_of_a_real_sshd_within_a_second_and_let_in_agai
     let relay = syslog(&socket, &home.at("auth.log"), &stop);
     let _sshd = start_sshd(&server, &folder, &socket);
     let service = home.start(Some(&server), &[], &[]);
-    until(10 * SECOND, &format!("sshd listens; {}", home.read("sshd.out")), || attacker.reaches("10.99.7.1", PORT));
+    until(10 * SECOND, &format!("sshd listens; {}", home.read("sshd.out")), || {
+        attacker.reaches("10.99.7.1", PORT)
+    });
 
     let mut tries = 0;
     while server.blocked().is_empty() {
@@ -135,7 +145,11 @@ fn a_password_guesser_is_shut_out_of_a_real_sshd_within_a_second_and_let_in_agai
     until(8 * SECOND, "the attacker is let in again", || attacker.reaches("10.99.7.1", PORT));
     assert!(blocked.elapsed() > 2 * SECOND, "let in after {:?}", blocked.elapsed());
 
-    let fired = home.alerts().into_iter().find(|alert| alert["rule"]["level"].as_u64() >= Some(10)).expect("an alert");
+    let fired = home
+        .alerts()
+        .into_iter()
+        .find(|alert| alert["rule"]["level"].as_u64() >= Some(10))
+        .expect("an alert");
     assert_eq!(fired["data"]["srcip"], "10.99.7.2");
     until(2 * SECOND, "the revert is in the log", || {
         home.read("logs/active-responses.log").contains("\"command\":\"delete\"")

@@ -69,7 +69,12 @@ fn serve(extra: &[&str]) {
         addresses(&truth["must_not"]).union(&addresses(&truth["injected_victims"])).copied().collect();
     let missed: Vec<_> = must.difference(&blocked).collect();
     let wrong: Vec<_> = innocent.intersection(&blocked).collect();
-    println!("{extra:?}: {} of {} attackers blocked, {} wrongly", must.len() - missed.len(), must.len(), wrong.len());
+    println!(
+        "{extra:?}: {} of {} attackers blocked, {} wrongly",
+        must.len() - missed.len(),
+        must.len(),
+        wrong.len()
+    );
     assert!(missed.is_empty(), "not blocked: {missed:?}");
     assert!(wrong.is_empty(), "blocked without cause: {wrong:?}");
 }
@@ -91,5 +96,16 @@ fn a_thousand_attackers_with_classic_stamps() {
 
 #[test]
 fn a_thousand_attackers_with_iso_stamps_and_sshd_session() {
-    serve(&["--lines", "200000", "--attackers", "1000", "--light", "2000", "--format", "iso", "--ssh-program", "sshd-session"]);
+    serve(&[
+        "--lines",
+        "200000",
+        "--attackers",
+        "1000",
+        "--light",
+        "2000",
+        "--format",
+        "iso",
+        "--ssh-program",
+        "sshd-session",
+    ]);
 }

@@ -84,7 +84,9 @@ impl Policy {
             return Vec::new();
         }
         let subject = Subject::of(alert);
-        self.bound(alert.rule.id).map(|(response, because)| self.judge(alert, &subject, response, because)).collect()
+        self.bound(alert.rule.id)
+            .map(|(response, because)| self.judge(alert, &subject, response, because))
+            .collect()
     }
 
     fn judge<'p>(
@@ -123,11 +125,8 @@ impl Policy {
             AllowEntry::Network(network) => {
                 address.filter(|address| network.contains(*address)).map(|_| network.to_string())
             }
-            AllowEntry::Host { text, pattern } => {
-                // A numeric address is a matter of networks; the pattern form is for host names (weaknesses 30).
-                let name = name.filter(|_| address.is_none())?;
-                pattern.is_match(name).then(|| text.clone())
-            }
+            // The pattern form is for names, but installations write address prefixes in it too (`^10.0.0.`).
+            AllowEntry::Host { text, pattern } => pattern.is_match(name?).then(|| text.clone()),
         })
     }
 

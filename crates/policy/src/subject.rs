@@ -46,7 +46,8 @@ impl Subject {
     pub fn of(alert: &Alert) -> Self {
         let windows = if memchr_win(&alert.json.tail) { event_data(alert) } else { EventData::default() };
         let raw_source = alert.srcip.clone();
-        let candidates = [windows.ip_address.map(String::into_bytes), windows.destination_ip.map(String::into_bytes)];
+        let candidates =
+            [windows.ip_address.map(String::into_bytes), windows.destination_ip.map(String::into_bytes)];
         let address = candidates
             .iter()
             .chain(std::iter::once(&raw_source))
@@ -87,8 +88,17 @@ impl Uses {
     pub fn of(executable: &str) -> Self {
         let stem = executable.rsplit_once('.').map_or(executable, |(stem, _)| stem);
         match stem {
-            "firewall-drop" | "default-firewall-drop" | "firewalld-drop" | "host-deny" | "route-null"
-            | "ip-customblock" | "block-ip" | "netsh" | "pf" | "ipfw" | "npf" => Self::Address,
+            "firewall-drop"
+            | "default-firewall-drop"
+            | "firewalld-drop"
+            | "host-deny"
+            | "route-null"
+            | "ip-customblock"
+            | "block-ip"
+            | "netsh"
+            | "pf"
+            | "ipfw"
+            | "npf" => Self::Address,
             "disable-account" => Self::User,
             "restart-wazuh" | "restart-ossec" | "wazuh-slack" | "kaspersky" => Self::Neither,
             _ => Self::Unknown,

@@ -1,11 +1,17 @@
 //! From a decision to an order on its way. The order's text is made once and handed over before any output is written.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tld_model::{Alert, Order, OrderId, OrderOptions, Stage, Target, Timestamp, Timings};
 use tld_policy::{Decision, Destination, Reason};
-use tld_respond::Carrier;
+use tld_respond::carrier::{Carrier, DeliverError};
+use tld_sys::clock::Deadline;
+
+/// A responder that takes no order for so long is taken for dead.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_micros(500);
 
 /// Makes order ids: unique over restarts by the start's time and the process, growing within one run.
 #[derive(Debug)]
@@ -119,8 +125,19 @@ impl Dispatch {
                 cut_connections: response.cut_connections,
             },
         };
-        self.carrier.deliver(&order).map_err(|error| error.to_string())?;
+        self.hand_over(&order).map_err(|error| error.to_string())?;
         Ok(order.id)
+    }
+
+    /// A full queue is waited for: the collectors wait behind us, and no order of a burst is lost.
+    fn hand_over(&self, order: &Order) -> Result<(), DeliverError> {
+        let patience = Deadline::after(PATIENCE);
+        loop {
+            match self.carrier.deliver(order) {
+                Err(DeliverError::Full) if !patience.passed() => std::thread::sleep(PAUSE),
+                result => return result,
+            }
+        }
     }
 }
 
@@ -128,6 +145,7 @@ impl Dispatch {
 fn alert_text(alert: &Alert, id: &str) -> Box<RawValue> {
     let mut json = Vec::new();
     alert.json.write(id, &mut json);
-    let text = String::from_utf8(json).unwrap_or_else(|bad| String::from_utf8_lossy(bad.as_bytes()).into_owned());
+    let text =
+        String::from_utf8(json).unwrap_or_else(|bad| String::from_utf8_lossy(bad.as_bytes()).into_owned());
     RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }

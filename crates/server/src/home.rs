@@ -85,7 +85,8 @@ fn ship_ruleset(home: &Path) -> Result<(), PrepareHome> {
             durable::replace(&path, text, 0o640).map_err(failed(path.clone()))?;
         }
     }
-    let note = "This ruleset belongs to ThreatLockDown and follows its version; your own files belong into etc/.\n";
+    let note =
+        "This ruleset belongs to ThreatLockDown and follows its version; your own files belong into etc/.\n";
     durable::replace(&mark, note.as_bytes(), 0o640).map_err(failed(mark.clone()))
 }
 
@@ -106,7 +107,7 @@ fn install_responses(home: &Path) -> Result<(), PrepareHome> {
         let fresh = bin.join(format!(".{name}.new"));
         let _ = fs::remove_file(&fresh);
         // A link shares owner and mode with the original; only a root-owned one may serve as a root-executed file.
-        let linked = may_link(&own) && fs::hard_link(&own, &fresh).is_ok();
+        let linked = may_link(&own, &bin) && fs::hard_link(&own, &fresh).is_ok();
         if !linked {
             fs::copy(&own, &fresh).map_err(failed(&fresh))?;
             fs::set_permissions(&fresh, fs::Permissions::from_mode(0o750)).map_err(failed(&fresh))?;
@@ -116,8 +117,10 @@ fn install_responses(home: &Path) -> Result<(), PrepareHome> {
     note_build(&bin).map_err(failed(&bin))
 }
 
-fn may_link(own: &Path) -> bool {
-    fs::metadata(own).is_ok_and(|file| file.mode() & 0o022 == 0 && file.uid() == tld_sys::privilege::uid())
+fn may_link(own: &Path, bin: &Path) -> bool {
+    let owner = fs::metadata(bin).map(|folder| folder.uid());
+    fs::metadata(own)
+        .is_ok_and(|file| file.mode() & 0o022 == 0 && owner.is_ok_and(|owner| owner == file.uid()))
 }
 
 fn note_build(bin: &Path) -> io::Result<()> {

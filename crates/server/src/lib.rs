@@ -6,11 +6,11 @@
 
 pub mod dispatch;
 pub mod home;
+pub mod load;
+pub mod log;
 pub mod logtime;
 pub mod output;
 pub mod pipeline;
 pub mod sequencer;
 pub mod shipped;
-pub mod load;
-pub mod log;
 pub mod standalone;

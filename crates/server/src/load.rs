@@ -12,7 +12,7 @@ use tld_xml::{Diagnostic, Severity};
 #[derive(Debug, Clone)]
 pub struct Prepared {
     /// `ossec.conf`.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     /// Decoders, rules, lists.
     pub ruleset: Arc<Ruleset>,
     /// Responses bound to the rules.
@@ -43,7 +43,7 @@ pub fn load(home: &Path, config: Option<&Path>) -> Result<Reading, tld_config::L
     let failed = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
     let prepared = loaded.ruleset.filter(|_| !failed).map(|ruleset| Prepared {
         policy: Arc::new(Policy::new(&settings, &ruleset)),
-        settings,
+        settings: Arc::new(settings),
         ruleset,
     });
     Ok(Reading { prepared, diagnostics })
@@ -53,14 +53,17 @@ pub fn load(home: &Path, config: Option<&Path>) -> Result<Reading, tld_config::L
 fn options(home: &Path, settings: &Settings, diagnostics: &mut Vec<Diagnostic>) -> Options {
     let (tunables, problems) = tld_config::internal_options(home);
     diagnostics.extend(problems);
+    let defaults = Options::default();
+    let tunable = |name: &str, default: usize| tunables.value(name).map_or(default, |value| value as usize);
     Options {
         log_alert_level: settings.alerts.log_alert_level,
         email_alert_level: settings.alerts.email_alert_level,
-        memory_size: settings.global.memory_size as usize,
-        decoder_order_size: tunables.decoder_order_size as usize,
-        default_timeframe: tunables.default_timeframe,
-        fts_list_size: tunables.fts_list_size as usize,
-        fts_min_size_for_str: tunables.fts_min_size_for_str as usize,
-        ..Options::default()
+        decoder_order_size: tunable("analysisd.decoder_order_size", defaults.decoder_order_size),
+        default_timeframe: tunables
+            .value("analysisd.default_timeframe")
+            .unwrap_or(defaults.default_timeframe),
+        fts_list_size: tunable("analysisd.fts_list_size", defaults.fts_list_size),
+        fts_min_size_for_str: tunable("analysisd.fts_min_size_for_str", defaults.fts_min_size_for_str),
+        ..defaults
     }
 }

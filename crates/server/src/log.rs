@@ -53,8 +53,10 @@ impl Log {
     /// One line. Control characters are made visible, since parts of it may come from an attacker.
     pub fn line(&self, level: Level, text: &str) {
         let at = self.zone.local(Timestamp::from_nanos(self.clock.wall_nanos()));
-        let text: String =
-            text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect();
+        let text: String = text
+            .chars()
+            .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+            .collect();
         let line = format!("{} threatlockdown: {}: {text}\n", at.log_stamp(), level.word());
         if self.echo {
             let _ = std::io::stderr().write_all(line.as_bytes());

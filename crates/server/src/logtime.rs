@@ -48,7 +48,8 @@ fn bsd(text: &[u8], zone: &Zone, latest: Timestamp) -> Option<Timestamp> {
 
 fn iso(text: &[u8], zone: &Zone) -> Option<Timestamp> {
     let year = text.get(..4)?.iter().try_fold(0_i16, |sum, b| digit(*b).map(|d| sum * 10 + i16::from(d)))?;
-    if text.get(4) != Some(&b'-') || text.get(7) != Some(&b'-') || !matches!(text.get(10), Some(b'T' | b' ')) {
+    if text.get(4) != Some(&b'-') || text.get(7) != Some(&b'-') || !matches!(text.get(10), Some(b'T' | b' '))
+    {
         return None;
     }
     let (month, day) = (number(text.get(5..7)?)?, number(text.get(8..10)?)?);

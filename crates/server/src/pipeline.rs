@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
-use tld_model::{Alert, Event, Stage, Timestamp, Timings};
+use tld_model::{Alert, Event, Stage, Timestamp, Timings, Zone};
 use tld_policy::Policy;
 use tld_rules::{Analyzer, Ruleset, Verdict};
 use tld_sys::clock::Clock;
@@ -60,6 +60,8 @@ pub struct Pipeline {
     pub records: SyncSender<Record>,
     /// Archives asked for.
     pub archives: Archives,
+    /// Local time of the archives.
+    pub zone: Zone,
     /// Clock for the stages' times.
     pub clock: Arc<dyn Clock>,
     /// Set: rules count by the log's own time instead of arrival.
@@ -145,9 +147,29 @@ impl Pipeline {
         if !self.archives.json && !self.archives.plain {
             return None;
         }
-        let json = if self.archives.json { self.analyzer.archive_json(verdict) } else { Vec::new() };
-        let plain = if self.archives.plain { self.analyzer.archive_plain(verdict) } else { Vec::new() };
+        let json = if self.archives.json { self.archive_json(verdict, at) } else { Vec::new() };
+        let plain = if self.archives.plain { self.archive_plain(verdict, at) } else { Vec::new() };
         Some(Record::Archive { at, json, plain })
+    }
+
+    fn archive_json(&self, verdict: &Verdict<'_>, at: Timestamp) -> Vec<u8> {
+        let mut line = Vec::new();
+        self.analyzer.event_json(verdict).write(&format!("{}.0", at.secs()), &mut line);
+        line
+    }
+
+    /// `YYYY Mon DD HH:MM:SS <host>-><location> <full_log>`, without the host for agents (analysis-output 3).
+    fn archive_plain(&self, verdict: &Verdict<'_>, at: Timestamp) -> Vec<u8> {
+        let decoded = &verdict.decoded;
+        let mut line = format!("{} ", self.zone.local(at).plain_stamp()).into_bytes();
+        if !decoded.location.starts_with(b"(") {
+            line.extend_from_slice(decoded.hostname.as_deref().unwrap_or_default());
+            line.extend_from_slice(b"->");
+        }
+        line.extend_from_slice(&decoded.location);
+        line.push(b' ');
+        line.extend_from_slice(&decoded.full_log);
+        line
     }
 
     fn now(&self) -> Timestamp {

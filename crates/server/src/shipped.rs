@@ -3,7 +3,7 @@
 use tld_xml::Source;
 
 mod files {
-    #![expect(missing_docs, unreachable_pub, reason = "generated list")]
+    #![expect(unreachable_pub, reason = "generated list")]
     include!(concat!(env!("OUT_DIR"), "/shipped.rs"));
 }
 
@@ -20,7 +20,7 @@ pub fn rules() -> &'static [(&'static str, &'static [u8])] {
 /// The shipped decoders and rules as named texts, for runs without a home directory.
 pub fn texts() -> (Vec<Source>, Vec<Source>) {
     let named = |folder: &str, files: &[(&str, &[u8])]| {
-        files.iter().map(|(name, text)| Source::new(&format!("ruleset/{folder}/{name}"), *text)).collect()
+        files.iter().map(|(name, text)| Source::new(format!("ruleset/{folder}/{name}"), *text)).collect()
     };
     (named("decoders", decoders()), named("rules", rules()))
 }

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use tld_collect::Collector;
 use tld_model::{Event, Timestamp, Zone};
-use tld_respond::Carrier;
+use tld_respond::carrier::Carrier;
 use tld_rules::{Analyzer, Mode};
 use tld_sys::clock::Clock;
 
@@ -79,6 +79,7 @@ pub struct Standalone {
     fresh: SyncSender<Fresh>,
     outputs: FileOutput,
     analysis: JoinHandle<Counts>,
+    log: Log,
 }
 
 impl Standalone {
@@ -107,7 +108,8 @@ impl Standalone {
                 Arc::new(move |line: &str| log.warning(line))
             },
         };
-        let localfiles = settings.localfiles.clone();
+        let settings = Arc::clone(&setup.prepared.settings);
+        let log = setup.log.clone();
         let (events, incoming) = sync_channel(QUEUE);
         let (fresh, changes) = sync_channel(1);
         let pipeline = pipeline(setup, outputs.queue());
@@ -115,8 +117,8 @@ impl Standalone {
             .name("analysis".into())
             .spawn(move || analyse(pipeline, &incoming, &changes))
             .map_err(StartError::Analysis)?;
-        let collector = Collector::start(&localfiles, collect, events.clone())?;
-        Ok(Self { collector, events, fresh, outputs, analysis })
+        let collector = Collector::start(&settings.localfiles, collect, events.clone())?;
+        Ok(Self { collector, events, fresh, outputs, analysis, log })
     }
 
     /// Entrance for events that no collector brings (sockets, tests).
@@ -136,7 +138,11 @@ impl Standalone {
 
     /// Stops reading, judges what was read, writes it out. Blocks stay.
     pub fn stop(self) -> Counts {
-        self.collector.stop();
+        if let Err(error) = self.collector.stop() {
+            self.log.error(&format!(
+                "the positions in the logs were not saved, some lines will be read again: {error}"
+            ));
+        }
         drop(self.events);
         let counts = self.analysis.join().unwrap_or_default();
         self.outputs.finish();
@@ -171,6 +177,7 @@ fn pipeline(setup: Setup, records: SyncSender<Record>) -> Pipeline {
         ),
         records,
         archives: Archives { json: global.logall_json, plain: global.logall },
+        zone: zone.clone(),
         clock,
         log_time: log_time.then(|| LogTime::new(zone, start)),
         observer,
@@ -188,7 +195,8 @@ fn analyzer(home: &Path, prepared: &Prepared, zone: &Zone) -> Analyzer {
         with_plain: prepared.settings.global.alerts_log,
     };
     let mut analyzer = Analyzer::new(Arc::clone(&prepared.ruleset), settings);
-    analyzer.restore_fts(lines(&home.join("queue/fts/fts-queue")));
+    let seen = lines(&home.join("queue/fts/fts-queue"));
+    analyzer.restore_fts(seen.iter().map(Vec::as_slice));
     analyzer
 }
 

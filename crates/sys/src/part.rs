@@ -1,5 +1,6 @@
 //! A second process of our own program, for work that should not have our rights: started with one socket as standard input.
 
+use crate::unix_socket::Seqpacket;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,14 +16,14 @@ pub struct Part {
 ///
 /// # Errors
 /// The executable cannot be found or started.
-pub fn start(arguments: &[OsString], socket: OwnedFd) -> io::Result<Part> {
+pub fn start(arguments: &[OsString], socket: Seqpacket) -> io::Result<Part> {
     let program = std::env::current_exe()?;
     #[expect(
         clippy::disallowed_methods,
         reason = "the child module is for foreign programs; this one is ours"
     )]
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::from(socket));
+    command.args(arguments).stdin(Stdio::from(OwnedFd::from(socket)));
     command.spawn().map(|child| Part { child })
 }
 
@@ -30,8 +31,8 @@ pub fn start(arguments: &[OsString], socket: OwnedFd) -> io::Result<Part> {
 ///
 /// # Errors
 /// Standard input is no descriptor.
-pub fn socket() -> io::Result<OwnedFd> {
-    io::stdin().as_fd().try_clone_to_owned()
+pub fn socket() -> io::Result<Seqpacket> {
+    io::stdin().as_fd().try_clone_to_owned().map(Seqpacket::from_fd)
 }
 
 /// In the other part: asks the system for SIGTERM when the process that started it dies.

@@ -63,6 +63,12 @@ pub fn pair() -> io::Result<(Seqpacket, Seqpacket)> {
     Ok((Seqpacket { fd: one }, Seqpacket { fd: other }))
 }
 
+impl From<Seqpacket> for OwnedFd {
+    fn from(socket: Seqpacket) -> Self {
+        socket.fd
+    }
+}
+
 impl Seqpacket {
     /// Takes over an end made elsewhere: accepted from a listener, or inherited.
     #[must_use]

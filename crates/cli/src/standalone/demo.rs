@@ -4,18 +4,20 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tld_model::Timestamp;
 use tld_respond::Responder;
+use tld_respond::carrier::channel::ChannelCarrier;
 use tld_server::standalone::{Setup, Standalone};
 use tld_sys::clock::{Clock, Deadline};
 
+use super::Options;
 use super::service::{self, Ground};
 use super::story::{Scene, Teller, Watcher};
-use super::Options;
 use crate::paint::Paint;
 
 const MARK: &str = ".threatlockdown-demo";
@@ -60,11 +62,12 @@ pub(super) fn run(mut options: Options) -> Result<ExitCode> {
     let (sender, outcomes) = channel();
     let responder = Responder::start(service::responder_setup(&ground, &options, &prepared), sender)
         .context("cannot start the responder")?;
+    let responder = Arc::new(responder);
     let (scenes, told) = channel();
     let service = Standalone::start(Setup {
         home: home.clone(),
         prepared,
-        carrier: Box::new(responder.carrier()),
+        carrier: Box::new(ChannelCarrier::new(Arc::clone(&responder))),
         clock: ground.clock(),
         zone: ground.zone.clone(),
         log: ground.log.clone(),
@@ -77,11 +80,24 @@ pub(super) fn run(mut options: Options) -> Result<ExitCode> {
     let replay = replay(watched, ground.clone(), scenes);
     let teller = tell(&told, &ground);
     let _ = service.stop();
-    responder.remove_table();
-    responder.stop();
+    if let Some(responder) = Arc::into_inner(responder) {
+        responder.stop();
+    }
+    remove_table(&ground);
     let _ = relay.join();
     let _ = replay.join();
     Ok(summarise(&teller, &home))
+}
+
+/// The demo's blocks are over; its table goes with it.
+fn remove_table(ground: &Ground) {
+    if !tld_sys::privilege::has_net_admin() {
+        return;
+    }
+    let removed = tld_sys::nft::Firewall::open().and_then(|mut firewall| firewall.delete_table(TABLE));
+    if let Err(error) = removed {
+        ground.log.error(&format!("the table `{TABLE}` could not be removed: {error}"));
+    }
 }
 
 /// A fresh directory, or `--home` if it does not exist, is empty, or is one that an earlier demo made.
@@ -103,7 +119,8 @@ fn own_directory(wanted: Option<&Path>) -> Result<PathBuf> {
             forget(&home)?;
         }
     }
-    tld_sys::durable::create_dirs(&home, 0o700).with_context(|| format!("cannot create `{}`", home.display()))?;
+    tld_sys::durable::create_dirs(&home, 0o700)
+        .with_context(|| format!("cannot create `{}`", home.display()))?;
     tld_sys::durable::replace(&home.join(MARK), b"made by threatlockdown standalone --demo\n", 0o600)
         .with_context(|| format!("cannot write into `{}`", home.display()))?;
     Ok(home)
@@ -124,7 +141,10 @@ fn forget(home: &Path) -> Result<()> {
 
 fn introduce(home: &Path, options: &Options) {
     let paint = Paint::stdout();
-    println!("{}", paint.strong("ThreatLockDown demo: an attack on sshd is seen, blocked, proven and reverted"));
+    println!(
+        "{}",
+        paint.strong("ThreatLockDown demo: an attack on sshd is seen, blocked, proven and reverted")
+    );
     println!("   home      {}", home.display());
     println!("   watching  {}", home.join("demo-auth.log").display());
     let effect = if options.dry_run {
@@ -132,7 +152,9 @@ fn introduce(home: &Path, options: &Options) {
     } else if tld_sys::privilege::has_net_admin() {
         format!("{} (nftables table inet {TABLE}, removed at the end)", paint.good("real"))
     } else {
-        paint.warn("dry-run: blocking an address needs root (CAP_NET_ADMIN); run again with sudo to see it applied")
+        paint.warn(
+            "dry-run: blocking an address needs root (CAP_NET_ADMIN); run again with sudo to see it applied",
+        )
     };
     println!("   effects   {effect}\n");
 }
@@ -143,10 +165,19 @@ fn replay(watched: PathBuf, ground: Ground, alive: Sender<Scene>) -> std::thread
         for (pause, program, message) in SCRIPT {
             std::thread::sleep(Duration::from_millis(*pause));
             let now = ground.zone.local(Timestamp::from_nanos(ground.clock.wall_nanos()));
-            let stamp =
-                format!("{} {:>2} {:02}:{:02}:{:02}", now.month_name(), now.day, now.hour, now.minute, now.second);
+            let stamp = format!(
+                "{} {:>2} {:02}:{:02}:{:02}",
+                now.month_name(),
+                now.day,
+                now.hour,
+                now.minute,
+                now.second
+            );
             let line = format!("{stamp} web01 {program}: {message}\n");
-            let written = fs::OpenOptions::new().append(true).open(&watched).and_then(|mut file| file.write_all(line.as_bytes()));
+            let written = fs::OpenOptions::new()
+                .append(true)
+                .open(&watched)
+                .and_then(|mut file| file.write_all(line.as_bytes()));
             if let Err(error) = written {
                 ground.log.error(&format!("cannot write `{}`: {error}", watched.display()));
             }
@@ -186,22 +217,41 @@ fn tell(told: &Receiver<Scene>, ground: &Ground) -> Teller {
 fn summarise(teller: &Teller, home: &Path) -> ExitCode {
     let (tally, paint) = (&teller.tally, Paint::stdout());
     println!("\n{}", paint.strong("Summary"));
-    println!("   {} lines, {} alerts, {} blocks applied, {} reverted, {} dry-run", tally.lines, tally.alerts,
-        tally.applied.len(), tally.reverted.len(), tally.dry_run.len());
+    println!(
+        "   {} lines, {} alerts, {} blocks applied, {} reverted, {} dry-run",
+        tally.lines,
+        tally.alerts,
+        tally.applied.len(),
+        tally.reverted.len(),
+        tally.dry_run.len()
+    );
     if let (Some(fastest), Some(slowest)) = (tally.fastest, tally.slowest) {
-        println!("   from log line to proven block: {:.1} to {:.1} ms", fastest.as_secs_f64() * 1e3, slowest.as_secs_f64() * 1e3);
+        println!(
+            "   from log line to proven block: {:.1} to {:.1} ms",
+            fastest.as_secs_f64() * 1e3,
+            slowest.as_secs_f64() * 1e3
+        );
     }
     println!("   192.0.2.10, whom the second attacker's user name tried to frame, was never touched");
     println!("   look at  {}", home.join("logs/alerts/alerts.json").display());
     println!("            {}", home.join("logs/active-responses.log").display());
     let good = tally.failed == 0 && tally.unfinished() == 0 && tally.applied.len() + tally.dry_run.len() >= 2;
-    let innocent = tally.applied.iter().chain(&tally.dry_run).any(|target| target.to_string() == "192.0.2.10");
+    let innocent =
+        tally.applied.iter().chain(&tally.dry_run).any(|target| target.to_string() == "192.0.2.10");
     if !good || innocent {
-        println!("{}", paint.bad("   the demo did not go as it should: see the lines above and logs/ossec.log"));
+        println!(
+            "{}",
+            paint.bad("   the demo did not go as it should: see the lines above and logs/ossec.log")
+        );
         return ExitCode::FAILURE;
     }
-    println!("\nNext: {} reads what a start would read; {} watches this host.",
-        paint.strong("threatlockdown check"), paint.strong("sudo threatlockdown standalone"));
-    println!("      Responses are chosen in etc/ossec.conf, <active-response>; the demo's own is a working example.");
+    println!(
+        "\nNext: {} reads what a start would read; {} watches this host.",
+        paint.strong("threatlockdown check"),
+        paint.strong("sudo threatlockdown standalone")
+    );
+    println!(
+        "      Responses are chosen in etc/ossec.conf, <active-response>; the demo's own is a working example."
+    );
     ExitCode::SUCCESS
 }

@@ -22,7 +22,7 @@ HUP reads configuration and ruleset anew and keeps the running ones if they have
 /// Watch this host and answer attacks on it, all in one process
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER)]
-pub struct Options {
+pub(crate) struct Options {
     /// Show an attack on made-up logs: blocked, proven, reverted, in under 30 seconds
     #[arg(long)]
     demo: bool,
@@ -53,15 +53,15 @@ pub struct Options {
 }
 
 /// Chooses between the demo, the two parts of a split service, and the whole in one process.
-pub fn run(options: Options) -> Result<ExitCode> {
+pub(crate) fn run(options: Options) -> Result<ExitCode> {
     if options.demo {
         return demo::run(options);
     }
     if options.behind_responder {
-        return split::analysis(options);
+        return split::analysis(&options);
     }
     match split::user(&options.user) {
-        Some(user) => split::responder(options, user),
-        None => service::run(options),
+        Some(user) => split::responder(&options, user),
+        None => service::run(&options),
     }
 }

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tld_model::{Outcome, OutcomeKind, Zone};
-use tld_respond::{Carrier, CrashPoint, Responder};
+use tld_respond::carrier::Carrier;
+use tld_respond::carrier::channel::ChannelCarrier;
+use tld_respond::{CrashPoint, Responder};
 use tld_server::load::Prepared;
 use tld_server::log::{Level, Log};
 use tld_server::standalone::{Setup, Standalone};
 use tld_sys::clock::{Clock, SystemClock};
-use tld_sys::signal::{Signal, Signals};
+use tld_sys::signal::{Signal, Signals, termination};
 
 use super::Options;
 use crate::check;
@@ -31,7 +33,8 @@ impl Ground {
     /// With `echo` the service's log is also shown on standard error.
     pub(super) fn of(home: &Path, echo: bool) -> Self {
         let (clock, zone) = (Arc::new(SystemClock), Zone::system());
-        let log = Log::new(home.join("logs/ossec.log"), Arc::<SystemClock>::clone(&clock), zone.clone(), echo);
+        let log =
+            Log::new(home.join("logs/ossec.log"), Arc::<SystemClock>::clone(&clock), zone.clone(), echo);
         Self { home: home.to_path_buf(), clock, zone, log }
     }
 
@@ -46,24 +49,29 @@ pub(super) fn home(options: &Options) -> PathBuf {
 }
 
 /// Everything in this process.
-pub(super) fn run(options: Options) -> Result<ExitCode> {
-    let signals = Signals::take().context("cannot take over the signals")?;
-    let home = home(&options);
+pub(super) fn run(options: &Options) -> Result<ExitCode> {
+    let signals = termination().context("cannot take over the signals")?;
+    let home = home(options);
     tld_server::home::prepare(&home, tld_config::DEFAULT_OSSEC_CONF)?;
     let ground = Ground::of(&home, true);
-    let Some(prepared) = read(&home, &options)? else { return Ok(ExitCode::FAILURE) };
+    let Some(prepared) = read(&home, options)? else { return Ok(ExitCode::FAILURE) };
     let (sender, outcomes) = channel();
-    let responder = Responder::start(responder_setup(&ground, &options, &prepared), sender)
+    let responder = Responder::start(responder_setup(&ground, options, &prepared), sender)
         .context("cannot start the responder")?;
     if !tld_sys::privilege::has_net_admin() {
-        ground.log.warning("without CAP_NET_ADMIN no address can be blocked: such responses are shown as dry-run");
+        ground
+            .log
+            .warning("without CAP_NET_ADMIN no address can be blocked: such responses are shown as dry-run");
     }
-    let carrier = Box::new(responder.carrier());
+    let responder = Arc::new(responder);
+    let carrier = Box::new(ChannelCarrier::new(Arc::clone(&responder)));
     let reporter = report(outcomes, ground.log.clone());
-    let service = start(&ground, &options, prepared, carrier)?;
-    wait(&signals, &ground, &options, &service);
+    let service = start(&ground, options, prepared, carrier)?;
+    wait(&signals, &ground, options, &service);
     let counts = service.stop();
-    responder.stop();
+    if let Some(responder) = Arc::into_inner(responder) {
+        responder.stop();
+    }
     let _ = reporter.join();
     ground.log.info(&format!(
         "stopped: {} events, {} alerts, {} responses sent; blocks stay and are reverted on time",
@@ -98,10 +106,25 @@ pub(super) fn responder_setup(ground: &Ground, options: &Options, prepared: &Pre
         repeated_offenders: settings.repeated_offenders.clone(),
         protected: settings.protected.clone(),
         zone: ground.zone.clone(),
-        log: Arc::new(move |line: &str| log.line(Level::Warning, line)),
+        self_hash: own_hash(ground),
         crash_at: crash_point(),
-        ..tld_respond::Setup::new(ground.home.clone(), ground.clock())
+        ..tld_respond::Setup::new(
+            ground.home.clone(),
+            ground.clock(),
+            Arc::new(move |line: &str| log.line(Level::Warning, line)),
+        )
     }
+}
+
+/// The mark by which our own executables in `active-response/bin` are known.
+fn own_hash(ground: &Ground) -> Option<tld_respond::Hash> {
+    tld_respond::self_hash()
+        .inspect_err(|error| {
+            ground
+                .log
+                .warning(&format!("our own executable cannot be read, responses run as processes: {error}"))
+        })
+        .ok()
 }
 
 /// For the crash tests: kill this process at a chosen step of the responder.
@@ -145,9 +168,13 @@ pub(super) fn start(
 pub(super) fn wait(signals: &Signals, ground: &Ground, options: &Options, service: &Standalone) {
     loop {
         match signals.wait(Duration::from_millis(500)) {
-            Some(Signal::Terminate | Signal::Interrupt) => return,
-            Some(Signal::Hangup) => reload(ground, options, service),
-            None => {}
+            Ok(Some(Signal::Terminate | Signal::Interrupt)) => return,
+            Ok(Some(Signal::Hangup)) => reload(ground, options, service),
+            Ok(None) => {}
+            Err(error) => {
+                ground.log.error(&format!("signals cannot be read, stopping: {error}"));
+                return;
+            }
         }
         for failure in service.failures() {
             ground.log.error(&failure);

@@ -1,19 +1,26 @@
 //! Least privilege: started as root, this process stays the responder (small, no log text parsed) and starts the rest as another
 //! user. The two talk over one socket, the child's standard input. If either ends, the other does too.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tld_respond::Responder;
-use tld_respond::carrier::socket;
-use tld_sys::signal::{Signal, Signals};
+use tld_respond::carrier::socket::{self, SocketCarrier};
+use tld_sys::part::{self, Part};
+use tld_sys::signal::{Signal, Signals, termination};
 
-use super::service::{self, Ground};
-use super::{Options, service::home};
+use super::Options;
+use super::service::{self, Ground, home};
 
-/// Ids of the user that the unprivileged part runs as.
+/// Groups whose members may read logs on common systems.
+const LOG_GROUPS: [&str; 2] = ["adm", "systemd-journal"];
+
+/// The user that the unprivileged part runs as.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct User {
     uid: u32,
@@ -25,77 +32,134 @@ pub(super) fn user(name: &str) -> Option<User> {
     if !tld_sys::privilege::is_root() {
         return None;
     }
-    tld_sys::privilege::user(name).map(|(uid, gid)| User { uid, gid })
+    tld_sys::privilege::user(name)
+        .filter(|(uid, gid)| *uid != 0 && *gid != 0)
+        .map(|(uid, gid)| User { uid, gid })
 }
 
 /// The privileged part: responder, and keeper of the other part.
-pub(super) fn responder(options: Options, user: User) -> Result<ExitCode> {
-    let signals = Signals::take().context("cannot take over the signals")?;
-    let home = home(&options);
+pub(super) fn responder(options: &Options, user: User) -> Result<ExitCode> {
+    let signals = termination().context("cannot take over the signals")?;
+    let home = home(options);
     tld_server::home::prepare(&home, tld_config::DEFAULT_OSSEC_CONF)?;
     hand_over(&home, user)?;
     let ground = Ground::of(&home, true);
-    let Some(prepared) = service::read(&home, &options)? else { return Ok(ExitCode::FAILURE) };
-    let (near, far) = tld_sys::unix_socket::pair().context("cannot make the socket to the analysis")?;
-    let mut child = tld_sys::child::spawn_self(behind_arguments(), far, Some((user.uid, user.gid)))
-        .context("cannot start the unprivileged part")?;
-    let (sender, outcomes) = std::sync::mpsc::channel();
-    let responder = Responder::start(service::responder_setup(&ground, &options, &prepared), sender)
+    let Some(prepared) = service::read(&home, options)? else { return Ok(ExitCode::FAILURE) };
+    let (near, far) = socket::pair().context("cannot make the socket to the analysis")?;
+    let (sender, outcomes) = channel();
+    let responder = Responder::start(service::responder_setup(&ground, options, &prepared), sender)
         .context("cannot start the responder")?;
-    let serving = socket::serve(near, &responder, outcomes).context("cannot serve the socket")?;
-    loop {
-        match signals.wait(Duration::from_millis(200)) {
-            Some(Signal::Hangup) => child.signal_hangup(),
-            Some(_) => {
-                child.signal_terminate();
-                let _ = child.wait_deadline(Duration::from_secs(20));
-                break;
-            }
-            None => {}
-        }
-        if let Some(status) = child.try_wait().context("cannot watch the unprivileged part")? {
-            ground.log.error(&format!("the analysis ended ({status}): stopping; blocks stay and are reverted on time"));
-            responder.stop();
-            return Ok(ExitCode::FAILURE);
-        }
+    let responder = Arc::new(responder);
+    let log = ground.log.clone();
+    let log = Arc::new(move |line: &str| log.warning(line));
+    let _serving =
+        socket::serve(near, Arc::clone(&responder), outcomes, log).context("cannot serve the socket")?;
+    let mut analysis = part::start(&behind_arguments(), far).context("cannot start the unprivileged part")?;
+    let code = keep(&signals, &mut analysis, &ground)?;
+    if let Some(responder) = Arc::into_inner(responder) {
+        responder.stop();
     }
-    responder.stop();
-    drop(serving);
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
+}
+
+/// Passes signals on until the other part has ended.
+fn keep(signals: &Signals, analysis: &mut Part, ground: &Ground) -> Result<ExitCode> {
+    let mut asked = false;
+    loop {
+        if let Some(signal) = signals.wait(Duration::from_millis(200)).context("cannot read signals")? {
+            asked |= signal != Signal::Hangup;
+            analysis.signal(signal);
+        }
+        let Some(status) = analysis.try_wait().context("cannot watch the unprivileged part")? else {
+            continue;
+        };
+        if asked && status.success() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        ground
+            .log
+            .error(&format!("the analysis ended ({status}): stopping; blocks stay and are reverted on time"));
+        return Ok(ExitCode::FAILURE);
+    }
 }
 
 /// Our own arguments again, marked.
-fn behind_arguments() -> Vec<std::ffi::OsString> {
+fn behind_arguments() -> Vec<OsString> {
     let mut arguments: Vec<_> = std::env::args_os().skip(1).collect();
     arguments.push("--behind-responder".into());
     arguments
 }
 
-/// The parts of the home that the analysis writes belong to its user; executables and configuration stay root's.
+/// What the analysis writes belongs to its user; what it only reads is open to its group; executables and journal stay root's.
 fn hand_over(home: &Path, user: User) -> Result<()> {
-    for folder in ["logs", "logs/alerts", "logs/archives", "queue/fts", "queue/diff", "queue/logcollector"] {
-        tld_sys::privilege::give(&home.join(folder), user.uid, user.gid)
-            .with_context(|| format!("cannot give `{folder}` to the service user"))?;
+    let give = |path: &str, uid: u32| {
+        let path = home.join(path);
+        match std::os::unix::fs::chown(&path, Some(uid), Some(user.gid)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot give `{}` to the service user", path.display()))
+            }
+            _ => Ok(()),
+        }
+    };
+    for path in [
+        "logs",
+        "logs/ossec.log",
+        "logs/alerts",
+        "logs/archives",
+        "queue/fts",
+        "queue/diff",
+        "queue/logcollector",
+    ] {
+        give(path, user.uid)?;
     }
-    for shared in ["", "etc", "ruleset", "active-response", "active-response/bin", "queue", "var/threatlockdown"] {
-        tld_sys::privilege::give_group(&home.join(shared), user.gid)
-            .with_context(|| format!("cannot open `{shared}` to the service user"))?;
+    for path in [
+        "",
+        "etc",
+        "etc/ossec.conf",
+        "etc/decoders",
+        "etc/rules",
+        "etc/lists",
+        "ruleset",
+        "ruleset/decoders",
+        "ruleset/rules",
+        "active-response",
+        "active-response/bin",
+        "queue",
+        "logs/active-responses.log",
+    ] {
+        give(path, 0)?;
+    }
+    for folder in ["ruleset/decoders", "ruleset/rules"] {
+        for file in std::fs::read_dir(home.join(folder)).into_iter().flatten().flatten() {
+            give(&format!("{folder}/{}", file.file_name().to_string_lossy()), 0)?;
+        }
     }
     Ok(())
 }
 
 /// The unprivileged part: everything that reads what attackers wrote.
-pub(super) fn analysis(options: Options) -> Result<ExitCode> {
-    let signals = Signals::take().context("cannot take over the signals")?;
-    let ground = Ground::of(&home(&options), true);
-    let socket = tld_sys::unix_socket::from_stdin().context("standard input is not the responder's socket")?;
-    let Some(prepared) = service::read(&ground.home, &options)? else { return Ok(ExitCode::FAILURE) };
-    let (carrier, outcomes) = socket::connect(socket).context("cannot use the responder's socket")?;
-    let reporter = service::report(outcomes, ground.log.clone());
-    let service = service::start(&ground, &options, prepared, Box::new(carrier))?;
-    service::wait(&signals, &ground, &options, &service);
+pub(super) fn analysis(options: &Options) -> Result<ExitCode> {
+    let signals = termination().context("cannot take over the signals")?;
+    let socket = part::socket().context("standard input is not the responder's socket")?;
+    if let Some(user) = user(&options.user) {
+        let groups: Vec<_> = LOG_GROUPS.iter().filter_map(|name| tld_sys::privilege::group(name)).collect();
+        tld_sys::privilege::drop_to_with_groups(user.uid, user.gid, &groups, true)
+            .context("cannot become the service user")?;
+    }
+    part::end_with_parent().context("cannot bind our life to the responder's")?;
+    let ground = Ground::of(&home(options), true);
+    let Some(prepared) = service::read(&ground.home, options)? else { return Ok(ExitCode::FAILURE) };
+    let (sender, outcomes) = channel();
+    let log = ground.log.clone();
+    let carrier = SocketCarrier::new(socket, sender, Arc::new(move |line: &str| log.warning(line)))
+        .context("cannot use the responder's socket")?;
+    let _reporter = service::report(outcomes, ground.log.clone());
+    let service = service::start(&ground, options, prepared, Box::new(carrier))?;
+    service::wait(&signals, &ground, options, &service);
     let counts = service.stop();
-    ground.log.info(&format!("stopped: {} events, {} alerts, {} responses sent", counts.events, counts.alerts, counts.orders));
-    drop(reporter);
+    ground.log.info(&format!(
+        "stopped: {} events, {} alerts, {} responses sent; blocks stay and are reverted on time",
+        counts.events, counts.alerts, counts.orders
+    ));
     Ok(ExitCode::SUCCESS)
 }

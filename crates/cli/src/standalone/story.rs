@@ -18,7 +18,14 @@ pub(super) enum Scene {
     /// A line was read and judged.
     Line { at: Timestamp, text: String, judged: String },
     /// A rule fired.
-    Alert { at: Timestamp, rule: String, level: u8, description: String, id: String, considered: Vec<Considered> },
+    Alert {
+        at: Timestamp,
+        rule: String,
+        level: u8,
+        description: String,
+        id: String,
+        considered: Vec<Considered>,
+    },
     /// The responder reported.
     Outcome(Box<Outcome>),
 }
@@ -29,10 +36,10 @@ pub(super) struct Watcher(pub(super) Sender<Scene>);
 
 impl Observer for Watcher {
     fn event(&mut self, event: &Event, verdict: &Verdict<'_>) {
-        let judged = verdict.rule.as_ref().map_or_else(
-            || "no rule".to_owned(),
-            |rule| format!("rule {} level {}", rule.id, rule.level),
-        );
+        let judged = verdict
+            .rule
+            .as_ref()
+            .map_or_else(|| "no rule".to_owned(), |rule| format!("rule {} level {}", rule.id, rule.level));
         let text = String::from_utf8_lossy(&event.text).into_owned();
         let _ = self.0.send(Scene::Line { at: event.received, text, judged });
     }
@@ -109,7 +116,10 @@ impl Teller {
                 self.tally.alerts += 1;
                 // Low alerts are in alerts.json; the story is about those that are answered.
                 if level >= 7 || !considered.is_empty() {
-                    let text = format!("rule {rule} (level {level}) {description}  {}", self.paint.dim(&format!("id {id}")));
+                    let text = format!(
+                        "rule {rule} (level {level}) {description}  {}",
+                        self.paint.dim(&format!("id {id}"))
+                    );
                     self.line(at, &self.paint.bad("ALERT"), 5, &text);
                 }
                 for one in considered {
@@ -142,7 +152,11 @@ impl Teller {
                 self.tally.applied.push(outcome.target.clone());
                 self.tally.open.insert(outcome.order.clone(), (outcome.target.clone(), outcome.until));
                 let took = self.tally.measure(outcome).map_or_else(String::new, |took| {
-                    format!("  {}", self.paint.dim(&format!("[{:.1} ms from log line to proof]", took.as_secs_f64() * 1e3)))
+                    format!(
+                        "  {}",
+                        self.paint
+                            .dim(&format!("[{:.1} ms from log line to proof]", took.as_secs_f64() * 1e3))
+                    )
                 });
                 (self.paint.good(word), format!("{}: {proof}{took}", outcome.target))
             }
@@ -151,7 +165,9 @@ impl Teller {
                 self.tally.reverted.push(outcome.target.clone());
                 (self.paint.good(word), format!("{}: {proof}", outcome.target))
             }
-            OutcomeKind::AlreadyActive => (self.paint.dim(word), format!("{}: {}", outcome.target, outcome.detail)),
+            OutcomeKind::AlreadyActive => {
+                (self.paint.dim(word), format!("{}: {}", outcome.target, outcome.detail))
+            }
             OutcomeKind::DryRun => {
                 self.tally.dry_run.push(outcome.target.clone());
                 (self.paint.warn(word), format!("{}: {}", outcome.target, outcome.detail))

@@ -1,6 +1,12 @@
 //! What the whole-system tests share: the real binary, hosts made of network namespaces, waiting for conditions.
 
-#![allow(dead_code, clippy::disallowed_methods, clippy::print_stdout, clippy::panic, reason = "each test uses a part; tests start programs")]
+#![allow(
+    dead_code,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::panic,
+    reason = "each test uses a part; tests start programs"
+)]
 
 use std::fs;
 use std::net::IpAddr;
@@ -15,7 +21,10 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_threatlockdown");
 
 /// Says why a test does nothing, or fails where everything must run (`TLD_REQUIRE_ALL=1`).
 pub fn skip(why: &str) {
-    assert!(std::env::var_os("TLD_REQUIRE_ALL").is_none(), "cannot run here, and TLD_REQUIRE_ALL is set: {why}");
+    assert!(
+        std::env::var_os("TLD_REQUIRE_ALL").is_none(),
+        "cannot run here, and TLD_REQUIRE_ALL is set: {why}"
+    );
     println!("skipped: {why}");
 }
 
@@ -95,7 +104,10 @@ impl Host {
         let (a, b) = ("tldveth0", "tldveth1");
         assert!(self.ip(&["link", "add", a, "type", "veth", "peer", "name", b, "netns", &other.name]));
         for (host, link, address) in [(self, a, here), (other, b, there)] {
-            assert!(host.ip(&["addr", "add", address, "dev", link, "nodad"]) || host.ip(&["addr", "add", address, "dev", link]));
+            assert!(
+                host.ip(&["addr", "add", address, "dev", link, "nodad"])
+                    || host.ip(&["addr", "add", address, "dev", link])
+            );
             assert!(host.ip(&["link", "set", link, "up"]));
         }
     }
@@ -211,7 +223,11 @@ impl Home {
     pub fn start(&self, host: Option<&Host>, extra: &[&str], environment: &[(&str, &str)]) -> Service {
         let started = self.read("logs/ossec.log").matches("started in").count();
         let mut command = host.map_or_else(|| Command::new(BINARY), |host| host.command(BINARY));
-        command.args(["standalone", "--home"]).arg(self.path.path()).args(["--user", "tld-nobody-such"]).args(extra);
+        command
+            .args(["standalone", "--home"])
+            .arg(self.path.path())
+            .args(["--user", "tld-nobody-such"])
+            .args(extra);
         command.envs(environment.iter().copied());
         let output = fs::OpenOptions::new().append(true).create(true).open(self.at("service.out")).unwrap();
         command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
@@ -265,7 +281,13 @@ impl Drop for Service {
 pub fn failures(address: &str, count: usize) -> String {
     let stamp = stamp();
     (0..count)
-        .map(|n| format!("{stamp} web01 sshd[{}]: Failed password for root from {address} port {} ssh2\n", 900 + n, 40_000 + n))
+        .map(|n| {
+            format!(
+                "{stamp} web01 sshd[{}]: Failed password for root from {address} port {} ssh2\n",
+                900 + n,
+                40_000 + n
+            )
+        })
         .collect()
 }
 

@@ -53,7 +53,8 @@ impl FileOutput {
         let (queue, records) = sync_channel(QUEUE);
         let failures = Arc::default();
         let writer = Writer::new(files, zone, clock, Arc::clone(&failures));
-        let thread = std::thread::Builder::new().name("outputs".into()).spawn(move || writer.run(&records))?;
+        let thread =
+            std::thread::Builder::new().name("outputs".into()).spawn(move || writer.run(&records))?;
         Ok(Self { queue, thread, failures })
     }
 
@@ -176,13 +177,19 @@ fn keep(home: &Path, effect: &Effect) -> io::Result<()> {
         Effect::Fts(line) => append(&home.join("queue/fts/fts-queue"), line),
         Effect::Ignore(line) => append(&home.join("queue/fts/ig-queue"), line),
         Effect::Diff { host, rule, text } => {
-            let host: String = host.chars().map(|c| if c == '/' || c == '\0' { '_' } else { c }).collect();
-            let host = if host.starts_with('.') { format!("_{host}") } else { host };
-            let folder = home.join("queue/diff").join(host).join(rule.to_string());
+            let folder = home.join("queue/diff").join(file_name(host)).join(rule.to_string());
             fs::create_dir_all(&folder)?;
             tld_sys::durable::replace(&folder.join("last-entry"), text, 0o640)
         }
     }
+}
+
+/// A host's name, which the sender of a line chose, as one harmless path component.
+fn file_name(host: &[u8]) -> String {
+    let text = String::from_utf8_lossy(host);
+    let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    let name: String = text.chars().take(200).map(safe).collect();
+    if name.is_empty() || name.starts_with('.') { format!("_{name}") } else { name }
 }
 
 fn append(path: &Path, line: &[u8]) -> io::Result<()> {
