@@ -10,6 +10,7 @@ use std::time::Duration;
 use tld_config::LocalFile;
 use tld_pattern::{CompileError, Expression};
 use tld_sys::child::{Limits, Spec};
+use tld_sys::durable;
 
 use crate::export::{Entry, Parser};
 use crate::outlet::{Closed, Outlet};
@@ -25,6 +26,12 @@ const HEALTHY: Duration = Duration::from_secs(60);
 /// With `only-future-events`, entries older than this at our start are passed over.
 const RESTART: Duration = Duration::from_secs(600);
 const FOREVER: Duration = Duration::from_secs(u64::MAX / 4);
+
+fn machine_id() -> Option<String> {
+    let bytes = durable::read_bounded(Path::new("/etc/machine-id"), 128).ok()?;
+    let text = String::from_utf8(bytes).ok()?.trim().to_owned();
+    (text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(text)
+}
 
 struct FieldFilter {
     field: String,
@@ -117,7 +124,10 @@ impl Journal {
         let mut spec = Spec::new(program);
         // It maps the journal's files.
         spec.limits = Limits { memory_bytes: None, ..Limits::default() };
-        spec.args = ["--follow", "--output=export", "--no-pager", "--quiet"].map(Into::into).to_vec();
+        // `--follow` means this boot only, whatever `--boot` says; `--merge` alone lifts that, so that entries between
+        // the cursor and a reboot are not left out.
+        spec.args =
+            ["--follow", "--merge", "--output=export", "--no-pager", "--quiet"].map(Into::into).to_vec();
         let cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match (cursor, since) {
             (Some(cursor), _) => {
@@ -130,6 +140,9 @@ impl Journal {
             let mut argument = std::ffi::OsString::from("--directory=");
             argument.push(directory);
             spec.args.push(argument);
+        } else if let Some(machine) = machine_id() {
+            // Merging would bring in the journals of other machines that are collected here.
+            spec.args.push(format!("_MACHINE_ID={machine}").into());
         }
         spec
     }

@@ -67,6 +67,8 @@ pub(crate) struct Reader {
     cursor: Cursor,
     saver: SyncSender<Positions>,
     last_saved: Option<Positions>,
+    /// Rotated while there was much left to read of the old file.
+    postponed: BTreeSet<usize>,
     full: bool,
     unwatched: bool,
 }
@@ -104,6 +106,7 @@ impl Reader {
             cursor: parts.cursor,
             saver: parts.saver,
             last_saved: None,
+            postponed: BTreeSet::new(),
             full: false,
             unwatched: false,
         };
@@ -117,7 +120,11 @@ impl Reader {
         let mut hints = Vec::new();
         let mut next_look = self.outlet.boot() + LOOK;
         while !self.outlet.stopping() {
-            let timeout = if dirty.is_empty() { self.patience(next_look) } else { Duration::ZERO };
+            let timeout = if dirty.is_empty() && self.postponed.is_empty() {
+                self.patience(next_look)
+            } else {
+                Duration::ZERO
+            };
             if let Err(error) = self.notify.wait(timeout, &mut hints) {
                 (self.log)(&format!("waiting for file changes failed: {error}"));
                 std::thread::sleep(Duration::from_millis(100));
@@ -160,7 +167,11 @@ impl Reader {
             dirty.extend(self.followed.keys());
             *next_look = self.outlet.boot() + LOOK;
         }
+        dirty.extend(&self.postponed);
         for id in std::mem::take(dirty) {
+            if self.postponed.remove(&id) {
+                self.check(id, false)?;
+            }
             if self.serve(id)? {
                 dirty.insert(id);
             }
@@ -276,6 +287,7 @@ impl Reader {
     fn rotate(&mut self, id: usize, path: &Path, identity: Identity) -> Result<(), Closed> {
         // What the old file holds now goes out before anything of the new one.
         if !self.drain(id)? {
+            self.postponed.insert(id);
             return Ok(());
         }
         let Some(followed) = self.followed.get_mut(&id) else { return Ok(()) };
@@ -314,6 +326,7 @@ impl Reader {
         let single = matches!(source.location, Location::Path(_));
         let remove = ended && !single && (followed.leaving || !followed.path.exists());
         for mut tail in closed {
+            while tail.read(&way, &mut self.buffer, TURN)? == Progress::More {}
             tail.finish(&way)?;
             if let Some(watch) = tail.watch {
                 self.by_watch.remove(&watch);

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::DirEntryExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use std::os::unix::ffi::OsStrExt;
@@ -46,7 +46,7 @@ impl Reader {
                     self.watch_directory(parent);
                 }
                 if !self.by_path.contains_key(&path) {
-                    self.follow(number, path, at_start);
+                    self.follow(number, &path, at_start);
                 }
             }
         }
@@ -62,7 +62,7 @@ impl Reader {
         }
     }
 
-    fn follow(&mut self, source: usize, path: PathBuf, at_start: bool) {
+    fn follow(&mut self, source: usize, path: &Path, at_start: bool) {
         if self.followed.len() >= MAX_FILES {
             if !self.full {
                 (self.log)(&format!(
@@ -76,9 +76,9 @@ impl Reader {
         let id = self.next;
         self.next += 1;
         let location = path.as_os_str().as_bytes().into();
-        self.by_path.insert(path.clone(), id);
+        self.by_path.insert(path.to_owned(), id);
         let followed = Followed {
-            path: path.clone(),
+            path: path.to_owned(),
             source,
             location,
             current: None,
@@ -86,8 +86,8 @@ impl Reader {
             leaving: false,
         };
         self.followed.insert(id, followed);
-        if let Some(identity) = Identity::at(&path) {
-            self.begin(id, &path, identity, at_start);
+        if let Some(identity) = Identity::at(path) {
+            self.begin(id, path, identity, at_start);
         }
     }
 
@@ -118,7 +118,25 @@ impl Reader {
             .filter_map(|(file, offset)| Tail::new(file, offset, source.format(path), boot).ok())
             .collect();
         let current = tails.pop();
+        if !at_start && let Some(current) = &current {
+            tails.extend(self.overtaken(id, path, current, boot));
+        }
         self.install(id, tails, current);
+    }
+
+    /// Files that came and went between two looks, because rotation is faster than the pipeline.
+    fn overtaken(&self, id: usize, path: &Path, current: &Tail, boot: Duration) -> Vec<Tail> {
+        let Some(followed) = self.followed.get(&id) else { return Vec::new() };
+        let (Some(last), Some(source)) = (followed.retired.last(), self.sources.get(followed.source)) else {
+            return Vec::new();
+        };
+        let others =
+            self.followed.values().flat_map(|followed| followed.retired.iter().chain(&followed.current));
+        let known: Vec<u64> = others.map(|tail| tail.identity.inode).collect();
+        rotated_since(path, last.file(), current.file(), &known)
+            .into_iter()
+            .filter_map(|file| Tail::new(file, 0, source.format(path), boot).ok())
+            .collect()
     }
 
     fn install(&mut self, id: usize, retired: Vec<Tail>, current: Option<Tail>) {
@@ -199,6 +217,11 @@ fn beginnings(
             openings.push((old, place.offset));
         }
     }
+    if let Some((last, _)) = openings.last() {
+        let known: Vec<u64> = stored.places.iter().map(|place| place.inode).collect();
+        let unseen = rotated_since(path, last, &file, &known);
+        openings.extend(unseen.into_iter().map(|file| (file, 0)));
+    }
     openings.push((file, here));
     for (file, offset) in &mut openings {
         let size = file.metadata().map_or(0, |metadata| metadata.len());
@@ -220,6 +243,37 @@ fn moved(path: &Path, place: &Place) -> Option<File> {
         .find(|file| tail::is_place(file, place))
 }
 
+/// Files that had the name between `last`, which we know, and `current`, oldest first: more than one rotation
+/// happened while we were not looking. They are called like the file plus a number or date, and were written to
+/// after `last` was left alone.
+fn rotated_since(path: &Path, last: &File, current: &File, known: &[u64]) -> Vec<File> {
+    let written =
+        |file: &File| file.metadata().map_or((0, 0), |metadata| (metadata.mtime(), metadata.mtime_nsec()));
+    let inode = |file: &File| file.metadata().map_or(0, |metadata| metadata.ino());
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(parent) else { return Vec::new() };
+    let mut found: Vec<_> = entries
+        .take(glob::MAX_ENTRIES)
+        .flatten()
+        .filter(|entry| is_rotated_name(name.as_bytes(), entry.file_name().as_bytes()))
+        .filter(|entry| entry.ino() != inode(current) && !known.contains(&entry.ino()))
+        .filter_map(|entry| tail::open(&entry.path()).ok())
+        .map(|file| (written(&file), file))
+        .filter(|(at, file)| *at >= written(last) && tail::is_text(file))
+        .collect();
+    found.sort_by_key(|(at, _)| *at);
+    found.into_iter().map(|(_, file)| file).collect()
+}
+
+/// Whether `other` is `name` with a number or date behind it, as rotation tools write them.
+fn is_rotated_name(name: &[u8], other: &[u8]) -> bool {
+    other.strip_prefix(name).is_some_and(|suffix| {
+        matches!(suffix, [b'.' | b'-' | b'_', _, ..])
+            && suffix.iter().all(|byte| byte.is_ascii_digit() || b".-_:T".contains(byte))
+            && suffix.iter().any(u8::is_ascii_digit)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,5 +285,15 @@ mod tests {
         let day = Duration::from_secs(86_400);
         assert!(!is_older(&file, day, written));
         assert!(is_older(&file, day, written.plus(day * 2)));
+    }
+
+    #[test]
+    fn only_numbers_and_dates_make_a_rotated_name() {
+        for good in ["a.log.1", "a.log-20260301", "a.log.2026-03-01T10:00"] {
+            assert!(is_rotated_name(b"a.log", good.as_bytes()), "{good}");
+        }
+        for bad in ["a.log", "a.log.", "a.log.gz", "a.log.1.gz", "a.log-errors", "b.log.1", "a.log1"] {
+            assert!(!is_rotated_name(b"a.log", bad.as_bytes()), "{bad}");
+        }
     }
 }

@@ -1,24 +1,22 @@
 //! Many lines while files change their names, are emptied, and the collector restarts: none lost, none doubled.
 
-mod common;
-
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Home, Running, block};
+use crate::common::{Home, Running, block};
 
 const LINES: usize = 100_000;
 
-fn write_numbers(path: PathBuf, from: usize, to: usize, rotate_every: Option<usize>) {
-    let open = || OpenOptions::new().append(true).create(true).open(&path).unwrap();
+fn write_numbers(path: &Path, from: usize, to: usize, rotate_every: Option<usize>) {
+    let open = || OpenOptions::new().append(true).create(true).open(path).unwrap();
     let mut file = open();
     for number in from..to {
         if rotate_every.is_some_and(|every| number > from && number % every == 0) {
-            std::fs::rename(&path, path.with_extension(format!("{number}"))).unwrap();
+            std::fs::rename(path, format!("{}.{number}", path.display())).unwrap();
             // The old descriptor is written to until the new one is there, as by a daemon that awaits its signal.
             writeln!(file, "{number}").unwrap();
             file = open();
@@ -52,7 +50,7 @@ fn no_line_is_lost_or_doubled_over_twenty_renames() {
     home.append("a.log", b"");
     let running = home.start(&[block("a.log", "syslog")]);
     let path = home.path("a.log");
-    let writer = std::thread::spawn(move || write_numbers(path, 0, LINES, Some(LINES / 20)));
+    let writer = std::thread::spawn(move || write_numbers(&path, 0, LINES, Some(LINES / 20)));
     let mut seen = Vec::new();
     collect(&running, &mut seen, LINES);
     writer.join().unwrap();
@@ -69,7 +67,7 @@ fn no_line_is_lost_or_doubled_when_the_file_is_copied_and_emptied() {
     for part in 0..10 {
         let (from, to) = (part * LINES / 10, (part + 1) * LINES / 10);
         let path = home.path("a.log");
-        let writer = std::thread::spawn(move || write_numbers(path, from, to, None));
+        let writer = std::thread::spawn(move || write_numbers(&path, from, to, None));
         collect(&running, &mut seen, to);
         writer.join().unwrap();
         std::fs::copy(home.path("a.log"), home.path("a.log.1")).unwrap();
@@ -89,7 +87,7 @@ fn no_line_is_lost_or_doubled_over_restarts_while_rotating() {
     let told = Arc::clone(&done);
     let writer = std::thread::spawn(move || {
         for part in 0..10 {
-            write_numbers(path.clone(), part * 2000, (part + 1) * 2000, Some(1000));
+            write_numbers(&path, part * 2000, (part + 1) * 2000, Some(1000));
             std::thread::sleep(Duration::from_millis(20));
         }
         told.store(true, Ordering::SeqCst);

@@ -1,10 +1,8 @@
 //! Files as they behave in the field: appearing late, rotated, cut, half written.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{Home, block};
+use crate::common::{Home, block};
 use tld_pattern::{Expression, Kind};
 
 #[test]
@@ -79,7 +77,7 @@ fn a_truncated_file_is_reported_and_read_from_its_beginning() {
     let running = home.start(&[block("a.log", "syslog")]);
     home.append("a.log", b"one\n");
     assert_eq!(running.line(), "one");
-    common::create(&home.path("a.log"));
+    crate::common::create(&home.path("a.log"));
     let text = format!("ossec: File size reduced (inode remained): '{}'.", home.path("a.log").display());
     assert_eq!(running.line(), text);
     home.append("a.log", b"two\n");
@@ -94,7 +92,7 @@ fn a_file_refilled_beyond_its_old_size_is_recognised_by_its_beginning() {
     home.append("a.log", b"one\n");
     assert_eq!(running.line(), "one");
     running.stop();
-    common::create(&home.path("a.log"));
+    crate::common::create(&home.path("a.log"));
     home.append("a.log", b"a completely different and longer line\n");
     let running = home.start(&[block("a.log", "syslog")]);
     assert_eq!(running.line(), "a completely different and longer line");
@@ -116,6 +114,28 @@ fn a_restart_goes_on_where_the_stop_was_also_over_a_rotation() {
     assert_eq!(running.lines(2), ["half line", "new file"]);
     assert!(running.stop().is_empty());
     let running = home.start(&blocks);
+    assert!(running.quiet());
+}
+
+#[test]
+fn two_rotations_during_a_restart_lose_nothing() {
+    let home = Home::new();
+    home.append("a.log", b"old\n");
+    home.append("a.log.7", b"long past\n");
+    let blocks = [block("a.log", "syslog")];
+    let running = home.start(&blocks);
+    home.append("a.log", b"one\n");
+    assert_eq!(running.line(), "one");
+    running.stop();
+    for name in ["a.log.1", "a.log.2"] {
+        home.append("a.log", format!("before {name}\n").as_bytes());
+        std::fs::rename(home.path("a.log"), home.path(name)).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    home.append("a.log", b"now\n");
+    home.append("a.log.errors", b"another log\n");
+    let running = home.start(&blocks);
+    assert_eq!(running.lines(3), ["before a.log.1", "before a.log.2", "now"]);
     assert!(running.quiet());
 }
 

@@ -1,5 +1,4 @@
 //! A collector on a directory of its own.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
