@@ -71,7 +71,7 @@ pub(super) fn run(mut options: Options) -> Result<ExitCode> {
         clock: ground.clock(),
         zone: ground.zone.clone(),
         log: ground.log.clone(),
-        observer: Some(Box::new(Watcher(scenes.clone()))),
+        observer: Some(Box::new(Watcher { watched: watched.clone(), scenes: scenes.clone() })),
         log_time: false,
         dry_run: options.dry_run,
         journal_directory: None,

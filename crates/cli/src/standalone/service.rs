@@ -122,7 +122,7 @@ fn own_hash(ground: &Ground) -> Option<tld_respond::Hash> {
         .inspect_err(|error| {
             ground
                 .log
-                .warning(&format!("our own executable cannot be read, responses run as processes: {error}"))
+                .warning(&format!("our own executable cannot be read, responses run as processes: {error}"));
         })
         .ok()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -32,20 +33,27 @@ pub(super) enum Scene {
 
 /// Passes the pipeline's doings on to the teller.
 #[derive(Debug)]
-pub(super) struct Watcher(pub(super) Sender<Scene>);
+pub(super) struct Watcher {
+    /// Lines of this file are told; those of the responses' own log only count as alerts.
+    pub(super) watched: PathBuf,
+    pub(super) scenes: Sender<Scene>,
+}
 
 impl Observer for Watcher {
     fn event(&mut self, event: &Event, verdict: &Verdict<'_>) {
+        if *event.location != *self.watched.as_os_str().as_encoded_bytes() {
+            return;
+        }
         let judged = verdict
             .rule
             .as_ref()
             .map_or_else(|| "no rule".to_owned(), |rule| format!("rule {} level {}", rule.id, rule.level));
         let text = String::from_utf8_lossy(&event.text).into_owned();
-        let _ = self.0.send(Scene::Line { at: event.received, text, judged });
+        let _ = self.scenes.send(Scene::Line { at: event.received, text, judged });
     }
 
     fn alert(&mut self, event: &Event, alert: &Alert, id: &str, considered: &[Considered]) {
-        let _ = self.0.send(Scene::Alert {
+        let _ = self.scenes.send(Scene::Alert {
             at: event.received,
             rule: alert.rule.id.to_string(),
             level: alert.rule.level,
