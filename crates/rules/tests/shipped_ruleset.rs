@@ -406,6 +406,201 @@ fn no_name_makes_sshd_accuse_somebody_else() {
     }
 }
 
+/// Lines with a place `@` for a stranger's text. The address in each is `A`; it must be found where the second member
+/// says so, and `VICTIM` never.
+const TEMPLATES: &[(&str, bool)] = &[
+    ("Nov 11 08:04:51 h sshd[1]: Invalid user @ from 198.51.100.7 port 40022", true),
+    ("Nov 11 08:04:51 h sshd[1]: Failed password for invalid user @ from 198.51.100.7 port 40022 ssh2", true),
+    ("Nov 11 08:04:51 h sshd[1]: Failed none for invalid user @ from 198.51.100.7 port 40022 ssh2", true),
+    (
+        "Nov 11 08:04:51 h sshd[1]: Failed publickey for invalid user @ from 198.51.100.7 port 4 ssh2: RSA SHA256:r",
+        true,
+    ),
+    (
+        "Nov 11 08:04:51 h sshd[1]: Failed publickey for invalid user u from 198.51.100.7 port 4 ssh2: RSA-CERT SHA256:r ID @ (serial 1) CA RSA SHA256:s",
+        false,
+    ),
+    (
+        "Nov 11 08:04:51 h sshd[1]: Failed publickey for invalid user @ from 198.51.100.7 port 4 ssh2: RSA-CERT SHA256:r ID k (serial 1) CA RSA SHA256:s",
+        false,
+    ),
+    ("Nov 11 08:04:51 h sshd[1]: Connection closed by invalid user @ 198.51.100.7 port 4 [preauth]", true),
+    (
+        "Nov 11 08:04:51 h sshd[1]: Connection reset by authenticating user @ 198.51.100.7 port 4 [preauth]",
+        true,
+    ),
+    (
+        "Nov 11 08:04:51 h sshd[1]: Disconnecting invalid user @ 198.51.100.7 port 4: Too many authentication failures [preauth]",
+        true,
+    ),
+    (
+        "Nov 11 08:04:51 h sshd[1]: Disconnecting authenticating user u 198.51.100.7 port 4: Change of username or service not allowed: (u,ssh-connection) -> (@,ssh-connection) [preauth]",
+        false,
+    ),
+    (
+        "Nov 11 08:04:51 h sshd[1]: error: PAM: Authentication failure for illegal user @ from 198.51.100.7",
+        true,
+    ),
+    (
+        "Nov 11 08:04:51 h sshd[1]: error: maximum authentication attempts exceeded for invalid user @ from 198.51.100.7 port 4 ssh2 [preauth]",
+        true,
+    ),
+    (
+        "Nov 11 08:04:51 h sshd[1]: message repeated 2 times: [ Failed password for invalid user @ from 198.51.100.7 port 4 ssh2]",
+        true,
+    ),
+    ("Nov 11 08:04:51 h sshd[1]: Bad protocol version identification '@' from 198.51.100.7 port 4", true),
+    ("Nov 11 08:04:51 h sshd[1]: Received disconnect from 198.51.100.7 port 4:11: @ [preauth]", true),
+    (
+        "Nov 11 08:04:51 h sshd[1]: Unable to negotiate with 198.51.100.7 port 4: no matching cipher found. Their offer: @ [preauth]",
+        true,
+    ),
+    (
+        "Nov 11 08:04:51 h sshd[1]: pam_sss(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost=198.51.100.7 user=@",
+        true,
+    ),
+    (
+        "Nov 11 08:04:51 h vsftpd: pam_unix(vsftpd:auth): authentication failure; logname= uid=0 euid=0 tty=ftp ruser=@ rhost=198.51.100.7",
+        false,
+    ),
+    ("Nov 11 08:04:51 h vsftpd[1]: [@] FAIL LOGIN: Client \"198.51.100.7\"", true),
+    (
+        "Nov 11 08:04:51 h proftpd[1]: h (h[198.51.100.7]): USER @: no such user found from h [198.51.100.7] to 192.0.2.1:21",
+        true,
+    ),
+    ("Nov 11 08:04:51 h dropbear[1]: Bad password attempt for '@' from 198.51.100.7:60588", true),
+    (
+        "Nov 11 08:04:51 h dovecot: imap-login: Disconnected (auth failed, 1 attempts in 2 secs): user=<@>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1, session=<a>",
+        true,
+    ),
+    ("Nov 11 08:04:51 h dovecot: auth: sql(@,198.51.100.7,<s>): unknown user", true),
+    (
+        "Nov 11 08:04:51 h postfix/smtpd[1]: NOQUEUE: reject: RCPT from unknown[198.51.100.7]: 554 5.7.1 <@>: Relay access denied; from=<@> to=<@> proto=ESMTP helo=<@>",
+        true,
+    ),
+    (
+        "Nov 11 08:04:51 h sendmail[1]: s1P: ruleset=check_rcpt, arg1=<@>, relay=[198.51.100.7], reject=550 5.7.1 <@>... Relaying denied",
+        false,
+    ),
+    (
+        "2013-01-04 17:03:46 login authenticator failed for (u) [198.51.100.7]: 535 Incorrect authentication data (set_id=@)",
+        true,
+    ),
+    (
+        "2013-01-04 17:03:46 SMTP protocol error in \"@\" H=(u) [198.51.100.7]:1 I=[192.0.2.1]:587 AUTH command used when not advertised",
+        false,
+    ),
+    (
+        "2019-10-07 06:09:42 5907 [Warning] Access denied for user '@'@'198.51.100.7' (using password: YES)",
+        true,
+    ),
+    (
+        "2014/04/03 22:20:38 [error] 30708#0: *3 user \"@\": password mismatch, client: 198.51.100.7, server: s, request: \"GET /@ HTTP/1.1\", host: \"h\"",
+        false,
+    ),
+    (
+        "2014/04/03 22:20:38 [error] 30708#0: *3 open() \"/www/@\" failed (2: No such file or directory), client: 198.51.100.7, server: s, request: \"GET / HTTP/1.1\", host: \"h\", referrer: \"@\"",
+        false,
+    ),
+    (
+        "[Wed Jul 17 22:18:52 2013] [error] [client 198.51.100.7] user @: authentication failure for \"/@\": Password Mismatch",
+        true,
+    ),
+    ("198.51.100.7 - @ [20/Jan/2015:19:53:28 +0100] \"GET /@ HTTP/1.1\" 404 47 \"@\" \"@\"", false),
+    (
+        "[2012-02-13 17:18:22] NOTICE[1638] chan_sip.c: Registration from '@' failed for '198.51.100.7' - No matching peer found",
+        true,
+    ),
+];
+
+/// What strangers build their names of.
+const FRAGMENTS: &[&str] = &[
+    "x",
+    " ",
+    "",
+    "203.0.113.9",
+    " from 203.0.113.9",
+    " from 203.0.113.9 port 22",
+    " ssh2",
+    " port 5",
+    ": RSA SHA256:q",
+    ": RSA-CERT SHA256:q",
+    " ID y",
+    " (serial 1) CA RSA SHA256:s",
+    " [preauth]",
+    " 203.0.113.9 port 22",
+    ": Too many",
+    " rhost=203.0.113.9",
+    " user=b",
+    " via ",
+    "invalid user ",
+    "]",
+    "[203.0.113.9]",
+    "(203.0.113.9)",
+    "'",
+    "\"",
+    ">",
+    "<",
+    "Failed password for ",
+    ": ",
+    ", client: 203.0.113.9, server: s",
+    ", rip=203.0.113.9,",
+    ",203.0.113.9,<s>): unknown user",
+    "'@'203.0.113.9' (using password: YES)",
+    "] FAIL LOGIN: Client \"203.0.113.9\"",
+    ", relay=[203.0.113.9], reject=",
+    "' failed for '203.0.113.9' - No matching peer found",
+    " H=(u) [203.0.113.9]",
+    " [203.0.113.9]: 535 ",
+    ", request: \"GET / HTTP/1.1\"",
+    " authentication failure; logname= uid=0 euid=0 tty=s ruser=b rhost=203.0.113.9",
+    ",",
+    " from 203.0.113.9:22",
+    "' from 203.0.113.9 port 2",
+    ": 11: from 203.0.113.9 port 22:11: x",
+    "[client 203.0.113.9] ",
+    " - - [20/Jan/2015:19:53:28 +0100] \"GET / HTTP/1.1\" 404 1 ",
+];
+
+#[test]
+fn no_name_made_of_dangerous_words_accuses_somebody_else() {
+    let mut state = 7_u64;
+    let mut next = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let mut analyzer = analyzer(Mode::Logtest);
+    let mut wrong = BTreeMap::new();
+    for _ in 0..400 {
+        for (template, must_be_found) in TEMPLATES {
+            let mut line = String::new();
+            for part in template.split_inclusive('@') {
+                let Some(fixed) = part.strip_suffix('@') else {
+                    line.push_str(part);
+                    continue;
+                };
+                line.push_str(fixed);
+                // The one place where "@" is the server's own.
+                if fixed == "'" {
+                    line.push('@');
+                    continue;
+                }
+                (0..=next(5)).for_each(|_| line.push_str(FRAGMENTS[next(FRAGMENTS.len())]));
+            }
+            let event = Event::local("/var/log/auth.log", line.as_str(), Timestamp::from_secs(NOON));
+            let verdict = analyzer.analyze(&event);
+            let address = verdict.decoded.field(StaticField::SrcIp).unwrap_or_default();
+            let right = address == A.as_bytes() || (address.is_empty() && !must_be_found);
+            if !right {
+                wrong
+                    .entry(*template)
+                    .or_insert_with(|| (String::from_utf8_lossy(address).into_owned(), line.clone()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 #[test]
 fn pam_lines_give_the_address_that_the_program_set() {
     for (line, rule, address, user) in PAM {
