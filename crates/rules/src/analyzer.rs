@@ -160,7 +160,10 @@ impl Analyzer {
     /// An analyzer that remembers nothing yet.
     pub fn new(ruleset: Arc<Ruleset>, settings: Settings) -> Self {
         Self {
-            hosts: Arc::new(HostNames { full: settings.manager_name.clone(), short: settings.short_host.clone() }),
+            hosts: Arc::new(HostNames {
+                full: settings.manager_name.clone(),
+                short: settings.short_host.clone(),
+            }),
             state: State::new(&ruleset),
             scratch: Scratch::new(),
             accumulator: Accumulator::default(),
@@ -456,3 +459,6 @@ fn incomplete(event: &Decoded<'_>) -> bool {
             .into_iter()
             .any(|field| event.field(field).is_none())
 }
+
+#[cfg(test)]
+mod tests;

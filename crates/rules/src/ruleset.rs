@@ -88,8 +88,7 @@ impl Ruleset {
     /// Compiles files that are already in the contract's order.
     pub fn load(decoders: &[Source], rules: &[Source], lists: &[Source], options: &Options) -> Loaded {
         let mut diagnostics = Vec::new();
-        let decoder_options =
-            DecoderOptions { order_size: options.decoder_order_size, ..DecoderOptions::default() };
+        let decoder_options = DecoderOptions { order_size: options.decoder_order_size };
         let mut decoders = Decoders::load(decoders, &decoder_options, &mut diagnostics);
         let lists = Lists::load(lists);
         let known = |name: &str| decoders.known(name);

@@ -140,7 +140,10 @@ fn every_open_case_ends_with_the_expected_triple() {
                 satisfied += 1;
             } else if shown < DIFFERENCES_SHOWN {
                 shown += 1;
-                println!("{}: expected {wanted:?}, found {found:?}\n  {}", line["session_group"], line["log"]);
+                println!(
+                    "{}: expected {wanted:?}, found {found:?}\n  {}",
+                    line["session_group"], line["log"]
+                );
             }
         }
     }

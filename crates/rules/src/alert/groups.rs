@@ -34,7 +34,9 @@ mod tests {
     #[test]
     fn compliance_parts_leave_the_groups() {
         let arrays = arrays("syslog,,sshd,pci_dss_10.2.4,tsc_CC6.1,pci_dss_10.2.5, blank,");
-        let text = |values: &[&[u8]]| values.iter().map(|v| String::from_utf8_lossy(v).into_owned()).collect::<Vec<_>>();
+        let text = |values: &[&[u8]]| {
+            values.iter().map(|v| String::from_utf8_lossy(v).into_owned()).collect::<Vec<_>>()
+        };
         let arrays: Vec<_> = arrays.iter().map(|(name, values)| (*name, text(values))).collect();
         assert_eq!(arrays[0], ("groups", vec!["syslog".into(), "sshd".into(), " blank".into()]));
         assert_eq!(arrays[1], ("pci_dss", vec!["10.2.4".into(), "10.2.5".into()]));

@@ -240,7 +240,9 @@ fn unicode(text: &[u8]) -> Option<(char, &[u8])> {
     let first = unit(text)?;
     let rest = text.get(4..)?;
     if !(0xd800..0xdc00).contains(&first) {
-        return char::from_u32(first).filter(|character| *character != '\0').map(|character| (character, rest));
+        return char::from_u32(first)
+            .filter(|character| *character != '\0')
+            .map(|character| (character, rest));
     }
     let rest = rest.strip_prefix(b"\\u")?;
     let second = unit(rest).filter(|second| (0xdc00..0xe000).contains(second))?;
@@ -278,11 +280,7 @@ fn general(number: f64, digits: usize) -> String {
     }
     let decimals = usize::try_from(limit - 1 - exponent).unwrap_or(0);
     let fixed = format!("{number:.decimals$}");
-    if fixed.contains('.') {
-        fixed.trim_end_matches('0').trim_end_matches('.').to_owned()
-    } else {
-        fixed
-    }
+    if fixed.contains('.') { fixed.trim_end_matches('0').trim_end_matches('.').to_owned() } else { fixed }
 }
 
 #[cfg(test)]

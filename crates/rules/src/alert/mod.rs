@@ -6,6 +6,7 @@ mod data;
 mod description;
 mod groups;
 mod json;
+#[expect(clippy::type_complexity, reason = "generated: one table, used in one place")]
 mod mitre_table;
 
 use std::io::Write as _;
@@ -262,9 +263,11 @@ impl Chosen<'_> {
         rule.text("id", info.id.to_string().as_bytes());
         if !shown.mitre.tactic.is_empty() {
             let mut mitre = Object::open(rule.key(b"mitre"));
-            for (name, values) in
-                [("id", &shown.mitre.id), ("tactic", &shown.mitre.tactic), ("technique", &shown.mitre.technique)]
-            {
+            for (name, values) in [
+                ("id", &shown.mitre.id),
+                ("tactic", &shown.mitre.tactic),
+                ("technique", &shown.mitre.technique),
+            ] {
                 mitre.texts(name.as_bytes(), values.iter().map(String::as_bytes));
             }
             mitre.close();

@@ -338,7 +338,9 @@ pub(crate) fn ignore_line(names: &[Box<str>], decoder: Option<&DecoderInfo>, eve
         line.push(b' ');
         line.extend_from_slice(value.filter(|_| listed(name)).unwrap_or_default());
     }
-    for name in names.iter().filter(|name| ***name != *"name" && !parts.iter().any(|(known, _)| ***name == **known)) {
+    for name in
+        names.iter().filter(|name| ***name != *"name" && !parts.iter().any(|(known, _)| ***name == **known))
+    {
         if let Some(value) = event.dynamic_field(name) {
             line.push(b' ');
             line.extend_from_slice(value);

@@ -65,9 +65,7 @@ impl Lists {
     pub(crate) fn load(sources: &[Source]) -> Self {
         let mut by_name = HashMap::new();
         for source in sources {
-            by_name
-                .entry(canonical(&source.name))
-                .or_insert_with(|| Arc::new(TextList::parse(&source.text)));
+            by_name.entry(canonical(&source.name)).or_insert_with(|| Arc::new(TextList::parse(&source.text)));
         }
         Self { by_name }
     }

@@ -42,9 +42,11 @@ pub(crate) fn read(source: &Source, rule: &Element, diagnostics: &mut Vec<Diagno
             "noalert" => match &*attribute.value {
                 b"1" => read.noalert = true,
                 b"0" => {}
-                _ => diagnostics.push(
-                    Diagnostic::warning(source, attribute.span, "`noalert` is neither `0` nor `1`, ignored")
-                ),
+                _ => diagnostics.push(Diagnostic::warning(
+                    source,
+                    attribute.span,
+                    "`noalert` is neither `0` nor `1`, ignored",
+                )),
             },
             "overwrite" => match attribute.text().to_ascii_lowercase().as_str() {
                 "yes" => read.overwrite = true,

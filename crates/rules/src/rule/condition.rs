@@ -31,9 +31,17 @@ pub(crate) enum Test {
     /// The event's decoder has this name.
     DecodedAs(Box<str>),
     /// A value is present, and matching it differs from `negate`.
-    Expression { subject: Subject, expression: Expression, negate: bool },
+    Expression {
+        subject: Subject,
+        expression: Expression,
+        negate: bool,
+    },
     /// A value is present, and being in one of the networks differs from `negate`.
-    Network { field: StaticField, networks: IpList, negate: bool },
+    Network {
+        field: StaticField,
+        networks: IpList,
+        negate: bool,
+    },
     Builtin(Builtin),
     /// The log has at least so many bytes.
     MaxSize(usize),
@@ -56,9 +64,8 @@ pub(crate) enum Builtin {
     Crawler,
 }
 
-const CRAWLERS: [&[u8]; 8] = [
-    b"66.249.", b"72.14.", b"209.85.", b"65.55.", b"207.46.", b"74.6.", b"72.30.", b"67.195.",
-];
+const CRAWLERS: [&[u8]; 8] =
+    [b"66.249.", b"72.14.", b"209.85.", b"65.55.", b"207.46.", b"74.6.", b"72.30.", b"67.195."];
 
 impl Builtin {
     /// The predicate of that name.
@@ -75,12 +82,10 @@ impl Builtin {
 
     fn holds(self, event: &Decoded<'_>) -> bool {
         match self {
-            Self::SameUsers => {
-                match (event.field(StaticField::SrcUser), event.field(StaticField::DstUser)) {
-                    (Some(source), Some(destination)) => source == destination,
-                    _ => true,
-                }
-            }
+            Self::SameUsers => match (event.field(StaticField::SrcUser), event.field(StaticField::DstUser)) {
+                (Some(source), Some(destination)) => source == destination,
+                _ => true,
+            },
             Self::LongId => event.field(StaticField::Id).is_some_and(|id| id.len() >= 10),
             Self::DifferentWindowsUsers => {
                 let target = labelled(&event.log, b"Target Account Name");
@@ -158,7 +163,12 @@ impl<'a> Moment<'a> {
 
 impl Test {
     /// Decides a condition without memory; `None` for those that have one.
-    pub(crate) fn holds(&self, event: &Decoded<'_>, decoder: Option<&str>, moment: &Moment<'_>) -> Option<bool> {
+    pub(crate) fn holds(
+        &self,
+        event: &Decoded<'_>,
+        decoder: Option<&str>,
+        moment: &Moment<'_>,
+    ) -> Option<bool> {
         Some(match self {
             Self::DecodedAs(name) => decoder == Some(name),
             Self::Expression { subject, expression, negate } => {

@@ -36,11 +36,7 @@ pub(crate) fn load(
     tree.finish()
 }
 
-fn group_name<'a>(
-    source: &Source,
-    root: &'a Element,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Option<&'a [u8]> {
+fn group_name<'a>(source: &Source, root: &'a Element, diagnostics: &mut Vec<Diagnostic>) -> Option<&'a [u8]> {
     if !root.is("group") {
         let message = format!("`{}` cannot stand here, only `group` can", root.name);
         diagnostics.push(Diagnostic::error(source, root.name_span, message));
@@ -85,7 +81,8 @@ fn rule(context: &Context<'_>, element: &Element, tree: &mut Tree, diagnostics: 
     if let Some(index) = known {
         let wanted = describe(&draft.wanted);
         if tree.overwrite(index, draft) {
-            let message = format!("rule {id} keeps its place, {wanted} of the overwriting rule has no effect");
+            let message =
+                format!("rule {id} keeps its place, {wanted} of the overwriting rule has no effect");
             diagnostics.push(Diagnostic::info(source, element.name_span, message));
         }
         return;

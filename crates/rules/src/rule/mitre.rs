@@ -36,8 +36,12 @@ pub(crate) fn read(source: &Source, blocks: &[&Element], diagnostics: &mut Vec<D
                 }
             }
             Err(problem) => diagnostics.push(
-                Diagnostic::warning(source, element.span, format!("{problem}, so this `mitre` block is ignored"))
-                    .with_help("give `id` elements, or exactly one `tacticID` and one `techniqueID`"),
+                Diagnostic::warning(
+                    source,
+                    element.span,
+                    format!("{problem}, so this `mitre` block is ignored"),
+                )
+                .with_help("give `id` elements, or exactly one `tacticID` and one `techniqueID`"),
             ),
         }
     }

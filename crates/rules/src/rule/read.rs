@@ -50,7 +50,8 @@ pub(crate) fn rule(
     let wanted = wanted(context, &texts, diagnostics);
     let correlated =
         wanted.matched_sid.is_some() || wanted.matched_group.is_some() || wanted.matched_regex.is_some();
-    let composite = correlated || conditions.iter().any(|condition| matches!(condition.test, Test::Difference));
+    let composite =
+        correlated || conditions.iter().any(|condition| matches!(condition.test, Test::Difference));
     if !composite {
         if let Some(name_span) = composite_only {
             diagnostics.push(composite_error(context.source, name_span));
@@ -568,8 +569,23 @@ const TEXTS: &[TextElement] = &[
 
 /// Names that `field` must not have.
 const STATIC_NAMES: [&str; 17] = [
-    "srcip", "dstip", "srcgeoip", "dstgeoip", "srcport", "dstport", "user", "srcuser", "dstuser", "url", "id",
-    "data", "extra_data", "status", "protocol", "system_name", "action",
+    "srcip",
+    "dstip",
+    "srcgeoip",
+    "dstgeoip",
+    "srcport",
+    "dstport",
+    "user",
+    "srcuser",
+    "dstuser",
+    "url",
+    "id",
+    "data",
+    "extra_data",
+    "status",
+    "protocol",
+    "system_name",
+    "action",
 ];
 
 /// Place in the order of evaluation (analysis-rules 3), subject and default engine.
@@ -622,8 +638,7 @@ fn wanted(context: &Context<'_>, texts: &[Text<'_>], diagnostics: &mut Vec<Diagn
         let number = |text: &str| text.parse().unwrap_or(u32::MAX);
         let valid = match given.name {
             "if_sid" => {
-                let ids: Vec<u32> =
-                    text.split([',', ' ']).filter(|id| !id.is_empty()).map(number).collect();
+                let ids: Vec<u32> = text.split([',', ' ']).filter(|id| !id.is_empty()).map(number).collect();
                 let valid = text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b',' | b' '));
                 let valid = valid && !ids.is_empty();
                 wanted.sids = Some(ids);
@@ -659,7 +674,11 @@ fn wanted(context: &Context<'_>, texts: &[Text<'_>], diagnostics: &mut Vec<Diagn
             _ => true,
         };
         if !valid {
-            let message = format!("`{}` is no valid `{}`, so the rule is skipped", String::from_utf8_lossy(&given.bytes), given.name);
+            let message = format!(
+                "`{}` is no valid `{}`, so the rule is skipped",
+                String::from_utf8_lossy(&given.bytes),
+                given.name
+            );
             diagnostics.push(Diagnostic::warning(context.source, given.last.span, message));
             placement.skip = true;
         }

@@ -107,7 +107,9 @@ mod tests {
     fn a_span_over_midnight_excludes_the_hours_between_and_its_ends() {
         for text in ["6 pm - 8:30 am", "!18:00 - 08:30"] {
             let span = DayTime::parse(text).unwrap();
-            for (hour, minute, inside) in [(23, 0, true), (3, 0, true), (8, 30, false), (18, 0, false), (12, 0, false)] {
+            for (hour, minute, inside) in
+                [(23, 0, true), (3, 0, true), (8, 30, false), (18, 0, false), (12, 0, false)]
+            {
                 assert_eq!(span.holds(&at(hour, minute)), inside, "{hour}:{minute}");
             }
         }

@@ -46,12 +46,20 @@ impl Tree {
             wanted.group = if wanted.sids.is_none() { group } else { None };
         }
         let mut missing = Vec::new();
+        let mut twice = 0_u32;
         let parents: Vec<Index> = if id.0 < FIRST_CHILD {
             Vec::new()
         } else if let Some(sids) = &wanted.sids {
-            let found = |sid: &u32| self.rules.by_id.get(&RuleId(*sid)).copied();
-            missing = sids.iter().copied().filter(|sid| found(sid).is_none()).collect();
-            let parents: Vec<Index> = sids.iter().filter_map(found).collect();
+            let mut parents = Vec::new();
+            for sid in sids {
+                match self.rules.by_id.get(&RuleId(*sid)) {
+                    Some(parent) => parents.push(*parent),
+                    // The rule stands in the tree by now, so that it hangs below itself too: the same winner, but
+                    // each of its places counts once more.
+                    None if *sid == id.0 && !parents.is_empty() => twice += 1,
+                    None => missing.push(*sid),
+                }
+            }
             if parents.is_empty() || (!missing.is_empty() && wanted.matched_sid.is_some()) {
                 return Placed::Orphan(missing);
             }
@@ -88,6 +96,7 @@ impl Tree {
                 rule.info.parents.push(parent_id);
             }
         }
+        rule.place.occurrences = rule.place.occurrences.saturating_mul(1_u32 << twice.min(16));
         self.rules.all.push(rule);
         self.rules.by_id.insert(id, index);
         self.depth.push(depth);
