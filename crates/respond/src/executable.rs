@@ -69,6 +69,14 @@ impl Recogniser {
         Ok(Found::Operators)
     }
 
+    /// Hashes what stands under the names of our actions, so that the first order need not wait for it.
+    pub(crate) fn warm(&mut self, home: &Path) {
+        for name in actions::REGISTRY.iter().flat_map(|action| action.names()) {
+            // What is wrong with a file is told when an order needs it.
+            let _ = self.decide(home, &format!("active-response/bin/{name}"));
+        }
+    }
+
     fn is_ours(&mut self, path: &Path) -> std::io::Result<bool> {
         let Some(own) = self.own else { return Ok(false) };
         let mut file = File::open(path)?;

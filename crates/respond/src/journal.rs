@@ -163,9 +163,7 @@ impl Journal {
         durable::create_dirs(&directory, 0o750)
             .map_err(|source| JournalError::Directory { path: directory.clone(), source })?;
         let lock_path = directory.join("journal.lock");
-        let lock = durable::try_lock(&lock_path)
-            .map_err(|source| JournalError::Lock { path: lock_path.clone(), source })?;
-        let Some(lock) = lock else { return Err(JournalError::Held { path: lock_path }) };
+        let lock = take_lock(&lock_path)?;
         let db = Connection::open(&path)?;
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "FULL")?;
@@ -298,6 +296,19 @@ impl From<Entry> for Listed {
     }
 }
 
+/// Waits a moment for the lock: a child that our predecessor was just starting holds it between its fork and exec.
+fn take_lock(path: &Path) -> Result<FileLock, JournalError> {
+    for _ in 0..LOCK_TRIES {
+        let held =
+            durable::try_lock(path).map_err(|source| JournalError::Lock { path: path.into(), source })?;
+        match held {
+            Some(lock) => return Ok(lock),
+            None => std::thread::sleep(LOCK_PAUSE),
+        }
+    }
+    Err(JournalError::Held { path: path.into() })
+}
+
 fn write_step(db: &Connection, step: &Step, boot_id: &str, now: Timestamp) -> Result<(), JournalError> {
     match step {
         Step::Insert(entry) => insert(db, entry, boot_id, now)?,
@@ -418,3 +429,5 @@ const COLUMNS: &str = "id, order_json, program, kind, state, key, boot_id, until
 const KEEP: Duration = Duration::from_secs(7 * 86_400);
 const MOST_CLOSED: i64 = 200_000;
 const MOST_OFFENDERS: i64 = 100_000;
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);

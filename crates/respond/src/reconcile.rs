@@ -17,6 +17,7 @@ pub(crate) struct Reconciler {
     pending: bool,
     heals: HashMap<Subject, VecDeque<Duration>>,
     unreachable: bool,
+    alarmed: Option<Duration>,
     culprit: Option<String>,
     /// Elements put back since the start.
     pub(crate) healed: u64,
@@ -72,6 +73,7 @@ impl Executor {
         state.last = Some(now);
         state.pending = false;
         let mut heal = Vec::new();
+        let mut held_back = Vec::new();
         for (subject, id, seen, lease) in self.looked_at() {
             // An element that ends within the second was perhaps ended by the kernel itself.
             let wrong = match (seen, lease) {
@@ -86,13 +88,23 @@ impl Executor {
             if self.reconciler().may_heal(subject, now) {
                 heal.push((id, subject));
             } else {
-                self.say(&format!(
-                    "ALARM: {subject} was removed from the firewall more than {MOST_HEALS} times a minute; \
-                     put back at a slower pace"
-                ));
+                held_back.push(subject);
             }
         }
         self.restore(&heal, reason);
+        let state = self.reconciler();
+        state.heals.retain(|_, times| times.back().is_some_and(|at| now.saturating_sub(*at) <= MINUTE));
+        let quiet = state.alarmed.is_none_or(|at| now.saturating_sub(at) >= MINUTE);
+        if let Some(first) = held_back.first()
+            && quiet
+        {
+            state.alarmed = Some(now);
+            let count = held_back.len();
+            self.say(&format!(
+                "ALARM: {first} ({count} in all) was removed from the firewall more than {MOST_HEALS} times a minute \
+                 because {reason}; put back at a slower pace"
+            ));
+        }
     }
 
     /// Each subject that must be held, with its effect, what is there and the wanted lease.

@@ -278,4 +278,20 @@ mod tests {
         );
         assert_eq!(entry_key("active-response/bin/fifteen-letters", line.as_bytes()).0.len(), 4_095);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_file_says_becomes_a_key_of_bounded_length(line: Vec<u8>) {
+            let (key, _) = entry_key(PROGRAM, &line);
+            assert!(key.starts_with("custom-ar") && key.len() <= KEY);
+        }
+
+        #[test]
+        fn any_list_of_keys_survives_its_way_through_json(keys: Vec<String>) {
+            let line = serde_json::json!({
+                "version": 1, "origin": {}, "command": "check_keys", "parameters": { "keys": keys }
+            });
+            assert_eq!(entry_key(PROGRAM, line.to_string().as_bytes()).1, keys);
+        }
+    }
 }

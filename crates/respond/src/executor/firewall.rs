@@ -99,10 +99,14 @@ impl Executor {
             self.scheduler.plan(id, until.boot);
         }
         let Some(effect) = self.effects.get(&id) else { return };
-        let detail = match effect.length {
+        let mut detail = match effect.length {
             0 => "blocked without end".to_owned(),
             secs => format!("blocked for {secs} s"),
         };
+        if order.options.cut_connections {
+            // The chain drops packets of established connections too; their kernel state merely times out.
+            detail.push_str("; live connections starve, they are not reset");
+        }
         let evidence = Evidence { read_back: Some(proof), ..Evidence::default() };
         let outcome = self.outcome(effect, OutcomeKind::Applied, detail, evidence);
         self.note(id);

@@ -430,10 +430,11 @@ impl Executor {
         let chosen: Vec<i64> = match selector {
             RevertSelector::Order(order) => self.orders.get(order).copied().into_iter().collect(),
             RevertSelector::Address(address) => {
+                let address = address.to_canonical();
                 let text = address.to_string();
                 let every = self.effects.values().filter(|effect| {
                     effect.action.map_or_else(
-                        || effect.head.target == Target::Address(*address),
+                        || effect.head.target == Target::Address(address),
                         |(_, subject)| subject.to_string() == text,
                     )
                 });

@@ -10,6 +10,7 @@ use crate::journal::{Entry, JournalError, Kind, State, Until};
 impl Executor {
     /// Replays the journal.
     pub(crate) fn replay(&mut self) -> Result<(), JournalError> {
+        self.recogniser.warm(&self.settings.home);
         let mut anew = Vec::new();
         let mut reapply = Vec::new();
         let mut overdue = Vec::new();

@@ -461,3 +461,27 @@ fn only_one_responder_owns_a_home() {
     let _running = rig.start();
     assert!(matches!(Journal::open(rig.home.path(), "b"), Err(journal::JournalError::Held { .. })));
 }
+
+#[test]
+fn a_stateless_file_cut_by_a_crash_is_not_repeated() {
+    let rig = Rig::new();
+    place(rig.home.path(), "notify", b"#!/bin/sh\ntrue\n");
+    let mut notify = order("a", "203.0.113.7", 0);
+    notify.executable = "notify".into();
+    assert!(rig.start().give([notify]).is_empty());
+    assert_eq!(kinds(&rig.start().told()), [OutcomeKind::Interrupted]);
+    assert!(rig.start().told().is_empty());
+}
+
+#[test]
+fn a_file_that_waits_is_withdrawn_when_it_is_lifted() {
+    let rig = Rig::new();
+    place(rig.home.path(), "notify", b"#!/bin/sh\ntrue\n");
+    let mut running = rig.start();
+    running.executor.running = usize::MAX / 2;
+    let mut notify = order("a", "203.0.113.7", 60);
+    notify.executable = "notify".into();
+    running.give([notify]);
+    running.executor.cycle(vec![Input::Revert(RevertSelector::Order(OrderId("a".into())))]);
+    assert_eq!(kinds(&running.told()), [OutcomeKind::Cancelled]);
+}
