@@ -38,6 +38,8 @@ struct Header<'e> {
     hostname: Option<&'e [u8]>,
     program: Option<&'e [u8]>,
     log: usize,
+    /// End of the log where that is not the end of the text.
+    log_end: Option<usize>,
 }
 
 /// Cuts the header off and gives the event its location and host.
@@ -45,7 +47,8 @@ pub fn predecode<'e>(event: &'e Event, host: &'e HostNames) -> Decoded<'e> {
     let mut decoded = Decoded::new(event);
     let text: &'e [u8] = &event.text;
     let header = header::read(text);
-    decoded.log = Cow::Borrowed(text.get(header.log..).unwrap_or_default());
+    decoded.log =
+        Cow::Borrowed(text.get(header.log..header.log_end.unwrap_or(text.len())).unwrap_or_default());
     decoded.timestamp = header.timestamp.map(Cow::Borrowed);
     decoded.program_name = header.program.map(Cow::Borrowed);
     if event.agent.id == AgentId::MANAGER {

@@ -1,18 +1,18 @@
 //! Whether a captured target could have been another one: a user name that imitates the rest of its own message
 //! (`Invalid user x from 203.0.113.9 port 22 from 198.51.100.5 port 40022`) makes an expression stop too early.
 //!
-//! The expression that set a field is started again behind its first capture. Only an expression that may match
+//! The expression that set a field is started again at its first capture. Only an expression that may match
 //! anywhere is asked: one that is bound to the beginning could not have taken anything else.
 
 use std::net::IpAddr;
 
-use tld_pattern::{Captures, Expression};
+use tld_pattern::{Captures, Expression, Kind};
 
 use super::select::{Origin, origins};
 use super::{Action, Decoders, Scratch};
 use crate::{Decoded, StaticField};
 
-/// Most restarts per field, and most other values reported.
+/// Most restarts per field, so most other values reported.
 const RESTARTS: usize = 64;
 
 pub(super) fn contested(decoders: &Decoders, decoded: &Decoded<'_>) -> Vec<(StaticField, Vec<Vec<u8>>)> {
@@ -35,31 +35,30 @@ pub(super) fn contested(decoders: &Decoders, decoded: &Decoded<'_>) -> Vec<(Stat
         .collect()
 }
 
-fn others(
-    decoders: &Decoders,
-    log: &[u8],
-    field: StaticField,
-    value: &[u8],
-    origin: Origin,
-) -> Vec<Vec<u8>> {
-    let Action::Regex { expression, .. } = &decoders.entry(origin.decoder).action else { return Vec::new() };
+fn others(decoders: &Decoders, log: &[u8], field: StaticField, value: &[u8], origin: Origin) -> Vec<Vec<u8>> {
+    let Action::Regex(regex) = &decoders.entry(origin.decoder).action else { return Vec::new() };
+    let expression = &regex.expression;
     if is_bound(expression) {
         return Vec::new();
     }
     let mut captures = Captures::new();
-    let mut from = origin.from;
+    let mut capture = |from: usize| {
+        let subject = log.get(from..).filter(|subject| !subject.is_empty())?;
+        expression.find(subject, &mut captures)?;
+        captures.get(origin.group).map(|range| from + range.start..from + range.end)
+    };
     let mut found: Vec<Vec<u8>> = Vec::new();
+    let Some(mut last) = capture(origin.from) else { return found };
     for _ in 0..RESTARTS {
-        let subject = log.get(from..).unwrap_or_default();
-        if subject.is_empty() || expression.find(subject, &mut captures).is_none() {
-            break;
-        }
-        let Some(range) = captures.get(origin.group) else { break };
-        let other = subject.get(range.clone()).unwrap_or_default();
+        // The captured text may itself be what comes before the next target, so the search goes on at its start;
+        // a match inside it would be a piece of the same word.
+        let next = capture(last.start).filter(|next| next.start >= last.end);
+        let Some(next) = next.or_else(|| capture(last.end)) else { break };
+        let other = log.get(next.clone()).unwrap_or_default();
         if differs(field, value, other) && !found.iter().any(|known| known == other) {
             found.push(other.to_vec());
         }
-        from += range.end.max(1);
+        last = next.start..next.end.max(last.end + 1);
     }
     found
 }
@@ -82,8 +81,12 @@ fn address(text: &[u8]) -> Option<IpAddr> {
 /// Whether some alternative is anchored at either end, so that a restart would ask another question.
 fn is_bound(expression: &Expression) -> bool {
     let pattern = expression.pattern();
-    let mut alternatives = pattern.split(|byte| *byte == b'|');
-    alternatives.any(|text| {
+    if expression.kind() == Kind::Pcre2 {
+        let class = |at: usize| at > 0 && matches!(pattern.get(at - 1), Some(b'[' | b'\\'));
+        let caret = memchr::memchr_iter(b'^', pattern).any(|at| !class(at));
+        return caret || memchr::memmem::find(pattern, b"\\A").is_some() || pattern.ends_with(b"$");
+    }
+    pattern.split(|byte| *byte == b'|').any(|text| {
         let escaped = text.iter().rev().skip(1).take_while(|byte| **byte == b'\\').count() % 2 == 1;
         text.starts_with(b"^") || (text.ends_with(b"$") && !escaped)
     })

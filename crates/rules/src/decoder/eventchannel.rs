@@ -69,7 +69,8 @@ fn rewrite(log: &[u8]) -> Option<Json<'static>> {
 fn parse_event(event: &[u8]) -> Option<Vec<Element>> {
     let quoted = Json::String(Cow::Borrowed(event)).compact();
     let escaped = quoted.get(1..quoted.len().saturating_sub(1))?;
-    let parse = |text: &[u8]| tld_xml::parse(&Source::new("event", text)).ok().filter(|roots| !roots.is_empty());
+    let parse =
+        |text: &[u8]| tld_xml::parse(&Source::new("event", text)).ok().filter(|roots| !roots.is_empty());
     parse(escaped).or_else(|| parse(event))
 }
 
@@ -77,11 +78,9 @@ fn read_system(system: &Element, out: &mut Members) {
     for child in &system.children {
         let attribute = |name: &str| child.attribute(name).map(|attribute| attribute.value.clone());
         let wanted: &[(&str, &str)] = match child.name.as_str() {
-            "Provider" => &[
-                ("Name", "providerName"),
-                ("Guid", "providerGuid"),
-                ("EventSourceName", "eventSourceName"),
-            ],
+            "Provider" => {
+                &[("Name", "providerName"), ("Guid", "providerGuid"), ("EventSourceName", "eventSourceName")]
+            }
             "TimeCreated" => &[("SystemTime", "systemTime")],
             "Execution" => &[("ProcessID", "processID"), ("ThreadID", "threadID")],
             "Correlation" => continue,
@@ -170,7 +169,8 @@ fn severity(system: &Members) -> Option<&'static str> {
         }
     };
     let (level, keywords) = (find("level")?, find("keywords")?);
-    let bits = keywords.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0);
+    let bits =
+        keywords.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0);
     Some(match level {
         "1" => "CRITICAL",
         "2" => "ERROR",

@@ -10,7 +10,7 @@ use tld_xml::{Diagnostic, Element, Source};
 
 use super::{
     Action, BUILT_IN, Child, Decoder, DecoderInfo, DecoderOptions, Decoders, FtsField, JsonOptions, Offset,
-    Prematch, Top,
+    Prematch, Regex, Top,
 };
 use crate::Category;
 use crate::decoder::load::element::Draft;
@@ -138,7 +138,7 @@ impl Reader<'_> {
                     Offset::AfterPrematch if draft.parent.is_none() => Offset::AfterParent,
                     offset => offset,
                 };
-                Action::Regex { expression, offset, order: draft.order.unwrap_or_default() }
+                Action::Regex(Box::new(Regex { expression, offset, order: draft.order.unwrap_or_default() }))
             }
             (None, Some(plugin)) => Action::Plugin { plugin: plugin.plugin, offset: plugin.offset },
             (None, None) => Action::None,

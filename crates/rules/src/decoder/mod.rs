@@ -255,10 +255,18 @@ struct Prematch {
     offset: Offset,
 }
 
+/// An expression and the fields of its groups.
+#[derive(Debug)]
+struct Regex {
+    expression: Expression,
+    offset: Offset,
+    order: Vec<Field>,
+}
+
 #[derive(Debug)]
 enum Action {
     None,
-    Regex { expression: Expression, offset: Offset, order: Vec<Field> },
+    Regex(Box<Regex>),
     Plugin { plugin: plugin::Plugin, offset: Offset },
 }
 

@@ -9,8 +9,8 @@ use std::ops::ControlFlow;
 
 use crate::decoder::plugin::{self, Plugin};
 use crate::decoder::{
-    Action, Child, DecodeResult, Decoder, DecoderId, Decoders, Field, JsonOptions, Offset, Prematch, Scratch, Top,
-    built_in, eventchannel,
+    Action, Child, DecodeResult, Decoder, DecoderId, Decoders, Field, JsonOptions, Offset, Prematch, Scratch,
+    Top, built_in, eventchannel,
 };
 use crate::{Category, Decoded, Value};
 
@@ -174,7 +174,7 @@ impl<'e, 's> Run<'e, 's> {
         self.become_decoder(decoded, top.decoder);
         if top.children.is_empty() {
             // A decoder that stands alone has no prematch of a child: the place behind its own is "after parent".
-            self.act(decoded, top.decoder);
+            let _ = self.act(decoded, top.decoder);
             return;
         }
         if let Some(first) = self.active_child(decoded, &top.children) {
@@ -225,22 +225,22 @@ impl<'e, 's> Run<'e, 's> {
                 let matched = self.plug_in(decoded, *plugin);
                 self.note(number, DecoderTest::Plugin, matched);
             }
-            Action::Regex { expression, offset, order } => {
+            Action::Regex(regex) => {
                 let after_prematch = self.after_prematch.unwrap_or(self.after_parent);
-                let from = match offset {
+                let from = match regex.offset {
                     Offset::Start => 0,
                     Offset::AfterParent => self.after_parent,
                     Offset::AfterPrematch => after_prematch,
                     Offset::AfterRegex => self.after_regex.unwrap_or(after_prematch),
                 };
-                let place = expression.find(tail(&self.log, from), &mut self.scratch.captures);
+                let place = regex.expression.find(tail(&self.log, from), &mut self.scratch.captures);
                 self.note(number, DecoderTest::Regex, place.is_some());
                 if let Some(place) = place {
                     if decoded.dynamic().len() >= self.decoders.order_size {
                         return ControlFlow::Break(());
                     }
                     self.after_regex = Some((from + place).min(self.log.len()));
-                    self.assign(decoded, number, order, from);
+                    self.assign(decoded, number, &regex.order, from);
                 }
             }
         }
@@ -275,7 +275,9 @@ impl<'e, 's> Run<'e, 's> {
             Plugin::SonicWall => plugin::sonicwall::decode(decoded, &self.log),
             Plugin::OssecAlert => {
                 let rules = &self.decoders.rules;
-                let Some(rule) = plugin::ossec_alert::decode(decoded, &mut self.log, rules) else { return false };
+                let Some(rule) = plugin::ossec_alert::decode(decoded, &mut self.log, rules) else {
+                    return false;
+                };
                 self.result.forced_rule = Some(rule);
                 true
             }

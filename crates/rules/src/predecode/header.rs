@@ -133,6 +133,7 @@ fn apple_log(text: &[u8]) -> Header<'_> {
             has_message = true;
             header.log = at + 8;
             let Some(close) = close else { break };
+            header.log_end = Some(at + close);
             at += close;
         } else if rest.starts_with(b"Host ") {
             header.hostname = close.and_then(|close| rest.get(5..close));

@@ -145,7 +145,8 @@ impl Reader<'_> {
                 Some(kind) => text.kind = kind,
                 None => {
                     text.kind = if osmatch { Kind::OsMatch } else { Kind::OsRegex };
-                    let message = format!("type `{}` is not available for `{}`", attribute.text(), child.name);
+                    let message =
+                        format!("type `{}` is not available for `{}`", attribute.text(), child.name);
                     self.warning(attribute.span, message, "the default type is used");
                 }
             }
@@ -219,7 +220,8 @@ impl Reader<'_> {
             b"host-information" => Category::HostInformation,
             b"ossec" => Category::Ossec,
             _ => {
-                let help = "known are firewall, ids, web-log, syslog, squid, windows, host-information, ossec";
+                let help =
+                    "known are firewall, ids, web-log, syslog, squid, windows, host-information, ossec";
                 self.error(child.content_span, format!("type `{}` is unknown", child.text()), help);
                 return;
             }
@@ -260,9 +262,13 @@ impl Reader<'_> {
 const OFFSETS: &str = "known are after_parent, after_prematch and after_regex";
 
 fn offset(text: &str) -> Option<Offset> {
-    [("after_parent", Offset::AfterParent), ("after_prematch", Offset::AfterPrematch), ("after_regex", Offset::AfterRegex)]
-        .into_iter()
-        .find_map(|(name, offset)| text.eq_ignore_ascii_case(name).then_some(offset))
+    [
+        ("after_parent", Offset::AfterParent),
+        ("after_prematch", Offset::AfterPrematch),
+        ("after_regex", Offset::AfterRegex),
+    ]
+    .into_iter()
+    .find_map(|(name, offset)| text.eq_ignore_ascii_case(name).then_some(offset))
 }
 
 /// Names between commas: leading blanks are dropped, and the next blank ends a name.

@@ -6,7 +6,12 @@ use super::{Reader, top};
 use crate::decoder::{Action, Child, Decoder, Decoders, Offset, Top};
 
 /// Adds a decoder, or only checks the name it refers to if it could not be built.
-pub(super) fn place(reader: &mut Reader<'_>, root: &Element, decoder: Option<Decoder>, decoders: &mut Decoders) {
+pub(super) fn place(
+    reader: &mut Reader<'_>,
+    root: &Element,
+    decoder: Option<Decoder>,
+    decoders: &mut Decoders,
+) {
     let Some(decoder) = decoder else { return };
     let Some(number) = u16::try_from(decoders.entries.len()).ok().filter(|number| *number < u16::MAX) else {
         reader.error(root.name_span, "too many decoders", "at most 65 000 decoders can be loaded");
@@ -56,24 +61,28 @@ fn join_siblings(
     let mut earlier = false;
     let mut reads = true;
     for sibling in siblings {
-        let Some(other) = entries.get(usize::from(sibling.decoder)).filter(|other| other.info.own_name == *name)
+        let Some(other) =
+            entries.get(usize::from(sibling.decoder)).filter(|other| other.info.own_name == *name)
         else {
             continue;
         };
         earlier = true;
         sibling.go_on = true;
-        earlier_takes_part |= matches!(other.action, Action::Regex { .. }) || other.prematch.is_some();
+        earlier_takes_part |= matches!(other.action, Action::Regex(_)) || other.prematch.is_some();
         reads &= !matches!(other.action, Action::None);
     }
     reads &= !matches!(decoder.action, Action::None);
     let span = root.name_span;
-    if matches!(decoder.action, Action::Regex { offset: Offset::AfterRegex, .. }) && !earlier_takes_part {
+    if matches!(&decoder.action, Action::Regex(regex) if regex.offset == Offset::AfterRegex)
+        && !earlier_takes_part
+    {
         let message = format!("decoder `{name}` has `after_regex` but no earlier sibling of its name");
         reader.error(span, message, "use `after_prematch` or `after_parent`");
         return false;
     }
     if earlier && (decoder.prematch.is_some() || !decoder.info.fts.is_empty()) {
-        let message = format!("decoder `{name}` continues an earlier one and cannot have `prematch` or `fts`");
+        let message =
+            format!("decoder `{name}` continues an earlier one and cannot have `prematch` or `fts`");
         reader.error(span, message, "put them into the first decoder of that name, or choose another name");
         return false;
     }

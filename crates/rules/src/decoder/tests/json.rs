@@ -1,0 +1,215 @@
+//! The JSON plugin: which fields a document gives, and where it is parsed from.
+
+use proptest::prelude::*;
+
+use super::{decode, loaded};
+use crate::decoder::Decoders;
+use crate::decoder::json::Json;
+
+fn plain() -> Decoders {
+    loaded(
+        r#"<decoder name="j"><prematch>^{</prematch><plugin_decoder>JSON_Decoder</plugin_decoder></decoder>"#,
+    )
+}
+
+fn with(options: &str) -> Decoders {
+    let head = r#"<decoder name="j"><prematch>^{</prematch><plugin_decoder>JSON_Decoder</plugin_decoder>"#;
+    loaded(&format!("{head}{options}</decoder>"))
+}
+
+fn check(decoders: &Decoders, cases: &[(&str, &str)]) {
+    for (line, expected) in cases {
+        let outcome = decode(decoders, line);
+        assert_eq!((outcome.decoder.as_str(), outcome.listed().as_str()), ("j", *expected), "{line}");
+    }
+}
+
+#[test]
+fn scalars_become_text() {
+    let cases = [
+        (r#"{"a":"x"}"#, "a=x"),
+        (r#"{"a":""}"#, "a="),
+        (r#"{"a":true,"b":false}"#, "a=true b=false"),
+        (r#"{"a":null}"#, "a=null"),
+        (r#"{"a":1}"#, "a=1"),
+        (r#"{"a":-17}"#, "a=-17"),
+        (r#"{"a":0}"#, "a=0"),
+        (r#"{"a":-0}"#, "a=0"),
+        (r#"{"a":1.0}"#, "a=1"),
+        (r#"{"a":1.5}"#, "a=1.500000"),
+        (r#"{"a":2147483647}"#, "a=2147483647"),
+        (r#"{"a":2147483648}"#, "a=2147483648.000000"),
+        (r#"{"a":-2147483648}"#, "a=-2147483648"),
+        (r#"{"a":-2147483649}"#, "a=-2147483649.000000"),
+        (r#"{"a":3000000000}"#, "a=3000000000.000000"),
+        (r#"{"a":1e3}"#, "a=1000"),
+        (r#"{"a":1e-7}"#, "a=0.000000"),
+        (r#"{"a":0.1}"#, "a=0.100000"),
+        (r#"{"a":007}"#, "a=7"),
+        (r#"{"a":1e}"#, ""),
+        (r#"{"a":1e999}"#, "a=inf"),
+    ];
+    check(&plain(), &cases);
+}
+
+#[test]
+fn strings_lose_their_escapes() {
+    let cases = [
+        (r#"{"a":"x\"y"}"#, "a=x\"y"),
+        (r#"{"a":"x\\y\/z"}"#, "a=x\\y/z"),
+        (r#"{"a":"x\n\r\t\b\fy"}"#, "a=x\n\r\t\u{8}\u{c}y"),
+        (r#"{"a":"\u0041\u00e9"}"#, "a=Aé"),
+        (r#"{"a":"\ud83d\ude00"}"#, "a=😀"),
+        (r#"{"a":"\ud83d"}"#, ""),
+        (r#"{"a":"\ude00"}"#, ""),
+        (r#"{"a":"\x"}"#, ""),
+        (r#"{"a":"\u00g1"}"#, ""),
+        (r#"{"a":"x\u0000y"}"#, "a=x"),
+        (r#"{"a\u0062":"x"}"#, "ab=x"),
+        (r#"{"ä":"ö"}"#, "ä=ö"),
+    ];
+    check(&plain(), &cases);
+}
+
+#[test]
+fn documents_are_walked_in_their_order() {
+    let cases = [
+        (r#"{"z":1,"a":2,"m":3}"#, "z=1 a=2 m=3"),
+        (r#"{"a":{"b":{"c":1},"d":2},"e":3}"#, "a.b.c=1 a.d=2 e=3"),
+        (r#"{"a":{}}"#, ""),
+        (r#"{}"#, ""),
+        (r#"{"a":1,"a":2}"#, "a=1 a=2"),
+        (r#"{"a.b":1,"a":{"b":2}}"#, "a.b=1 a.b=2"),
+        (r#"{ "a" : 1 , "b" : 2 } and more"#, "a=1 b=2"),
+        (r#"{"a":1,}"#, ""),
+        (r#"{"a":1"#, ""),
+        (r#"{"a" 1}"#, ""),
+        (r#"{"":1}"#, "=1"),
+    ];
+    check(&plain(), &cases);
+}
+
+#[test]
+fn known_names_fill_static_fields_at_the_top_only() {
+    let cases = [
+        (r#"{"srcip":"1.2.3.4","srcport":22}"#, "srcip=1.2.3.4 srcport=22"),
+        (
+            r#"{"id":1,"url":"/","data":"d","extra_data":"e","status":"s"}"#,
+            "id=1 status=s url=/ data=d extra_data=e",
+        ),
+        (r#"{"systemname":"a","system_name":"b"}"#, "system_name=a system_name=b"),
+        (r#"{"a":{"srcip":"1.2.3.4"}}"#, "a.srcip=1.2.3.4"),
+        (r#"{"SrcIp":"1.2.3.4"}"#, "SrcIp=1.2.3.4"),
+        (r#"{"srcip":"1.2.3.4","srcip":"5.6.7.8"}"#, "srcip=5.6.7.8"),
+        (r#"{"user":"a"}"#, "dstuser=a"),
+        (r#"{"user":"a","user":"b"}"#, "dstuser=a user=b"),
+        (r#"{"dstuser":"a","user":"b"}"#, "dstuser=a user=b"),
+        (r#"{"user":"a","dstuser":"b"}"#, "dstuser=b"),
+        (r#"{"srcip":null}"#, "srcip=null"),
+    ];
+    check(&plain(), &cases);
+}
+
+#[test]
+fn arrays_are_shown_as_indented_text() {
+    let cases = [
+        (r#"{"a":[]}"#, "a=[]"),
+        (r#"{"a":["x","y"]}"#, r#"a=["x", "y"]"#),
+        (r#"{"a":[1,2.5,3000000000,true,null]}"#, "a=[1, 2.5, 3000000000, true, null]"),
+        (r#"{"a":[[1],[2]]}"#, "a=[[1], [2]]"),
+        (r#"{"a":["x\"y\n\u0001é"]}"#, "a=[\"x\\\"y\\n\\u0001é\"]"),
+        (r#"{"a":[{"b":1,"c":"d"}]}"#, "a=[{\n\t\t\"b\":\t1,\n\t\t\"c\":\t\"d\"\n\t}]"),
+        (r#"{"a":[{"b":{"c":1}}]}"#, "a=[{\n\t\t\"b\":\t{\n\t\t\t\"c\":\t1\n\t\t}\n\t}]"),
+        (r#"{"a":[{}]}"#, "a=[{\n\t}]"),
+        (r#"{"a":[1e21,1e-5,0.1]}"#, "a=[1e+21, 1e-05, 0.1]"),
+    ];
+    check(&plain(), &cases);
+}
+
+#[test]
+fn csv_arrays_join_scalars_and_skip_the_rest() {
+    let cases = [
+        (r#"{"a":["x","y"]}"#, "a=x,y"),
+        (r#"{"a":[1,1.5,true,null]}"#, "a=1,1.500000,true,null"),
+        (r#"{"a":[]}"#, ""),
+        (r#"{"a":[[1],{"b":2}]}"#, ""),
+        (r#"{"a":["x",{},"y"]}"#, "a=x,y"),
+        (r#"{"a":["x",{}]}"#, "a=x,"),
+        (r#"{"a":[{},"x"]}"#, "a=x"),
+    ];
+    check(&with("<json_array_structure>csv</json_array_structure>"), &cases);
+    let long = format!(r#"{{"a":["{}","{}"]}}"#, "x".repeat(40_000), "y".repeat(40_000));
+    assert_eq!(decode(&with("<json_array_structure>csv</json_array_structure>"), &long).listed(), "");
+}
+
+#[test]
+fn null_can_be_discarded() {
+    let discarding = with("<json_null_field>discard</json_null_field>");
+    check(&discarding, &[(r#"{"a":null,"b":1}"#, "b=1"), (r#"{"a":[null]}"#, "a=[null]")]);
+}
+
+#[test]
+fn a_plugin_child_starts_where_the_events_decoder_says() {
+    let decoders = loaded(
+        r#"<decoder name="j"><prematch>^app: </prematch></decoder>
+           <decoder name="c"><parent>j</parent><prematch offset="after_parent">^json </prematch>
+             <plugin_decoder offset="after_prematch">JSON_Decoder</plugin_decoder></decoder>
+           <decoder name="d"><parent>j</parent><prematch offset="after_parent">^{</prematch>
+             <plugin_decoder offset="after_parent">JSON_Decoder</plugin_decoder></decoder>"#,
+    );
+    check(
+        &decoders,
+        &[(r#"app: json {"a":1}"#, "a=1"), (r#"app: {"a":1}"#, "a=1"), (r#"app: x {"a":1}"#, "")],
+    );
+}
+
+#[test]
+fn a_plugin_child_without_prematch_parses_the_whole_log_with_its_parents_options() {
+    let decoders = loaded(
+        r#"<decoder name="j"><prematch>^{</prematch><json_null_field>discard</json_null_field></decoder>
+           <decoder name="c"><parent>j</parent><plugin_decoder offset="after_parent">JSON_Decoder</plugin_decoder></decoder>"#,
+    );
+    check(&decoders, &[(r#"{"a":null,"b":1}"#, "b=1")]);
+}
+
+#[test]
+fn a_top_level_plugin_may_start_behind_its_own_prematch() {
+    let decoders = loaded(
+        r#"<decoder name="j"><prematch>^app: </prematch>
+             <plugin_decoder offset="after_prematch">JSON_Decoder</plugin_decoder></decoder>"#,
+    );
+    check(&decoders, &[(r#"app: {"a":1}"#, "a=1"), ("app: none", "")]);
+}
+
+#[test]
+fn nesting_is_limited_and_costs_no_stack() {
+    let deep = |depth: usize| [r#"{"a":"#.repeat(depth), "1".into(), "}".repeat(depth)].concat();
+    let decoders = plain();
+    assert_eq!(decode(&decoders, &deep(500)).fields.len(), 1);
+    assert_eq!(decode(&decoders, &deep(600)).fields.len(), 0);
+    assert_eq!(decode(&decoders, &deep(100_000)).fields.len(), 0);
+}
+
+#[test]
+fn fields_beyond_the_limit_are_dropped() {
+    let members: Vec<String> = (0..400).map(|n| format!(r#""k{n}":1"#)).collect();
+    assert_eq!(decode(&plain(), &format!("{{{}}}", members.join(","))).fields.len(), 256);
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_parsed_or_refused(text in prop::collection::vec(
+        prop::sample::select(br#"{}[]":,\u0019.e-ntrualse "#.to_vec()), 0..80)) {
+        if let Some(value) = Json::parse(&text) {
+            let compact = value.compact();
+            prop_assert_eq!(Json::parse(&compact).map(|again| again.compact()), Some(compact));
+            prop_assert!(Json::parse(&value.pretty()).is_some());
+        }
+    }
+
+    #[test]
+    fn strings_survive_writing_and_reading(text in "[^\0]*") {
+        let written = Json::String(text.as_bytes().into()).compact();
+        prop_assert_eq!(Json::parse(&written), Some(Json::String(text.as_bytes().into())));
+    }
+}
