@@ -1,6 +1,8 @@
 //! The ruleset that we ship, judged by the engine that loads it: which rule wins, and above all whose address it
 //! names. The generator of attack logs and the collected log lines come from the shared data, where there is any.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests: a failure is told by panicking")]
+
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -298,6 +300,7 @@ fn three_wrong_passwords_and_a_login_are_nobodys_attack() {
 }
 
 /// Makes a log with a shared generator: its lines and the truth about them.
+#[expect(clippy::disallowed_methods, reason = "the generator is a script, and this room may not use sys")]
 fn generated(generator: &str, end: i64, arguments: &[&str]) -> Option<(String, Value)> {
     let generator = shared(&format!("bench/{generator}"))?;
     let directory = tempdir();
