@@ -16,7 +16,7 @@ use tld_model::RuleId;
 use crate::analyzer::Effect;
 use crate::decoder::{DecoderInfo, FtsField};
 use crate::rule::condition::{Moment, Test};
-use crate::rule::correlation::Target;
+use crate::rule::correlation::{Shared, Target};
 use crate::rule::{Index, Rule};
 use crate::ruleset::Ruleset;
 use crate::{Decoded, StaticField};
@@ -122,6 +122,40 @@ pub struct Failure {
     pub condition: &'static str,
     /// Its line.
     pub line: u32,
+    /// How far the search for earlier events came.
+    pub searched: Option<Searched>,
+}
+
+/// The search of a composite rule, when it found too little.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Searched {
+    /// Events that the rule needs, this one included.
+    pub needed: u32,
+    /// Events counted, this one included.
+    pub found: u32,
+    /// The search ended at an event that an alert of this or a higher level has used up.
+    pub hidden: bool,
+    /// Values that the events must share.
+    pub same: Vec<String>,
+    /// Values that they must not share.
+    pub different: Vec<String>,
+}
+
+impl Searched {
+    fn new(rule: &Rule, earlier: u32, hidden: bool) -> Self {
+        let correlation = &rule.correlation;
+        let names = |shared: &[Shared], fields: &[Box<str>]| {
+            let shared = shared.iter().map(|shared| shared.name().to_owned());
+            shared.chain(fields.iter().map(ToString::to_string)).collect()
+        };
+        Self {
+            needed: correlation.frequency.saturating_add(2),
+            found: earlier.saturating_add(1),
+            hidden,
+            same: names(&correlation.same, &correlation.same_fields),
+            different: names(&correlation.different, &correlation.different_fields),
+        }
+    }
 }
 
 /// One rule that was tried.
@@ -216,13 +250,16 @@ impl Pass<'_, '_> {
                 None => self.first_time(),
             };
             if !holds {
-                return Some(Failure { condition: condition.name, line: condition.line });
+                return Some(Failure { condition: condition.name, line: condition.line, searched: None });
             }
         }
-        if self.search(index, rule) {
-            return None;
-        }
-        Some(Failure { condition: "frequency", line: rule.info.line })
+        let (earlier, hidden) = match self.search(index, rule) {
+            Found::Enough(_) => return None,
+            Found::Nothing(earlier) => (earlier, false),
+            Found::Hidden(earlier) => (earlier, true),
+        };
+        let searched = self.trace.is_some().then(|| Searched::new(rule, earlier, hidden));
+        Some(Failure { condition: "frequency", line: rule.info.line, searched })
     }
 
     fn differs(&mut self, rule: &Rule) -> bool {
@@ -256,8 +293,10 @@ impl Pass<'_, '_> {
         stored.is_some()
     }
 
-    fn search(&mut self, index: Index, rule: &Rule) -> bool {
-        let Some(target) = rule.place.target.as_ref().filter(|_| rule.correlated) else { return true };
+    fn search(&mut self, index: Index, rule: &Rule) -> Found {
+        let Some(target) = rule.place.target.as_ref().filter(|_| rule.correlated) else {
+            return Found::Enough(Vec::new());
+        };
         let (everything, regex) = match target {
             Target::Everything(regex) => (true, regex.as_ref()),
             Target::List(_) => (false, None),
@@ -269,21 +308,20 @@ impl Pass<'_, '_> {
         let found = match target {
             Target::Everything(_) => search.run(self.event, category, memory.everything()),
             Target::List(Some(list)) => search.run(self.event, category, memory.list(*list)),
-            Target::List(None) => Found::Nothing,
+            Target::List(None) => Found::Nothing(0),
         };
-        self.last_events = match found {
+        self.last_events = match &found {
             Found::Enough(events) => {
                 self.mark = level;
-                self.last_events = events.iter().map(|event| event.full_log().to_vec()).collect();
-                return true;
+                events.iter().map(|event| event.full_log().to_vec()).collect()
             }
-            Found::Hidden => {
+            Found::Hidden(_) => {
                 self.state.suppressed[index].marks += 1;
                 Vec::new()
             }
-            Found::Nothing => Vec::new(),
+            Found::Nothing(_) => Vec::new(),
         };
-        false
+        found
     }
 }
 

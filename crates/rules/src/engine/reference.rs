@@ -12,10 +12,10 @@ use crate::{Category, Decoded, StaticField};
 /// What a search found.
 #[derive(Debug)]
 pub(crate) enum Found {
-    /// Nothing.
-    Nothing,
-    /// An event that an alert of this or a higher level has used up hides the rest.
-    Hidden,
+    /// Too few: so many.
+    Nothing(u32),
+    /// An event that an alert of this or a higher level has used up hides the rest, behind so many.
+    Hidden(u32),
     /// Enough; the events in the order of the walk.
     Enough(Vec<Arc<Remembered>>),
 }
@@ -48,13 +48,13 @@ impl Search<'_> {
         let mut newest: Option<&Arc<Remembered>> = None;
         for old in events {
             if self.now - old.at() > i64::from(self.correlation.timeframe) {
-                return Found::Nothing;
+                return Found::Nothing(counted);
             }
             if !self.alike(event, category, old) {
                 continue;
             }
             if old.mark() >= self.level {
-                return Found::Hidden;
+                return Found::Hidden(counted);
             }
             let count = counted < self.correlation.frequency;
             if last_events.len() < LAST_EVENTS && (count || !self.everything) {
@@ -70,7 +70,7 @@ impl Search<'_> {
             }
             return Found::Enough(last_events);
         }
-        Found::Nothing
+        Found::Nothing(counted)
     }
 
     fn alike(&self, event: &Decoded<'_>, category: Category, old: &Remembered) -> bool {

@@ -23,6 +23,17 @@ pub(crate) enum Shared {
     Geo,
 }
 
+impl Shared {
+    /// Its name in alerts.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Static(field) => field.name(),
+            Self::Location => "location",
+            Self::Geo => "geographic place",
+        }
+    }
+}
+
 /// The settings of a search.
 #[derive(Debug, Default)]
 pub(crate) struct Correlation {
