@@ -14,6 +14,7 @@ use super::{
 };
 use crate::Category;
 use crate::decoder::load::element::Draft;
+use crate::decoder::prefilter::Prefilter;
 
 mod element;
 mod tree;
@@ -27,6 +28,7 @@ pub(super) fn load(
         entries: BUILT_IN.iter().map(|name| built_in_entry(name)).collect(),
         with_program: Vec::new(),
         without_program: Vec::new(),
+        prefilter: Prefilter::default(),
         names: BUILT_IN.iter().map(|name| (*name).to_owned()).collect(),
         rules: HashSet::new(),
         order_size: options.order_size,
@@ -43,6 +45,7 @@ pub(super) fn load(
             }
         }
     }
+    decoders.prefilter = Prefilter::new(&decoders.without_program, &decoders.entries);
     decoders
 }
 

@@ -10,6 +10,7 @@ mod eventchannel;
 mod json;
 mod load;
 mod plugin;
+mod prefilter;
 mod select;
 #[cfg(test)]
 mod tests;
@@ -94,6 +95,8 @@ pub struct Decoders {
     with_program: Vec<Top>,
     /// Top-level decoders without.
     without_program: Vec<Top>,
+    /// Of the list without program.
+    prefilter: prefilter::Prefilter,
     names: HashSet<String>,
     rules: HashSet<RuleId>,
     order_size: usize,
@@ -106,6 +109,7 @@ pub struct Decoders {
 pub struct Scratch {
     captures: Captures,
     programs: Programs,
+    places: prefilter::Places,
 }
 
 impl Scratch {

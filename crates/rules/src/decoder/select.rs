@@ -133,29 +133,47 @@ impl<'e, 's> Run<'e, 's> {
 
     fn select(&mut self, decoded: &mut Decoded<'e>) {
         let decoders = self.decoders;
-        let Some(program) = decoded.program_name.as_deref() else {
-            if let Some(top) = decoders.without_program.iter().find(|top| self.top_fits(top)) {
-                self.run_top(decoded, top);
+        let chosen = match decoded.program_name.as_deref() {
+            _ if self.trace.is_some() => self.choose_among_all(decoded.program_name.as_deref()),
+            None => self.choose_by_literals(),
+            Some(program) => {
+                let candidates = self.scratch.programs.candidates(decoders, program);
+                let mut tops =
+                    candidates.iter().filter_map(|place| decoders.with_program.get(usize::from(*place)));
+                tops.find(|top| self.top_fits(top))
             }
-            return;
         };
-        if self.trace.is_some() {
-            let fits = |run: &mut Self, top: &&Top| {
-                let expression = &decoders.entry(top.decoder).program;
-                let fits = expression.as_ref().is_none_or(|expression| expression.is_match(program));
-                run.note(top.decoder, DecoderTest::ProgramName, fits);
-                fits && run.top_fits(top)
-            };
-            if let Some(top) = decoders.with_program.iter().find(|top| fits(self, top)) {
-                self.run_top(decoded, top);
-            }
-            return;
-        }
-        let candidates = self.scratch.programs.candidates(decoders, program);
-        let mut tops = candidates.iter().filter_map(|place| decoders.with_program.get(usize::from(*place)));
-        if let Some(top) = tops.find(|top| self.top_fits(top)) {
+        if let Some(top) = chosen {
             self.run_top(decoded, top);
         }
+    }
+
+    /// The contract's words, without any shortcut: this is what a trace shows and what the others are held to.
+    fn choose_among_all(&mut self, program: Option<&[u8]>) -> Option<&'e Top> {
+        let decoders = self.decoders;
+        let Some(program) = program else {
+            return decoders.without_program.iter().find(|top| self.top_fits(top));
+        };
+        decoders.with_program.iter().find(|top| {
+            let expression = &decoders.entry(top.decoder).program;
+            let fits = expression.as_ref().is_none_or(|expression| expression.is_match(program));
+            self.note(top.decoder, DecoderTest::ProgramName, fits);
+            fits && self.top_fits(top)
+        })
+    }
+
+    fn choose_by_literals(&mut self) -> Option<&'e Top> {
+        let decoders = self.decoders;
+        decoders.prefilter.candidates(&self.log, &mut self.scratch.places);
+        let mut from = 0;
+        while let Some(place) = self.scratch.places.next(from) {
+            let top = decoders.without_program.get(place)?;
+            if self.top_fits(top) {
+                return Some(top);
+            }
+            from = place + 1;
+        }
+        None
     }
 
     /// The parent's prematch; sets the place behind it.

@@ -164,6 +164,56 @@ fn ordinary_lines_are_not_contested() {
             }
         }
     }
-    assert!(all > 1500 && with_target > 500, "{with_target} of {all} lines have a source");
+    assert!(all > 1500 && with_target > 300, "{with_target} of {all} lines have a source");
     assert!(contested.is_empty(), "{}", contested.join("\n"));
+}
+
+#[test]
+fn names_that_imitate_the_rest_of_their_message_are_contested_with_the_shipped_decoders() {
+    let Some(shared) = shared() else { return };
+    let decoders = home_decoders(&shared, &["ruleset/decoders"]);
+    let hosts = HostNames::new("manager");
+    for message in [
+        "Invalid user x from 203.0.113.9 port 22 from 198.51.100.5 port 40022",
+        "Invalid user x from 203.0.113.9 from 198.51.100.5 port 40022",
+        "Failed password for invalid user x from 203.0.113.9 port 22 from 198.51.100.5 port 40022 ssh2",
+        "Failed password for invalid user x from 203.0.113.9 from 198.51.100.5 port 40022 ssh2",
+    ] {
+        let event = event(b'1', &format!("Dec 29 10:00:01 gate sshd[4]: {message}"));
+        let mut decoded = predecode(&event, &hosts);
+        decoders.decode(&mut decoded, &mut Scratch::new(), None);
+        assert_eq!(decoded.field(StaticField::SrcIp), Some(&b"203.0.113.9"[..]), "{message}");
+        let expected = vec![(StaticField::SrcIp, vec![b"198.51.100.5".to_vec()])];
+        assert_eq!(decoders.contested(&decoded), expected, "{message}");
+    }
+}
+
+/// Lines for the comparison below: the shared ones, cut and spliced so that prematches nearly match.
+fn spliced(lines: &[String], left: usize, right: usize, cut: usize) -> Vec<u8> {
+    let pick = |at: usize| lines[at % lines.len()].as_bytes();
+    let (head, end) = (pick(left), pick(right));
+    [&head[..cut % (head.len() + 1)], &end[cut % (end.len() + 1)..]].concat()
+}
+
+#[test]
+fn shortcuts_choose_the_same_decoder_as_asking_all() {
+    let Some(shared) = shared() else { return };
+    let decoders = home_decoders(&shared, &["ruleset/decoders", "etc/decoders"]);
+    let hosts = HostNames::new("manager");
+    let cases = std::fs::read_to_string(shared.join("analysis/reference-output-open.jsonl")).unwrap();
+    let lines: Vec<String> = cases
+        .lines()
+        .map(|line| serde_json::from_str::<Json>(line).unwrap()["log"].as_str().unwrap().to_owned())
+        .collect();
+    let mut scratch = Scratch::new();
+    for round in 0..lines.len() * 4 {
+        let mut event = event(b'1', "");
+        event.text = spliced(&lines, round, round * 31 + 7, if round < lines.len() { 0 } else { round * 13 });
+        let (mut quick, mut slow) = (predecode(&event, &hosts), predecode(&event, &hosts));
+        let mut steps = Vec::new();
+        decoders.decode(&mut quick, &mut scratch, None);
+        decoders.decode(&mut slow, &mut scratch, Some(&mut steps));
+        assert_eq!(quick.decoder, slow.decoder, "{}", text(&event.text));
+        assert_eq!(rendered(&quick), rendered(&slow), "{}", text(&event.text));
+    }
 }
