@@ -8,6 +8,7 @@ pub mod dispatch;
 pub mod home;
 pub mod load;
 pub mod log;
+pub mod logtest;
 pub mod logtime;
 pub mod output;
 pub mod pipeline;
