@@ -33,6 +33,7 @@ const KNOWN: &[(&str, u32, u32, u32)] = &[
     ("logcollector.queue_size", 1024, 128, 220_000),
     ("logcollector.remote_commands", 0, 0, 1),
     ("logcollector.exclude_files_interval", 86_400, 1, 172_800),
+    ("execd.debug", 0, 0, 2),
     ("execd.request_timeout", 60, 1, 3600),
     ("execd.max_restart_lock", 600, 0, 3600),
     ("agent.remote_conf", 1, 0, 1),

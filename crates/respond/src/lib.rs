@@ -16,6 +16,8 @@ mod kernel;
 mod log;
 pub mod multicall;
 mod offline;
+pub mod once;
+pub mod ossec_log;
 mod reconcile;
 mod scheduler;
 mod script;
