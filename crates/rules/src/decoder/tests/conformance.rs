@@ -141,7 +141,7 @@ fn every_reference_line_gets_its_header_its_decoder_and_its_fields() {
 }
 
 #[test]
-fn ordinary_lines_are_not_contested() {
+fn only_forged_lines_are_contested() {
     let Some(shared) = shared() else { return };
     let decoders = home_decoders(&shared, &["ruleset/decoders"]);
     let hosts = HostNames::new("manager");
@@ -160,12 +160,13 @@ fn ordinary_lines_are_not_contested() {
             with_target += usize::from(decoded.field(StaticField::SrcIp).is_some());
             for (field, others) in decoders.contested(&decoded) {
                 let others: Vec<String> = others.iter().map(|other| text(other)).collect();
-                contested.push(format!("{} {} {log}", field.name(), others.join(",")));
+                contested.push(format!("{} {}", field.name(), others.join(",")));
             }
         }
     }
     assert!(all > 1500 && with_target > 300, "{with_target} of {all} lines have a source");
-    assert!(contested.is_empty(), "{}", contested.join("\n"));
+    // Three samples forge a second address inside a user name: nginx, PAM and sshd, in this order.
+    assert_eq!(contested, ["srcip 192.0.2.2", "srcip 192.0.2.152", "srcip 10.10.1.2"]);
 }
 
 #[test]
