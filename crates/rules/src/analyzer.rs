@@ -9,7 +9,7 @@ use tld_model::{Alert, AlertRule, Event, Frame, RuleId, Timestamp, Zone};
 
 use crate::alert::{self, Chosen, Picture, Shape, previous_output};
 use crate::decoder::{Accumulator, DecoderStep, Scratch};
-use crate::engine::{self, Pass, RuleStep, State, Suppressed, WindowMode, Won};
+use crate::engine::{self, Engine, Pass, RuleStep, State, Suppressed, WindowMode, Won};
 use crate::predecode::{HostNames, predecode};
 use crate::rule::Index;
 use crate::rule::condition::Moment;
@@ -159,12 +159,17 @@ const SET_BACK: i64 = 60;
 impl Analyzer {
     /// An analyzer that remembers nothing yet.
     pub fn new(ruleset: Arc<Ruleset>, settings: Settings) -> Self {
+        Self::with_engine(Engine::default(), ruleset, settings)
+    }
+
+    /// The same with one of the two engines.
+    pub fn with_engine(engine: Engine, ruleset: Arc<Ruleset>, settings: Settings) -> Self {
         Self {
             hosts: Arc::new(HostNames {
                 full: settings.manager_name.clone(),
                 short: settings.short_host.clone(),
             }),
-            state: State::new(&ruleset),
+            state: State::new(engine, &ruleset),
             scratch: Scratch::new(),
             accumulator: Accumulator::default(),
             clock: i64::MIN,
@@ -188,8 +193,8 @@ impl Analyzer {
 
     /// Goes on with other rules. Remembered events, windows and counters survive where a rule's text is the same.
     pub fn swap(&mut self, ruleset: Arc<Ruleset>) {
-        let state = std::mem::replace(&mut self.state, State::new(&ruleset));
-        self.state = state.carried(&self.ruleset, &ruleset);
+        let empty = State::new(Engine::default(), &ruleset);
+        self.state = std::mem::replace(&mut self.state, empty).carried(&self.ruleset, &ruleset);
         self.ruleset = ruleset;
     }
 
@@ -218,8 +223,7 @@ impl Analyzer {
 
     /// Remembered events, their bytes, and how many left too early for want of room.
     pub fn memory(&self) -> (usize, usize, u64) {
-        let memory = &self.state.memory;
-        (memory.len(), memory.bytes(), memory.lost)
+        self.state.memory.size()
     }
 
     /// The object of archives.json, or what logtest shows (with level 0, and without `full_log` where the rule
@@ -308,8 +312,8 @@ impl Analyzer {
         if now >= self.clock {
             self.clock = now;
         } else if self.clock - now > SET_BACK {
+            self.state.memory.shift(self.clock - now);
             self.clock = now;
-            self.state.memory.clamp(now);
             self.state.windows.clear();
         }
         if self.settings.mode == Mode::Daemon && self.hour.passed(self.clock, &self.settings.zone) {
@@ -385,7 +389,7 @@ fn conclude(pass: &mut Pass<'_, '_>, won: Won, settings: &Settings) -> Conclusio
         return Conclusion { winner, alert: None, ignored };
     }
     let alert = alert_of(pass, &winner, settings);
-    remember(pass, index);
+    pass.remember(index);
     Conclusion { winner, alert: Some(alert), ignored }
 }
 
@@ -438,16 +442,6 @@ fn alert_of(pass: &Pass<'_, '_>, winner: &Winner, settings: &Settings) -> Alert 
         mail: rule.info.mail,
         no_response: rule.info.no_ar,
         contested,
-    }
-}
-
-fn remember(pass: &mut Pass<'_, '_>, winner: Index) {
-    let ruleset = pass.ruleset;
-    let memory = &mut pass.state.memory;
-    memory.expire(pass.now - ruleset.horizon, &ruleset.rules);
-    if ruleset.searches_everything || !ruleset.rules.feeds(winner).is_empty() {
-        let most = ruleset.options.max_memory_bytes;
-        memory.remember(pass.event, pass.now, pass.mark, winner, &ruleset.rules, most);
     }
 }
 

@@ -11,7 +11,7 @@ mod rule;
 mod ruleset;
 
 pub use analyzer::{Analyzer, Effect, Mode, Settings, Trace, Verdict, Winner};
-pub use engine::{Failure, RuleStep, Searched, Suppressed};
+pub use engine::{Engine, Failure, RuleStep, Searched, Suppressed};
 pub use fields::{Category, Decoded, StaticField, Value};
 pub use rule::RuleInfo;
 pub use ruleset::{Counts, Loaded, Options, Ruleset};

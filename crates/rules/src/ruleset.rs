@@ -59,8 +59,6 @@ pub struct Ruleset {
     pub(crate) options: Options,
     /// Seconds after which no rule can look back to an event.
     pub(crate) horizon: i64,
-    /// Some rule searches all remembered events.
-    pub(crate) searches_everything: bool,
     lists: usize,
 }
 
@@ -96,15 +94,7 @@ impl Ruleset {
         decoders.set_rules(rules.by_id.keys().copied());
         let composite = || rules.all.iter().filter(|rule| rule.searches());
         let horizon = composite().map(|rule| i64::from(rule.correlation.timeframe)).max().unwrap_or(0);
-        let searches_everything = composite().any(Rule::searches_everything);
-        let ruleset = Self {
-            decoders,
-            rules,
-            options: options.clone(),
-            horizon,
-            searches_everything,
-            lists: lists.len(),
-        };
+        let ruleset = Self { decoders, rules, options: options.clone(), horizon, lists: lists.len() };
         let valid = !diagnostics.iter().any(Diagnostic::is_error);
         Loaded { ruleset: valid.then(|| Arc::new(ruleset)), diagnostics }
     }

@@ -4,8 +4,9 @@
 //! which is why conditions with side effects come last. Invariant: time is the event's own, never a clock's.
 
 mod first_time;
-mod memory;
+mod indexed;
 mod reference;
+mod remembered;
 mod window;
 
 use std::collections::{HashMap, VecDeque};
@@ -16,13 +17,13 @@ use tld_model::RuleId;
 use crate::analyzer::Effect;
 use crate::decoder::{DecoderInfo, FtsField};
 use crate::rule::condition::{Moment, Test};
-use crate::rule::correlation::{Shared, Target};
+use crate::rule::correlation::Shared;
 use crate::rule::{Index, Rule};
 use crate::ruleset::Ruleset;
 use crate::{Decoded, StaticField};
 use first_time::{FirstTime, KEY_LIMIT, Limits};
-use memory::Memory;
-use reference::{Found, Search};
+use indexed::Indexed;
+use reference::{Found, Lists};
 pub(crate) use window::{Window, WindowMode, key as window_key};
 
 /// Longest text that `check_diff` compares.
@@ -43,6 +44,54 @@ pub struct Suppressed {
     pub marks: u64,
 }
 
+/// Which of two engines of one meaning searches earlier events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// The one that serves.
+    #[default]
+    Indexed,
+    /// Plain lists, walked as the specification says; for comparison.
+    Reference,
+}
+
+/// Events that later ones may be compared with.
+#[derive(Debug)]
+pub(crate) enum Memory {
+    Indexed(Indexed),
+    Reference(Lists),
+}
+
+impl Memory {
+    fn new(engine: Engine, ruleset: &Ruleset) -> Self {
+        match engine {
+            Engine::Indexed => Self::Indexed(Indexed::new(&ruleset.rules)),
+            Engine::Reference => Self::Reference(Lists::new(&ruleset.rules)),
+        }
+    }
+
+    fn engine(&self) -> Engine {
+        match self {
+            Self::Indexed(_) => Engine::Indexed,
+            Self::Reference(_) => Engine::Reference,
+        }
+    }
+
+    pub(crate) fn shift(&mut self, back: i64) {
+        match self {
+            Self::Indexed(memory) => memory.shift(back),
+            Self::Reference(memory) => memory.shift(back),
+        }
+    }
+
+    /// Events, bytes, and how many left too early for want of room. The reference counts only events.
+    pub(crate) fn size(&self) -> (usize, usize, u64) {
+        match self {
+            Self::Indexed(memory) => (memory.len(), memory.bytes(), memory.lost),
+            Self::Reference(memory) => (memory.len(), 0, 0),
+        }
+    }
+}
+
 /// Everything that rules remember between events.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -55,10 +104,10 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(ruleset: &Ruleset) -> Self {
+    pub(crate) fn new(engine: Engine, ruleset: &Ruleset) -> Self {
         let rules = ruleset.rules.all.len();
         Self {
-            memory: Memory::new(ruleset.rules.lists),
+            memory: Memory::new(engine, ruleset),
             fired: vec![0; rules],
             windows: HashMap::new(),
             seen: FirstTime::default(),
@@ -70,7 +119,7 @@ impl State {
     /// The state under new rules. What belongs to a rule survives if the rule's text is the same.
     pub(crate) fn carried(self, old: &Ruleset, new: &Ruleset) -> Self {
         let same = new.unchanged(old);
-        let mut state = Self::new(new);
+        let mut state = Self::new(self.memory.engine(), new);
         for (&from, &to) in &same {
             state.fired[to] = self.fired[from];
             state.suppressed[to] = self.suppressed[from];
@@ -80,7 +129,10 @@ impl State {
             .into_iter()
             .filter_map(|(rule, window)| same.get(&rule).map(|rule| (*rule, window)))
             .collect();
-        state.memory = self.memory.carried(new.rules.lists, &same, &new.rules);
+        state.memory = match self.memory {
+            Memory::Indexed(memory) => Memory::Indexed(memory.carried(&new.rules, &same)),
+            Memory::Reference(memory) => Memory::Reference(memory.carried(&new.rules, &same)),
+        };
         state.seen = self.seen;
         state.diffs = self.diffs;
         state
@@ -262,6 +314,18 @@ impl Pass<'_, '_> {
         Some(Failure { condition: "frequency", line: rule.info.line, searched })
     }
 
+    /// Remembers the event as one that `winner` won.
+    pub(crate) fn remember(&mut self, winner: Index) {
+        let Ruleset { rules, options, horizon, .. } = self.ruleset;
+        let (event, now, mark) = (self.event, self.now, self.mark);
+        match &mut self.state.memory {
+            Memory::Indexed(memory) => {
+                memory.remember(event, now, mark, winner, rules, options.max_memory_bytes);
+            }
+            Memory::Reference(memory) => memory.remember(event, now, mark, winner, rules, *horizon),
+        }
+    }
+
     fn differs(&mut self, rule: &Rule) -> bool {
         let log = &*self.event.log;
         let id = rule.info.id;
@@ -294,22 +358,14 @@ impl Pass<'_, '_> {
     }
 
     fn search(&mut self, index: Index, rule: &Rule) -> Found {
-        let Some(target) = rule.place.target.as_ref().filter(|_| rule.correlated) else {
+        if !rule.searches() {
             return Found::Enough(Vec::new());
-        };
-        let (everything, regex) = match target {
-            Target::Everything(regex) => (true, regex.as_ref()),
-            Target::List(_) => (false, None),
+        }
+        let found = match &self.state.memory {
+            Memory::Indexed(memory) => memory.search(index, rule, self.event, self.now),
+            Memory::Reference(memory) => memory.search(rule, self.event, self.now),
         };
         let level = rule.info.level;
-        let search = Search { correlation: &rule.correlation, level, now: self.now, everything, regex };
-        let category = self.event.category;
-        let memory = &self.state.memory;
-        let found = match target {
-            Target::Everything(_) => search.run(self.event, category, memory.everything()),
-            Target::List(Some(list)) => search.run(self.event, category, memory.list(*list)),
-            Target::List(None) => Found::Nothing(0),
-        };
         self.last_events = match &found {
             Found::Enough(events) => {
                 self.mark = level;
@@ -386,3 +442,6 @@ pub(crate) fn ignore_line(names: &[Box<str>], decoder: Option<&DecoderInfo>, eve
     }
     line
 }
+
+#[cfg(test)]
+mod tests;
