@@ -241,3 +241,49 @@ fn counters_start_again_at_a_full_hour() {
     };
     assert_eq!([fired(0), fired(799), fired(800), fired(801)], [1, 2, 1, 2]);
 }
+
+#[test]
+fn an_agents_alert_shows_its_name_address_labels_and_inner_location() {
+    let mut analyzer = analyzer("");
+    let mut event = event(0, "192.0.2.1");
+    event.agent = Arc::new(Agent {
+        id: AgentId(7),
+        name: "web".into(),
+        registered_ip: "any".into(),
+        ip: Some("198.51.100.7".into()),
+        labels: vec![("site.room".into(), "12".into())],
+    });
+    let verdict = analyzer.analyze(&event);
+    let mut json = Vec::new();
+    verdict.alert.as_ref().unwrap().json.write("1.2", &mut json);
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(
+        json["agent"],
+        serde_json::json!({"id": "007", "name": "web", "ip": "198.51.100.7", "labels": {"site": {"room": "12"}}})
+    );
+    assert_eq!(json["location"], "/var/log/probe");
+    assert_eq!(verdict.alert.unwrap().rule.id, RuleId(100));
+}
+
+#[test]
+fn a_firewall_event_that_lacks_a_field_reaches_no_rule_in_the_service() {
+    let decoders =
+        DECODERS.replace("<prematch>^from </prematch>", "<prematch>^from </prematch><type>firewall</type>");
+    let rules = r#"<group name="t"><rule id="2" level="3"><category>firewall</category>
+        <description>fw</description></rule></group>"#;
+    let loaded = Ruleset::load(
+        &[Source::new("d", decoders.as_bytes())],
+        &[Source::new("r", rules.as_bytes())],
+        &[],
+        &Options::default(),
+    );
+    let ruleset = loaded.ruleset.unwrap();
+    let rule = |mode| {
+        let mut analyzer = Analyzer::new(Arc::clone(&ruleset), Settings { mode, ..Settings::default() });
+        let event = event(0, "192.0.2.1");
+        let (verdict, trace) = analyzer.analyze_traced(&event);
+        (verdict.rule.map(|rule| rule.id.0), trace.dropped)
+    };
+    assert_eq!(rule(Mode::Logtest), (Some(2), false));
+    assert_eq!(rule(Mode::Daemon), (None, true));
+}
