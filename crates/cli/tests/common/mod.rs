@@ -2,6 +2,7 @@
 
 #![allow(
     dead_code,
+    unreachable_pub,
     clippy::disallowed_methods,
     clippy::print_stdout,
     clippy::panic,
@@ -223,18 +224,23 @@ impl Home {
     pub fn start(&self, host: Option<&Host>, extra: &[&str], environment: &[(&str, &str)]) -> Service {
         let started = self.read("logs/ossec.log").matches("started in").count();
         let mut command = host.map_or_else(|| Command::new(BINARY), |host| host.command(BINARY));
-        command
-            .args(["standalone", "--home"])
-            .arg(self.path.path())
-            .args(["--user", "tld-nobody-such"])
-            .args(extra);
+        command.args(["standalone", "--home"]).arg(self.path.path()).args(extra);
+        if !extra.contains(&"--user") {
+            command.args(["--user", "tld-nobody-such"]);
+        }
         command.envs(environment.iter().copied());
         let output = fs::OpenOptions::new().append(true).create(true).open(self.at("service.out")).unwrap();
         command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
         let service = Service { child: command.spawn().expect("the service starts") };
-        until(Duration::from_secs(20), &format!("the service starts; {}", self.read("service.out")), || {
-            self.read("logs/ossec.log").matches("started in").count() > started
-        });
+        let begin = Instant::now();
+        while self.read("logs/ossec.log").matches("started in").count() <= started {
+            assert!(
+                begin.elapsed() < Duration::from_secs(20),
+                "the service does not start: {}",
+                self.read("service.out")
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
         service
     }
 

@@ -1,0 +1,69 @@
+//! Least privilege: what reads attackers' text runs as another user, the responder keeps root, and neither lives without the other.
+
+#![allow(clippy::disallowed_methods, clippy::panic, reason = "tests start programs")]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use common::{Home, Host, failures, namespaces, until};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Process ids and user ids of the service's processes on this home.
+fn processes(home: &Home) -> Vec<(u32, u32, bool)> {
+    let wanted = home.path.path().display().to_string();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        if !command.contains(&wanted)
+            || !command.contains("threatlockdown standalone")
+            || command.starts_with("ip ")
+        {
+            continue;
+        }
+        let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+        let uid = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Uid:"))
+            .and_then(|ids| ids.split_whitespace().nth(1));
+        found.push((pid, uid.unwrap_or("0").parse().unwrap(), command.contains("--behind-responder")));
+    }
+    found
+}
+
+#[test]
+fn the_reader_of_logs_has_no_root_and_the_block_is_real() {
+    if !namespaces() {
+        return;
+    }
+    let response = "<active-response><command>firewall-drop</command><location>local</location>\
+        <rules_id>5712,5720,5763,5551</rules_id><timeout>60</timeout></active-response>";
+    let (host, home) = (Host::new("srv"), Home::new(response));
+    // As logs are on real hosts: not for everyone.
+    fs::set_permissions(home.at("auth.log"), fs::Permissions::from_mode(0o600)).unwrap();
+    let mut service = home.start(Some(&host), &["--user", "nobody"], &[]);
+    let parts = processes(&home);
+    let reader = parts.iter().find(|(_, _, behind)| *behind).copied().unwrap_or_else(|| panic!("{parts:?}"));
+    assert_ne!(reader.1, 0, "the analysis is not root: {parts:?}");
+    assert!(parts.iter().any(|(_, uid, behind)| !behind && *uid == 0), "the responder is root: {parts:?}");
+
+    home.log(&failures("203.0.113.30", 10));
+    until(2 * SECOND, &format!("blocked; {}", home.read("service.out")), || {
+        host.blocked().contains(&"203.0.113.30".parse().unwrap())
+    });
+    assert!(home.alerts().iter().any(|alert| alert["data"]["srcip"] == "203.0.113.30"));
+
+    // Without its reader the responder does not pretend to serve; the block stays.
+    assert!(
+        std::process::Command::new("kill").args(["-KILL", &reader.0.to_string()]).status().unwrap().success()
+    );
+    until(5 * SECOND, "the service ends when its reader is gone", || {
+        service.child.try_wait().unwrap().is_some()
+    });
+    assert!(host.blocked().contains(&"203.0.113.30".parse().unwrap()));
+}
