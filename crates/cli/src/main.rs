@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this room talks to people")]
 
 mod check;
+mod logtest;
 mod paint;
 mod responses;
 mod standalone;
@@ -33,6 +34,8 @@ enum Command {
     Standalone(standalone::Options),
     /// Check configuration, ruleset and response executables
     Check(check::Options),
+    /// Show what log lines become, and why
+    Logtest(logtest::Options),
     /// List the responses in force, or revert them
     Responses(responses::Options),
 }
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Standalone(options) => standalone::run(options),
         Command::Check(options) => check::run(&options),
+        Command::Logtest(options) => logtest::run(&options),
         Command::Responses(options) => responses::run(&options),
     };
     result.unwrap_or_else(|error| {

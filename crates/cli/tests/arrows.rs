@@ -12,6 +12,7 @@ fn floor(room: &str) -> u32 {
         "tld-collect" | "tld-policy" | "tld-respond" => 2,
         "tld-agent" | "tld-server" => 3,
         "tld-cli" => 4,
+        "tld-fuzz" | "xtask" => 5,
         other => panic!("`{other}` has no floor: add it here and to ARCHITECTURE.md"),
     }
 }

@@ -120,7 +120,7 @@ fn load(options: &Options) -> Result<Option<Rules>> {
 
 /// The ruleset of this binary under the settings of a new installation.
 fn shipped() -> (tld_rules::Loaded, Passages) {
-    let source = tld_xml::Source::new("ossec.conf", tld_config::DEFAULT_OSSEC_CONF);
+    let source = tld_xml::Source::new("ossec.conf", tld_config::DEFAULT_OSSEC_CONF.as_bytes());
     let settings = tld_config::parse(&source, tld_config::Role::Standalone).settings;
     let options = tld_rules::Options {
         log_alert_level: settings.alerts.log_alert_level,

@@ -61,7 +61,7 @@ impl Passages {
             return Rc::clone(known);
         }
         let text = self.home.as_ref().and_then(|home| {
-            tld_sys::durable::read_bounded(&home.join(file), LIMIT as u64).ok()
+            tld_sys::durable::read_bounded(&home.join(file), LIMIT).ok()
         });
         let lines = lines(&text.unwrap_or_default());
         self.read.borrow_mut().insert(file.to_owned(), Rc::clone(&lines));

@@ -1,10 +1,11 @@
 //! The three phases as operators know them (analysis-output 6.3).
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io;
 
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 use tld_rules::{Analyzer, Verdict};
 
 use super::{batch, printable};
@@ -39,7 +40,7 @@ pub(super) fn text(
         all(&mut out, decoder, &["name", "parent"]);
         match parts.data.as_deref().map(value) {
             None => {}
-            Some(Value::Object(data)) => all(&mut out, data, &[]),
+            Some(Value::Object(data)) => all(&mut out, data.into_iter().collect(), &[]),
             // Nested deeper than the reader follows.
             Some(other) => member(&mut out, "data", &other),
         }
@@ -67,15 +68,18 @@ fn value(raw: &RawValue) -> Value {
     serde_json::from_str(raw.get()).unwrap_or_else(|_| Value::String(raw.get().to_owned()))
 }
 
-fn members(raw: Option<&RawValue>) -> Map<String, Value> {
+/// Members by name: the map of the JSON reader has an order of its own choice.
+type Members = BTreeMap<String, Value>;
+
+fn members(raw: Option<&RawValue>) -> Members {
     match raw.map(value) {
-        Some(Value::Object(members)) => members,
-        _ => Map::new(),
+        Some(Value::Object(members)) => members.into_iter().collect(),
+        _ => Members::new(),
     }
 }
 
 /// The members named `first` in that order, then the others by name, nested ones as `a.b.c`.
-fn all(out: &mut String, mut members: Map<String, Value>, first: &[&str]) {
+fn all(out: &mut String, mut members: Members, first: &[&str]) {
     for name in first {
         if let Some(value) = members.remove(*name) {
             member(out, name, &value);
@@ -90,7 +94,8 @@ fn nested(out: &mut String, path: &str, value: &Value) {
     match value {
         // As deep as the JSON reader goes, which is bounded.
         Value::Object(members) => {
-            members.iter().for_each(|(name, value)| nested(out, &format!("{path}.{name}"), value));
+            let members: BTreeMap<&String, &Value> = members.iter().collect();
+            members.into_iter().for_each(|(name, value)| nested(out, &format!("{path}.{name}"), value));
         }
         value => member(out, path, value),
     }
@@ -147,7 +152,7 @@ mod tests {
             return;
         };
         let mut out = String::new();
-        all(&mut out, members, &["id"]);
+        all(&mut out, members.into_iter().collect(), &["id"]);
         assert_eq!(out, "\tid: '5'\n\ta: 'z'\n\tb.x: '2'\n\tb.y: '['1']'\n");
     }
 }

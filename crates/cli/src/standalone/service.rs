@@ -97,8 +97,10 @@ pub(super) fn responder_setup(ground: &Ground, options: &Options, prepared: &Pre
     let log = ground.log.clone();
     let mode = if options.dry_run {
         tld_respond::Mode::DryRun("started with --dry-run".into())
-    } else {
+    } else if tld_sys::privilege::has_net_admin() {
         tld_respond::Mode::Real
+    } else {
+        tld_respond::Mode::DryRun("blocking an address needs root (CAP_NET_ADMIN)".into())
     };
     tld_respond::Setup {
         table: options.table.clone(),
