@@ -55,6 +55,38 @@ pub fn group_in(file: &Path, name: &str) -> Option<u32> {
     entry(file, name, |mut fields| fields.next()?.parse().ok())
 }
 
+/// Whether the local account `uid` belongs to the local group `gid`, by its primary group or as a listed member.
+#[must_use]
+pub fn is_member(uid: u32, gid: u32) -> bool {
+    is_member_in(Path::new("/etc/passwd"), Path::new("/etc/group"), uid, gid)
+}
+
+/// [`is_member`] in other files of those formats.
+#[must_use]
+pub fn is_member_in(accounts: &Path, groups: &Path, uid: u32, gid: u32) -> bool {
+    let fields_of = |line: &[u8]| -> Option<Vec<String>> {
+        let line = std::str::from_utf8(line).ok()?;
+        Some(line.split(':').map(str::to_owned).collect())
+    };
+    let number = |field: Option<&String>| field.and_then(|text| text.parse::<u32>().ok());
+    let read = |file| read_bounded(file, ACCOUNT_FILE).unwrap_or_default();
+    let accounts = read(accounts);
+    let mut names = Vec::new();
+    for fields in accounts.split(|byte| *byte == b'\n').filter_map(fields_of) {
+        if number(fields.get(2)) == Some(uid) {
+            if number(fields.get(3)) == Some(gid) {
+                return true;
+            }
+            names.extend(fields.into_iter().next());
+        }
+    }
+    let groups = read(groups);
+    groups.split(|byte| *byte == b'\n').filter_map(fields_of).any(|fields| {
+        let members = fields.get(3).map_or("", String::as_str);
+        number(fields.get(2)) == Some(gid) && members.split(',').any(|member| names.iter().any(|n| n == member))
+    })
+}
+
 /// Both files begin with name and password; `rest` gets the fields behind.
 fn entry<T>(file: &Path, name: &str, rest: impl Fn(std::str::Split<'_, char>) -> Option<T>) -> Option<T> {
     let bytes = read_bounded(file, ACCOUNT_FILE).ok()?;
@@ -170,6 +202,18 @@ mod tests {
         assert_eq!(user_in(&dir.path().join("missing"), "wazuh"), None);
         replace(&file, b"wazuh:x:109:a,b\n", 0o600).unwrap();
         assert_eq!(group_in(&file, "wazuh"), Some(109));
+    }
+
+    #[test]
+    fn members_are_found_by_primary_group_and_by_list() {
+        let dir = tempfile::tempdir().unwrap();
+        let (accounts, groups) = (dir.path().join("passwd"), dir.path().join("group"));
+        replace(&accounts, b"a:x:1:10::/:\nb:x:2:20::/:\nc:x:3:30::/:\n", 0o600).unwrap();
+        replace(&groups, b"\xff:x:10:c\nwazuh:x:10:b,bb\nother:x:11:c\n", 0o600).unwrap();
+        let is = |uid, gid| is_member_in(&accounts, &groups, uid, gid);
+        assert!(is(1, 10) && is(2, 10) && is(3, 11));
+        assert!(!is(3, 10) && !is(1, 11) && !is(4, 10));
+        assert!(!is_member_in(&dir.path().join("missing"), &groups, 2, 10));
     }
 
     #[test]

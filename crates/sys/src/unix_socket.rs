@@ -192,6 +192,31 @@ pub fn recv_from_peer(
     }
 }
 
+/// Senders of datagrams are not told here yet.
+#[cfg(not(target_os = "linux"))]
+pub fn request_credentials(_socket: impl AsFd) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Senders of datagrams are not told here yet.
+#[cfg(not(target_os = "linux"))]
+pub fn recv_from_peer(
+    _socket: impl AsFd,
+    _max: usize,
+    _timeout: Duration,
+) -> io::Result<(Received, Option<Peer>)> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Asks for a receive buffer of `bytes`; without privilege the system may grant less.
+pub fn enlarge_receive_buffer(socket: impl AsFd, bytes: usize) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, bytes).is_ok() {
+        return Ok(());
+    }
+    Ok(rustix::net::sockopt::set_socket_recv_buffer_size(socket, bytes)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
