@@ -17,7 +17,7 @@ use clap::{Parser, Subcommand};
 
 const AFTER: &str = "\
 Examples:
-  threatlockdown standalone --demo         see an attack blocked and reverted, in 20 seconds, on made-up logs
+  threatlockdown standalone --demo         see a made-up attack blocked and reverted
   threatlockdown check --home /var/ossec   is the configuration good? exit status 0 or 1
   sudo threatlockdown standalone           watch this host until stopped";
 

@@ -196,3 +196,6 @@ pub fn is_documentation(address: IpAddr) -> bool {
         IpAddr::V6(v6) => v6.segments().starts_with(&[0x2001, 0xdb8]),
     }
 }
+
+#[cfg(test)]
+mod tests;

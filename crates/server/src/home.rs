@@ -11,7 +11,7 @@ use crate::shipped;
 
 /// The tree could not be made.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot prepare `{path}`: {source}")]
+#[error("cannot prepare `{path}`; run as root, or choose another directory with --home")]
 pub struct PrepareHome {
     path: PathBuf,
     source: io::Error,
