@@ -1,0 +1,228 @@
+//! From a datagram to an order (active-response 6.2–6.4). Invariant: one datagram is answered at a time and none is
+//! waited for; whatever takes long happens behind the responder.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use tld_model::{Order, OrderId, OrderOptions, Stage, Target, Timestamp, Timings};
+use tld_respond::Responder;
+use tld_sys::clock::{Clock, SystemClock};
+use tld_sys::unix_socket::{self, Received};
+
+use super::listen::Admission;
+use super::request::{self, Body, Request};
+use super::runs::Runs;
+use super::table::{Found, Table, is_bare, shown};
+use super::voice::Voice;
+
+/// Of one datagram no more counts.
+const DATAGRAM: usize = 65_535;
+const TICK: Duration = Duration::from_millis(300);
+/// After a failing read, so that a broken socket does not keep a processor busy.
+const PAUSE: Duration = Duration::from_secs(1);
+const BIN: &str = "active-response/bin";
+/// Paths from here on are refused by the contract.
+const PATH: usize = 256;
+
+/// Takes requests.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    home: PathBuf,
+    table: Table,
+    responder: Arc<Responder>,
+    runs: Runs,
+    voice: Voice,
+    dry_run: bool,
+    ids: Ids,
+}
+
+impl Intake {
+    pub(crate) fn new(
+        home: &Path,
+        responder: Arc<Responder>,
+        runs: Runs,
+        voice: Voice,
+        dry_run: bool,
+    ) -> Self {
+        let (home, table) = (home.to_path_buf(), Table::new(home));
+        Self { home, table, responder, runs, voice, dry_run, ids: Ids::new(now()) }
+    }
+
+    /// Serves the socket until `stop`.
+    pub(crate) fn serve(mut self, socket: &UnixDatagram, admission: Admission, stop: &AtomicBool) {
+        while !stop.load(Ordering::SeqCst) {
+            match unix_socket::recv_from_peer(socket, DATAGRAM, TICK) {
+                Ok((Received::Message(datagram), Some(peer))) if admission.admits(peer) => {
+                    self.take(&datagram);
+                }
+                Ok((Received::TimedOut | Received::Closed, _)) => {}
+                Ok((Received::TooLong, _)) => {
+                    self.voice.error(&format!("(1315): a request of more than {DATAGRAM} bytes was dropped"));
+                }
+                Ok((Received::Message(_), Some(peer))) => self.voice.warning(&format!(
+                    "a request of process {} (user {}, group {}) was dropped: not of this installation",
+                    peer.pid, peer.uid, peer.gid
+                )),
+                Ok((Received::Message(_), None)) => {
+                    self.voice.warning("a request without a sender was dropped");
+                }
+                Err(error) => {
+                    self.voice.error(&format!("(1210): cannot read requests: {error}"));
+                    std::thread::sleep(PAUSE);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, datagram: &[u8]) {
+        self.voice.detail(|| {
+            let text = String::from_utf8_lossy(datagram);
+            format!("Received message: '{}'", text.trim_end_matches('\0'))
+        });
+        let request = match request::parse(datagram) {
+            Ok(request) => request,
+            Err(fault) => {
+                let begin = shown(&String::from_utf8_lossy(datagram));
+                self.voice.error(&format!("({}): a request was dropped, {fault}: '{begin}'", fault.code()));
+                return;
+            }
+        };
+        if request.command == "restart-wazuh" {
+            return self.runs.restart(false);
+        }
+        let Some(found) = self.resolve(&request.command) else { return };
+        let program = format!("{BIN}/{}", file_name(&self.home, &found.executable));
+        let line = |verb: &str| request.line(verb, &program);
+        self.voice.debug(|| format!("Executing command '{program} {}'", line("add")));
+        match &request.body {
+            Some(body) => self.order(&request, body, found),
+            None if self.dry_run => {
+                self.voice.info(&format!("dry run: `{program}` would get a broken message"))
+            }
+            // Nothing can come of it that would have to be undone; the words of rejection are the executable's.
+            None => self.runs.start(&program, Vec::new(), format!("{}\n", line("add"))),
+        }
+    }
+
+    fn resolve(&mut self, command: &str) -> Option<Found> {
+        if let Some(file) = command.strip_prefix('!') {
+            if !is_bare(file) || BIN.len() + 1 + file.len() >= PATH {
+                let file = shown(file);
+                self.voice.warning(&format!("`{file}` is not the bare name of a file in `{BIN}`"));
+                self.voice.error(&format!("(1311): no response is named '!{file}'"));
+                return None;
+            }
+            return Some(Found { executable: file.to_owned(), timeout_secs: 0, present: true });
+        }
+        let voice = self.voice.clone();
+        let found = self.table.find(command, &|level, text| voice.say(level, text));
+        match &found {
+            None => self.voice.error(&format!("(1311): no response is named '{}'", shown(command))),
+            // The reference is silent here; the responder's answer follows.
+            Some(found) if !found.present => self.voice.warning(&format!(
+                "response `{}` has no executable on this host: `{BIN}/{}` is missing",
+                shown(command),
+                found.executable
+            )),
+            Some(_) => {}
+        }
+        found
+    }
+
+    fn order(&mut self, request: &Request, body: &Body, found: Found) {
+        let created = now();
+        let rule = request::at(&body.alert, &["rule", "id"]).and_then(|id| id.parse().ok());
+        let mut timings = Timings::default();
+        timings.mark(Stage::Dispatched, created);
+        let order = Order {
+            id: request.order_id.clone().map_or_else(|| self.ids.make(), OrderId),
+            response: request.command.clone(),
+            target: target(&body.alert, &found.executable),
+            executable: found.executable,
+            timeout_secs: found.timeout_secs,
+            extra_args: body.extra_args.clone(),
+            node: body.node.clone(),
+            alert: body.alert.clone(),
+            alert_id: request::at(&body.alert, &["id"]).map(|id| shown(&id)).unwrap_or_default(),
+            rule,
+            created,
+            timings,
+            options: OrderOptions { dry_run: self.dry_run, ..OrderOptions::default() },
+        };
+        // A full responder makes our senders wait, as they are used to.
+        if let Err(refused) = self.responder.submit_waiting(order) {
+            self.voice
+                .error(&format!("the request for `{}` was dropped: {refused}", shown(&request.command)));
+        }
+    }
+}
+
+/// The file a name stands for, or the name itself where there is none.
+fn file_name(home: &Path, executable: &str) -> String {
+    let found = tld_config::executable::resolve(&home.join(BIN), executable).ok();
+    let name = found.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+    name.unwrap_or(executable).to_owned()
+}
+
+/// Whom the executables will take from the alert: an address, in their order of preference, or a user.
+fn target(alert: &RawValue, executable: &str) -> Target {
+    let user = || request::at(alert, &["data", "dstuser"]).map(|user| Target::User(shown(&user)));
+    if executable.starts_with("disable-account") {
+        return user().unwrap_or(Target::None);
+    }
+    let fields: [&[&str]; 3] = [
+        &["data", "win", "eventdata", "ipAddress"],
+        &["data", "win", "eventdata", "destinationIp"],
+        &["data", "srcip"],
+    ];
+    let addresses = fields.iter().filter_map(|path| request::at(alert, path));
+    let address = addresses.filter_map(|text| text.parse::<std::net::IpAddr>().ok()).next();
+    address.map(|address| Target::Address(address.to_canonical())).or_else(user).unwrap_or(Target::None)
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_nanos(SystemClock.wall_nanos())
+}
+
+/// Names for orders that came without one: unique over restarts by start and process.
+#[derive(Debug)]
+struct Ids {
+    prefix: String,
+    next: u64,
+}
+
+impl Ids {
+    fn new(start: Timestamp) -> Self {
+        Self { prefix: format!("x{:x}-{:x}", start.nanos(), std::process::id()), next: 0 }
+    }
+
+    fn make(&mut self) -> OrderId {
+        self.next += 1;
+        OrderId(format!("{}-{}", self.prefix, self.next))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_target_is_the_one_that_the_executable_takes() {
+        let of = |alert: &str, executable: &str| {
+            target(&RawValue::from_string(alert.into()).unwrap(), executable).to_string()
+        };
+        let both = r#"{"data":{"srcip":"::ffff:192.0.2.1","dstuser":"bob"}}"#;
+        assert_eq!(of(both, "firewall-drop"), "192.0.2.1");
+        assert_eq!(of(both, "disable-account"), "bob");
+        assert_eq!(of(r#"{"data":{"srcip":"x","dstuser":"bob"}}"#, "custom"), "bob");
+        let win = r#"{"data":{"win":{"eventdata":{"ipAddress":"-","destinationIp":"192.0.2.9"}},"srcip":"192.0.2.1"}}"#;
+        assert_eq!(of(win, "netsh.exe"), "192.0.2.9");
+        for none in ["{}", "[]", "null", r#"{"data":7}"#] {
+            assert_eq!(of(none, "custom"), "-", "{none}");
+        }
+    }
+}
