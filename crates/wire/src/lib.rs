@@ -3,8 +3,10 @@
 //! Invariant: whatever the bytes are, parsing ends with a value or an error, within the limits named here.
 
 pub mod counter;
+pub mod enrol;
 pub mod frame;
 pub mod inflate;
 pub mod key;
 pub mod name;
 pub mod seal;
+pub mod version;

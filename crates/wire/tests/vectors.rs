@@ -4,9 +4,14 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 use tld_wire::counter::{Counter, ReceiverCounter};
+use tld_model::Timestamp;
+use tld_wire::enrol::decide::{Contact, Force, Registered, Registry, Settings, decide};
+use tld_wire::enrol::{Answer, Request};
 use tld_wire::frame;
-use tld_wire::key::{AgentKey, md5_text};
+use tld_wire::key::{AgentKey, Secret, generate, md5_text};
+use tld_wire::name::RegisteredIp;
 use tld_wire::seal::{Envelope, Method, OpenError, Opener, Sealer, clear_text, seal_compressed};
+use tld_wire::version::Version;
 
 fn vectors() -> Option<Value> {
     let named = std::env::var_os("TLD_SHARED");
@@ -134,5 +139,71 @@ fn replays_are_decided_as_recorded() {
     let mut receiver = ReceiverCounter::default();
     for step in steps {
         assert_eq!(receiver.check(counter(step)).is_ok(), step["accepted"].as_bool().unwrap(), "{step}");
+    }
+}
+
+struct Enrolled(Vec<Registered>);
+
+impl Registry for Enrolled {
+    fn by_name(&self, name: &str) -> Option<&Registered> {
+        self.0.iter().find(|agent| agent.name == name)
+    }
+    fn by_ip(&self, ip: &RegisteredIp) -> Option<&Registered> {
+        self.0.iter().find(|agent| agent.ip == *ip)
+    }
+    fn has_group(&self, group: &str) -> bool {
+        group == "default"
+    }
+}
+
+#[test]
+fn enrolment_dialogues_run_as_recorded() {
+    let Some(vectors) = vectors() else { return };
+    let dialogues = vectors["enrollment"]["dialogues"].as_array().unwrap();
+    assert_eq!(dialogues.len(), 22);
+    let peer = "192.0.2.33";
+    let secret = Secret::new("S3cret pass");
+    let settings = Settings {
+        manager_host: "manager-01".into(),
+        manager_version: Version::CONTRACT,
+        allow_higher_versions: false,
+        use_source_ip: false,
+        force: Force::default(),
+    };
+    let mut enrolled = Enrolled(Vec::new());
+    let mut password = None;
+    for (index, dialogue) in dialogues.iter().enumerate() {
+        match dialogue["condition"].as_str() {
+            Some(condition) if condition.starts_with("password option on") => password = Some(&secret),
+            Some("password option off") => password = None,
+            _ => {}
+        }
+        let line = format!("{}\n", text(dialogue, "request").replace("<manager host name>", "manager-01"));
+        let id = format!("{:03}", index + 1);
+        let answer = Request::parse(line.as_bytes(), password)
+            .and_then(|request| {
+                let peer = peer.parse().expect("an address");
+                decide(&request, peer, &settings, &enrolled, Timestamp::from_nanos(1_000))
+            })
+            .map_or_else(Answer::from, |granted| {
+                assert!(granted.replaces.is_empty(), "{dialogue}");
+                let entry = AgentKey { id: id.clone(), name: granted.name, ip: granted.ip, key: generate(&[7; 32]) };
+                enrolled.0.push(Registered {
+                    id: entry.id.clone(),
+                    name: entry.name.clone(),
+                    ip: entry.ip.clone(),
+                    since: Timestamp::from_nanos(0),
+                    key_hash: entry.hash(),
+                    contact: Contact::Never,
+                });
+                Answer::Granted(entry)
+            });
+        let expected = text(dialogue, "reply")
+            .replace("<id>", &id)
+            .replace("<key>", generate(&[7; 32]).expose())
+            .replace("<peer address>", peer)
+            .replace("<manager host name>", "manager-01");
+        assert_eq!(answer.to_text(), expected, "{dialogue}");
+        assert_eq!(Answer::parse(expected.as_bytes()), Ok(answer));
     }
 }
