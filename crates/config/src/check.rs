@@ -10,26 +10,34 @@ use crate::settings::Settings;
 
 /// Warns for commands whose executable is not in `active-response/bin`.
 ///
-/// Only commands of responses that may run on this host are looked up: the shipped configuration defines
-/// commands for other systems, and what runs on agents need not exist on the server.
+/// Every defined command is looked up, since a response may name it tomorrow; only Windows executables (`netsh.exe` of the
+/// shipped configuration) are not missed elsewhere while no response that runs on this host uses them.
 pub fn check_executables(home: &Path, settings: &Settings) -> Vec<Diagnostic> {
     let dir = home.join("active-response/bin");
+    let used: HashSet<&str> = settings
+        .responses
+        .iter()
+        .filter(|response| response.location.server || response.location.local)
+        .map(|response| response.executable.as_str())
+        .collect();
     let mut seen = HashSet::new();
-    let mut warnings = Vec::new();
-    let here = settings.responses.iter().filter(|r| r.location.server || r.location.local);
-    for response in here.filter(|r| seen.insert(&r.executable)) {
-        let Err(error) = resolve(&dir, &response.executable) else { continue };
-        let help = match &error {
-            ResolveError::NotFound { .. } => "put the file there with mode 750, or correct `executable`",
-            ResolveError::Ambiguous { .. } => "write the file name with its extension",
-            ResolveError::Name { .. } | ResolveError::Read { .. } => "see the `executable` of the command",
-        };
-        let command = settings.commands.iter().find(|c| c.name == response.command);
-        let (file, line) = command.map_or((&response.file, response.line), |c| (&c.file, c.line));
-        let message = format!("command `{}`: {error}", response.command);
-        let mut warning = Diagnostic::bare(Severity::Warning, file.clone(), message).with_help(help);
-        warning.line = line;
-        warnings.push(warning);
-    }
-    warnings
+    let expected = |command: &&crate::Command| {
+        cfg!(windows) || !command.executable.ends_with(".exe") || used.contains(command.executable.as_str())
+    };
+    let commands =
+        settings.commands.iter().filter(expected).filter(|command| seen.insert(&command.executable));
+    commands.filter_map(|command| missing(&dir, command)).collect()
+}
+
+fn missing(dir: &Path, command: &crate::Command) -> Option<Diagnostic> {
+    let error = resolve(dir, &command.executable).err()?;
+    let help = match &error {
+        ResolveError::NotFound { .. } => "put the file there with mode 750, or correct `executable`",
+        ResolveError::Ambiguous { .. } => "write the file name with its extension",
+        ResolveError::Name { .. } | ResolveError::Read { .. } => "see the `executable` of the command",
+    };
+    let message = format!("command `{}`: {error}", command.name);
+    let mut warning = Diagnostic::bare(Severity::Warning, command.file.clone(), message).with_help(help);
+    warning.line = command.line;
+    Some(warning)
 }

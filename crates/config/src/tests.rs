@@ -569,7 +569,7 @@ mod executables {
     }
 
     #[test]
-    fn missing_executables_of_responses_on_this_host_are_warned_about() {
+    fn missing_executables_of_commands_are_warned_about() {
         let home = tempfile::tempdir().unwrap();
         let bin = home.path().join("active-response/bin");
         std::fs::create_dir_all(&bin).unwrap();
