@@ -118,6 +118,15 @@ impl Expression {
         }
     }
 
+    /// For an expression that asks no more than whether one of some lower-case literals occurs (ASCII case folded):
+    /// these, and whether the answer is inverted.
+    pub fn occurrences(&self) -> Option<(Vec<Vec<u8>>, bool)> {
+        match self {
+            Self::OsMatch(matcher) => matcher.occurrences(),
+            _ => None,
+        }
+    }
+
     /// Lower-case literals of which at least one must occur (ASCII case folded) in every subject
     /// that matches. Empty means unknown: the expression must be tried.
     pub fn required_literals(&self) -> Vec<Vec<u8>> {

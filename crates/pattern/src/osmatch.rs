@@ -49,6 +49,18 @@ impl OsMatch {
         &self.pattern
     }
 
+    /// The alternatives, if each of them only asks whether it occurs, and whether the answer is inverted.
+    pub(crate) fn occurrences(&self) -> Option<(Vec<Vec<u8>>, bool)> {
+        let within = self.alternatives.iter().filter(|alternative| **alternative != Alternative::Never);
+        let literals: Option<Vec<_>> = within
+            .map(|alternative| match alternative {
+                Alternative::Within(word) => Some(word.to_vec()),
+                _ => None,
+            })
+            .collect();
+        literals.filter(|literals| !literals.is_empty()).map(|literals| (literals, self.inverted))
+    }
+
     pub(crate) fn required_literals(&self) -> Vec<Vec<u8>> {
         if self.inverted {
             return Vec::new();
@@ -161,6 +173,15 @@ mod tests {
         #[test]
         fn any_bytes_compile_and_match_without_panic(pattern: Vec<u8>, subject: Vec<u8>) {
             let _ = OsMatch::compile(&pattern).map(|matcher| matcher.is_match(&subject));
+        }
+
+        #[test]
+        fn alternatives_that_only_occur_decide_the_match(pattern in "[!^$|ab]{0,6}", subject in "[abAB]{0,6}") {
+            let matcher = OsMatch::compile(pattern.as_bytes()).expect("short");
+            if let Some((literals, inverted)) = matcher.occurrences() {
+                let occurs = literals.iter().any(|word| literal::contains(subject.as_bytes(), word));
+                prop_assert_eq!(matcher.is_match(subject.as_bytes()), occurs != inverted);
+            }
         }
 
         #[test]

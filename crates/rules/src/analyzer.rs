@@ -9,7 +9,7 @@ use tld_model::{Alert, AlertRule, Event, Frame, RuleId, Timestamp, Zone};
 
 use crate::alert::{self, Chosen, Picture, Shape, previous_output};
 use crate::decoder::{Accumulator, DecoderStep, Scratch};
-use crate::engine::{self, Engine, Pass, RuleStep, State, Suppressed, WindowMode, Won};
+use crate::engine::{self, Engine, Pass, Plans, RuleStep, State, Suppressed, WindowMode, Won};
 use crate::predecode::{HostNames, predecode};
 use crate::rule::Index;
 use crate::rule::condition::Moment;
@@ -148,6 +148,7 @@ pub struct Analyzer {
     scratch: Scratch,
     accumulator: Accumulator,
     state: State,
+    plans: Plans,
     /// State time: never runs back by less than [`SET_BACK`].
     clock: i64,
     hour: Hour,
@@ -170,6 +171,7 @@ impl Analyzer {
                 short: settings.short_host.clone(),
             }),
             state: State::new(engine, &ruleset),
+            plans: Plans::default(),
             scratch: Scratch::new(),
             accumulator: Accumulator::default(),
             clock: i64::MIN,
@@ -195,6 +197,7 @@ impl Analyzer {
     pub fn swap(&mut self, ruleset: Arc<Ruleset>) {
         let empty = State::new(Engine::default(), &ruleset);
         self.state = std::mem::replace(&mut self.state, empty).carried(&self.ruleset, &ruleset);
+        self.plans = Plans::default();
         self.ruleset = ruleset;
     }
 
@@ -260,6 +263,7 @@ impl Analyzer {
         let result = ruleset.decoders.decode(&mut decoded, &mut self.scratch, steps);
         self.accumulator.apply(&ruleset.decoders, &mut decoded, Timestamp::from_secs(now));
         let decoder = decoded.decoder.map(|id| ruleset.decoders.info(id));
+        let reference = self.state.memory.engine() == Engine::Reference;
         let mut pass = Pass {
             ruleset: &ruleset,
             state: &mut self.state,
@@ -281,7 +285,8 @@ impl Analyzer {
                 Some(Won { rule, parent: None })
             }
             None if dropped => None,
-            None => pass.winner(),
+            None if pass.trace.is_some() || reference => pass.winner(),
+            None => pass.winner_in(self.plans.view(&ruleset, &decoded, decoder)),
         };
         let conclusion = won.map(|won| conclude(&mut pass, won, &self.settings));
         if let Some(trace) = trace {

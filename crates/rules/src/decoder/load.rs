@@ -19,6 +19,9 @@ use crate::decoder::prefilter::Prefilter;
 mod element;
 mod tree;
 
+/// From so many children on, one pass over the log is cheaper than asking each.
+const WORTH_A_FILTER: usize = 4;
+
 pub(super) fn load(
     sources: &[Source],
     options: &DecoderOptions,
@@ -28,7 +31,7 @@ pub(super) fn load(
         entries: BUILT_IN.iter().map(|name| built_in_entry(name)).collect(),
         with_program: Vec::new(),
         without_program: Vec::new(),
-        prefilter: Prefilter::default(),
+        prefilter: None,
         names: BUILT_IN.iter().map(|name| (*name).to_owned()).collect(),
         rules: HashSet::new(),
         order_size: options.order_size,
@@ -45,7 +48,13 @@ pub(super) fn load(
             }
         }
     }
-    decoders.prefilter = Prefilter::new(&decoders.without_program, &decoders.entries);
+    let entries = &decoders.entries;
+    decoders.prefilter =
+        Some(Prefilter::new(decoders.without_program.iter().map(|top| top.decoder), entries));
+    for top in decoders.with_program.iter_mut().chain(&mut decoders.without_program) {
+        top.filter = (top.children.len() >= WORTH_A_FILTER)
+            .then(|| Prefilter::new(top.children.iter().map(|child| child.decoder), entries));
+    }
     decoders
 }
 
@@ -201,5 +210,5 @@ fn built_in_entry(name: &str) -> Decoder {
 
 /// A top-level decoder without children yet.
 fn top(decoder: u16) -> Top {
-    Top { decoder, children: Vec::<Child>::new() }
+    Top { decoder, children: Vec::<Child>::new(), filter: None }
 }

@@ -22,6 +22,7 @@ use tld_model::RuleId;
 use tld_pattern::{Captures, Expression};
 use tld_xml::{Diagnostic, Source};
 
+use crate::literals::Bits;
 use crate::{Category, Decoded, StaticField};
 
 pub use accumulate::Accumulator;
@@ -96,7 +97,7 @@ pub struct Decoders {
     /// Top-level decoders without.
     without_program: Vec<Top>,
     /// Of the list without program.
-    prefilter: prefilter::Prefilter,
+    prefilter: Option<prefilter::Prefilter>,
     names: HashSet<String>,
     rules: HashSet<RuleId>,
     order_size: usize,
@@ -109,7 +110,8 @@ pub struct Decoders {
 pub struct Scratch {
     captures: Captures,
     programs: Programs,
-    places: prefilter::Places,
+    places: Bits,
+    children: Bits,
 }
 
 impl Scratch {
@@ -226,6 +228,8 @@ fn built_in(queue: u8) -> Option<DecoderId> {
 struct Top {
     decoder: u16,
     children: Vec<Child>,
+    /// Of the children, where there are many.
+    filter: Option<prefilter::Prefilter>,
 }
 
 /// A child in one child list. The flag belongs to the place in the list: the same decoder may stand in several.

@@ -164,7 +164,8 @@ impl<'e, 's> Run<'e, 's> {
 
     fn choose_by_literals(&mut self) -> Option<&'e Top> {
         let decoders = self.decoders;
-        decoders.prefilter.candidates(&self.log, &mut self.scratch.places);
+        let Some(prefilter) = &decoders.prefilter else { return self.choose_among_all(None) };
+        prefilter.candidates(&self.log, &mut self.scratch.places);
         let mut from = 0;
         while let Some(place) = self.scratch.places.next(from) {
             let top = decoders.without_program.get(place)?;
@@ -195,7 +196,7 @@ impl<'e, 's> Run<'e, 's> {
             let _ = self.act(decoded, top.decoder);
             return;
         }
-        if let Some(first) = self.active_child(decoded, &top.children) {
+        if let Some(first) = self.active_child(decoded, top) {
             for child in top.children.get(first..).unwrap_or_default() {
                 if self.act(decoded, child.decoder).is_break() || !child.go_on {
                     break;
@@ -205,9 +206,18 @@ impl<'e, 's> Run<'e, 's> {
     }
 
     /// The first child whose prematch fits, or that has none.
-    fn active_child(&mut self, decoded: &mut Decoded<'e>, children: &'e [Child]) -> Option<usize> {
+    fn active_child(&mut self, decoded: &mut Decoded<'e>, top: &'e Top) -> Option<usize> {
+        let children: &'e [Child] = &top.children;
+        let filter = top.filter.as_ref().filter(|_| self.trace.is_none());
+        if let Some(filter) = filter {
+            filter.candidates(&self.log, &mut self.scratch.children);
+        }
         let mut at = 0;
         while let Some(child) = children.get(at) {
+            if filter.is_some() && !self.scratch.children.contains(at) {
+                at = next_group(children, at);
+                continue;
+            }
             let Some(prematch) = &self.decoders.entry(child.decoder).prematch else {
                 self.after_prematch = Some(self.after_parent);
                 return Some(at);
@@ -216,10 +226,7 @@ impl<'e, 's> Run<'e, 's> {
                 self.become_decoder(decoded, child.decoder);
                 return Some(at);
             }
-            while children.get(at).is_some_and(|child| child.go_on) {
-                at += 1;
-            }
-            at += 1;
+            at = next_group(children, at);
         }
         None
     }
@@ -315,6 +322,14 @@ impl<'e, 's> Run<'e, 's> {
         };
         Some((slice(&self.log, from, self.log.len()), chosen.json))
     }
+}
+
+/// The place behind a child and those that go on from it.
+fn next_group(children: &[Child], mut at: usize) -> usize {
+    while children.get(at).is_some_and(|child| child.go_on) {
+        at += 1;
+    }
+    at + 1
 }
 
 fn tail(log: &[u8], from: usize) -> &[u8] {

@@ -5,6 +5,7 @@
 
 mod first_time;
 mod indexed;
+mod plan;
 mod reference;
 mod remembered;
 mod window;
@@ -16,7 +17,7 @@ use tld_model::RuleId;
 
 use crate::analyzer::Effect;
 use crate::decoder::{DecoderInfo, FtsField};
-use crate::rule::condition::{Moment, Test};
+use crate::rule::condition::{Condition, Moment, Test};
 use crate::rule::correlation::Shared;
 use crate::rule::{Index, Rule};
 use crate::ruleset::Ruleset;
@@ -24,6 +25,7 @@ use crate::{Decoded, StaticField};
 use first_time::{FirstTime, KEY_LIMIT, Limits};
 use indexed::Indexed;
 use reference::{Found, Lists};
+pub(crate) use plan::{Plans, View};
 pub(crate) use window::{Window, WindowMode, key as window_key};
 
 /// Longest text that `check_diff` compares.
@@ -69,7 +71,8 @@ impl Memory {
         }
     }
 
-    fn engine(&self) -> Engine {
+    /// Which of the two it belongs to.
+    pub(crate) fn engine(&self) -> Engine {
         match self {
             Self::Indexed(_) => Engine::Indexed,
             Self::Reference(_) => Engine::Reference,
@@ -285,23 +288,48 @@ impl Pass<'_, '_> {
                 return Some(won);
             }
         }
-        if rule.info.noalert {
-            self.state.suppressed[index].noalert += 1;
+        self.childless(index, parent)
+    }
+
+    /// [`Pass::winner`] where only the rules of a view can match.
+    pub(crate) fn winner_in(&mut self, view: &View) -> Option<Won> {
+        view.roots.iter().find_map(|root| self.evaluate_in(view, *root, None))
+    }
+
+    fn evaluate_in(&mut self, view: &View, node: u32, parent: Option<Index>) -> Option<Won> {
+        let (index, conditions, children) = view.node(node);
+        let ruleset = self.ruleset;
+        let rule = &ruleset.rules.all[index];
+        let holds = conditions.iter().all(|condition| self.holds(&rule.conditions[usize::from(*condition)], rule));
+        if !holds || (rule.searches() && !matches!(self.search(index, rule), Found::Enough(_))) {
             return None;
         }
-        self.state.fired[index] = self.state.fired[index].saturating_add(1);
-        Some(Won { rule: index, parent })
+        let won = children.iter().find_map(|child| self.evaluate_in(view, *child, Some(index)));
+        won.or_else(|| self.childless(index, parent))
+    }
+
+    /// A rule matched and none of its children took the event.
+    fn childless(&mut self, rule: Index, parent: Option<Index>) -> Option<Won> {
+        if self.ruleset.rules.all[rule].info.noalert {
+            self.state.suppressed[rule].noalert += 1;
+            return None;
+        }
+        self.state.fired[rule] = self.state.fired[rule].saturating_add(1);
+        Some(Won { rule, parent })
+    }
+
+    fn holds(&mut self, condition: &Condition, rule: &Rule) -> bool {
+        let decoder = self.decoder.map(|info| info.name.as_str());
+        match condition.test.holds(self.event, decoder, &self.moment) {
+            Some(holds) => holds,
+            None if matches!(condition.test, Test::Difference) => self.differs(rule),
+            None => self.first_time(),
+        }
     }
 
     fn failure(&mut self, index: Index, rule: &Rule) -> Option<Failure> {
-        let decoder = self.decoder.map(|info| info.name.as_str());
         for condition in &rule.conditions {
-            let holds = match condition.test.holds(self.event, decoder, &self.moment) {
-                Some(holds) => holds,
-                None if matches!(condition.test, Test::Difference) => self.differs(rule),
-                None => self.first_time(),
-            };
-            if !holds {
+            if !self.holds(condition, rule) {
                 return Some(Failure { condition: condition.name, line: condition.line, searched: None });
             }
         }

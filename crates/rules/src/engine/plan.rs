@@ -1,0 +1,429 @@
+//! Which rules an event can reach at all, so that a walk meets a handful of the thousands in the tree.
+//!
+//! Two steps, both remembered. A [`Plan`] leaves out what the event's decoder, type and program rule out; events
+//! without number share one. One pass over the log then tells which literals of the plan's conditions occur; a
+//! [`View`] is the tree for one such outcome: rules that lack a necessary literal or field are gone, and conditions
+//! that the outcome decides are not asked again.
+//! Invariant: walking a view has the same winner and the same effects as walking the whole tree. A rule is left out
+//! only for a condition without memory that stands before every condition with one, so no effect is lost.
+
+use std::collections::HashMap;
+
+use tld_pattern::Expression;
+
+use crate::decoder::{DecoderId, DecoderInfo};
+use crate::hash::Quick;
+use crate::literals::{Bits, LiteralSet};
+use crate::rule::Index;
+use crate::rule::condition::{Condition, Test};
+use crate::rule::subject::Subject;
+use crate::ruleset::Ruleset;
+use crate::{Category, Decoded, StaticField};
+
+/// Literals below this length stand in too many lines to be worth a view each.
+const SHORTEST: usize = 3;
+/// More literals of one condition than this are not looked for.
+const MOST_LITERALS: usize = 256;
+/// Programs whose answers are remembered, and the longest name.
+const MOST_PROGRAMS: usize = 1024;
+const LONGEST_PROGRAM: usize = 64;
+/// Views of all plans together, and bytes of all plans; beyond it everything is forgotten and made anew.
+const MOST_VIEWS: usize = 4096;
+const MOST_PLAN_BYTES: usize = 24 << 20;
+
+/// All plans of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Plans {
+    /// Rules' conditions on the program, and what is known of programs: the class is the set that holds.
+    program_conditions: Option<Vec<(Index, usize)>>,
+    programs: HashMap<Box<[u8]>, u32, Quick>,
+    classes: HashMap<Bits, u32, Quick>,
+    by_key: HashMap<Key, usize, Quick>,
+    plans: Vec<Plan>,
+    views: usize,
+    bytes: usize,
+    signature: Bits,
+}
+
+/// What a plan depends on.
+type Key = (u32, Option<DecoderId>, Category);
+
+/// The rules that events of one kind can reach.
+#[derive(Debug)]
+struct Plan {
+    literals: LiteralSet,
+    roots: Vec<u32>,
+    nodes: Vec<Node>,
+    by_signature: HashMap<Box<[u64]>, usize, Quick>,
+    views: Vec<View>,
+}
+
+/// A rule of a plan.
+#[derive(Debug)]
+struct Node {
+    rule: Index,
+    needs: Vec<Need>,
+    /// Static fields without which some condition fails.
+    fields: u16,
+    children: Vec<u32>,
+}
+
+/// A condition that the plan did not decide.
+#[derive(Debug)]
+struct Need {
+    condition: u16,
+    /// It can prune: everything before it is without memory.
+    early: bool,
+    /// One of these must occur; empty: unknown.
+    literals: Vec<u32>,
+    /// The literals alone decide it, inverted or not.
+    decided: Option<bool>,
+}
+
+/// The tree as it is for one set of literals.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    pub(crate) roots: Vec<u32>,
+    nodes: Vec<ViewNode>,
+    children: Vec<u32>,
+    conditions: Vec<u16>,
+}
+
+/// A rule that may match.
+#[derive(Debug, Clone, Copy)]
+struct ViewNode {
+    rule: u32,
+    conditions: (u32, u32),
+    children: (u32, u32),
+}
+
+impl View {
+    /// Rule, conditions still to be asked, children.
+    pub(crate) fn node(&self, node: u32) -> (Index, &[u16], &[u32]) {
+        let ViewNode { rule, conditions, children } = self.nodes[node as usize];
+        let range = |(start, end): (u32, u32)| start as usize..end as usize;
+        (rule as Index, &self.conditions[range(conditions)], &self.children[range(children)])
+    }
+}
+
+impl Plans {
+    /// The tree for this event.
+    pub(crate) fn view(
+        &mut self,
+        ruleset: &Ruleset,
+        event: &Decoded<'_>,
+        decoder: Option<&DecoderInfo>,
+    ) -> &View {
+        if self.views >= MOST_VIEWS || self.bytes >= MOST_PLAN_BYTES {
+            *self = Self::default();
+        }
+        let class = self.class(ruleset, event.program_name.as_deref());
+        let key = (class, event.decoder, event.category);
+        let place = match self.by_key.get(&key) {
+            Some(place) => *place,
+            None => {
+                let program = event.program_name.as_deref();
+                let facts = Facts { decoder: decoder.map(|info| info.name.as_str()), program };
+                let plan = Plan::new(ruleset, event.category, &facts);
+                self.bytes += plan.literals.bytes() + plan.nodes.len() * 128;
+                self.plans.push(plan);
+                self.by_key.insert(key, self.plans.len() - 1);
+                self.plans.len() - 1
+            }
+        };
+        let plan = &mut self.plans[place];
+        plan.sign(event, &mut self.signature);
+        let view = match plan.by_signature.get(&*self.signature.0) {
+            Some(view) => *view,
+            None => {
+                let view = plan.build(&self.signature);
+                plan.views.push(view);
+                self.views += 1;
+                plan.by_signature.insert(self.signature.0.as_slice().into(), plan.views.len() - 1);
+                plan.views.len() - 1
+            }
+        };
+        &plan.views[view]
+    }
+
+    /// Programs of one class are the same to all rules.
+    fn class(&mut self, ruleset: &Ruleset, program: Option<&[u8]>) -> u32 {
+        // No program fails every condition on it, so it is a class of its own.
+        let Some(program) = program else { return 0 };
+        if let Some(class) = self.programs.get(program) {
+            return *class;
+        }
+        let conditions = self.program_conditions.get_or_insert_with(|| program_conditions(ruleset));
+        let mut held = Bits::default();
+        held.reset(conditions.len());
+        for (number, (rule, condition)) in conditions.iter().enumerate() {
+            let condition = &ruleset.rules.all[*rule].conditions[*condition];
+            if on_program(condition).is_some_and(|(expression, negate)| expression.is_match(program) != negate) {
+                held.insert(number);
+            }
+        }
+        let fresh = self.classes.len() as u32 + 1;
+        let class = *self.classes.entry(held).or_insert(fresh);
+        if program.len() <= LONGEST_PROGRAM {
+            if self.programs.len() >= MOST_PROGRAMS {
+                self.programs.clear();
+            }
+            self.programs.insert(program.into(), class);
+        }
+        class
+    }
+}
+
+fn program_conditions(ruleset: &Ruleset) -> Vec<(Index, usize)> {
+    let rules = ruleset.rules.all.iter().enumerate();
+    rules
+        .flat_map(|(index, rule)| {
+            let conditions = rule.conditions.iter().enumerate();
+            conditions.filter(|(_, c)| on_program(c).is_some()).map(move |(place, _)| (index, place))
+        })
+        .collect()
+}
+
+fn on_program(condition: &Condition) -> Option<(&Expression, bool)> {
+    match &condition.test {
+        Test::Expression { subject: Subject::Program, expression, negate } => Some((expression, *negate)),
+        _ => None,
+    }
+}
+
+/// What a plan knows of its events.
+struct Facts<'a> {
+    decoder: Option<&'a str>,
+    program: Option<&'a [u8]>,
+}
+
+impl Facts<'_> {
+    /// The answer of a condition, where it is the same for all events of the plan.
+    fn decide(&self, condition: &Condition) -> Option<bool> {
+        if let Test::DecodedAs(name) = &condition.test {
+            return Some(self.decoder == Some(name));
+        }
+        let (expression, negate) = on_program(condition)?;
+        Some(self.program.is_some_and(|program| expression.is_match(program) != negate))
+    }
+}
+
+/// A plan while it is made.
+struct Draft<'a> {
+    ruleset: &'a Ruleset,
+    facts: &'a Facts<'a>,
+    nodes: Vec<Node>,
+    /// Where a rule stands in the plan, or that it is not in it.
+    places: HashMap<Index, Option<u32>>,
+    numbers: HashMap<Vec<u8>, u32>,
+}
+
+impl Plan {
+    fn new(ruleset: &Ruleset, category: Category, facts: &Facts<'_>) -> Self {
+        let mut draft = Draft {
+            ruleset,
+            facts,
+            nodes: Vec::new(),
+            places: HashMap::new(),
+            numbers: HashMap::new(),
+        };
+        let roots = ruleset.rules.roots.iter().copied();
+        let roots = roots
+            .filter(|root| ruleset.rules.all[*root].category == category)
+            .filter_map(|root| draft.place(root))
+            .collect();
+        let literals: Vec<(Vec<u8>, u32)> = draft.numbers.into_iter().collect();
+        Self {
+            literals: LiteralSet::new(&literals),
+            roots,
+            nodes: draft.nodes,
+            by_signature: HashMap::default(),
+            views: Vec::new(),
+        }
+    }
+
+    /// What occurs: a bit for each literal, then one for each static field, then one that tells that not only the
+    /// log was looked at.
+    fn sign(&self, event: &Decoded<'_>, signature: &mut Bits) {
+        let count = self.literals.len();
+        signature.reset(count + StaticField::ALL.len() + 1);
+        let log = &*event.log;
+        self.literals.find(log, signature);
+        // Expressions end at a NUL, the pass does not.
+        let mut mixed = memchr::memchr(0, log).is_some();
+        for field in StaticField::ALL {
+            if let Some(value) = event.field(field) {
+                signature.insert(count + field as usize);
+                if !inside(value, log) {
+                    mixed = true;
+                    self.literals.find(value, signature);
+                }
+            }
+        }
+        for (_, value) in event.dynamic() {
+            if !inside(value, log) {
+                mixed = true;
+                self.literals.find(value, signature);
+            }
+        }
+        if mixed {
+            signature.insert(count + StaticField::ALL.len());
+        }
+    }
+
+    fn build(&self, signature: &Bits) -> View {
+        let mut building = Building { plan: self, signature, view: View::default(), places: HashMap::default() };
+        let roots = self.roots.iter().filter_map(|root| building.place(*root)).collect();
+        let mut view = building.view;
+        view.roots = roots;
+        view.children.shrink_to_fit();
+        view.conditions.shrink_to_fit();
+        view.nodes.shrink_to_fit();
+        view
+    }
+}
+
+/// Whether a value is a part of the log, so that the pass over the log has seen it.
+fn inside(value: &[u8], log: &[u8]) -> bool {
+    let offset = (value.as_ptr() as usize).wrapping_sub(log.as_ptr() as usize);
+    value.is_empty() || offset.checked_add(value.len()).is_some_and(|end| end <= log.len())
+}
+
+impl Draft<'_> {
+    /// Puts a rule and what is below it into the plan, unless one of its conditions can never hold.
+    fn place(&mut self, index: Index) -> Option<u32> {
+        if let Some(known) = self.places.get(&index) {
+            return *known;
+        }
+        let rule = &self.ruleset.rules.all[index];
+        let mut node = Node { rule: index, needs: Vec::new(), fields: 0, children: Vec::new() };
+        let mut early = true;
+        for (number, condition) in (0_u16..).zip(&rule.conditions) {
+            early &= !matches!(condition.test, Test::Difference | Test::FirstTime);
+            match self.facts.decide(condition) {
+                Some(false) if early => {
+                    self.places.insert(index, None);
+                    return None;
+                }
+                Some(true) => {}
+                _ => {
+                    let need = self.need(number, early, &condition.test);
+                    node.needs.push(need);
+                    if let Some(field) = required_field(&condition.test).filter(|_| early) {
+                        node.fields |= 1 << field as u16;
+                    }
+                }
+            }
+        }
+        // A plan holds as many rules as the ruleset at most.
+        let place = self.nodes.len() as u32;
+        self.nodes.push(node);
+        self.places.insert(index, Some(place));
+        let children: Vec<u32> = rule.place.children.iter().filter_map(|child| self.place(*child)).collect();
+        self.nodes[place as usize].children = children;
+        Some(place)
+    }
+
+    fn need(&mut self, condition: u16, early: bool, test: &Test) -> Need {
+        let nothing = Need { condition, early, literals: Vec::new(), decided: None };
+        let Test::Expression { subject, expression, negate } = test else { return nothing };
+        if !early {
+            return nothing;
+        }
+        if matches!(subject, Subject::Log)
+            && let Some((literals, inverted)) = expression.occurrences()
+            && self.worth(&literals)
+        {
+            let literals = literals.into_iter().map(|literal| self.number(literal)).collect();
+            return Need { condition, early, literals, decided: Some(inverted != *negate) };
+        }
+        let searched = matches!(
+            subject,
+            Subject::Log
+                | Subject::Static(_)
+                | Subject::DstOrSrcUser
+                | Subject::SrcOrDstUser
+                | Subject::Dynamic(_)
+        );
+        if *negate || !searched {
+            return nothing;
+        }
+        let literals = expression.required_literals();
+        if !self.worth(&literals) {
+            return nothing;
+        }
+        let literals = literals.into_iter().map(|literal| self.number(literal)).collect();
+        Need { condition, early, literals, decided: None }
+    }
+
+    fn worth(&self, literals: &[Vec<u8>]) -> bool {
+        !literals.is_empty()
+            && literals.len() <= MOST_LITERALS
+            && literals.iter().all(|literal| literal.len() >= SHORTEST)
+    }
+
+    fn number(&mut self, literal: Vec<u8>) -> u32 {
+        let fresh = self.numbers.len() as u32;
+        *self.numbers.entry(literal).or_insert(fresh)
+    }
+}
+
+/// The static field without which a condition fails.
+fn required_field(test: &Test) -> Option<StaticField> {
+    match test {
+        Test::Expression { subject: Subject::Static(field), .. } | Test::Network { field, .. } => Some(*field),
+        Test::List(list) => match &list.subject {
+            Subject::Static(field) => Some(*field),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A view while it is made.
+struct Building<'a> {
+    plan: &'a Plan,
+    signature: &'a Bits,
+    view: View,
+    places: HashMap<u32, Option<u32>, Quick>,
+}
+
+impl Building<'_> {
+    fn place(&mut self, number: u32) -> Option<u32> {
+        if let Some(known) = self.places.get(&number) {
+            return *known;
+        }
+        let node = &self.plan.nodes[number as usize];
+        let count = self.plan.literals.len();
+        let lacks = |field: &StaticField| {
+            node.fields >> (*field as u16) & 1 == 1 && !self.signature.contains(count + *field as usize)
+        };
+        let mixed = self.signature.contains(count + StaticField::ALL.len());
+        let mut possible = !StaticField::ALL.iter().any(lacks);
+        let start = self.view.conditions.len() as u32;
+        for need in &node.needs {
+            let occurs = need.literals.iter().any(|literal| self.signature.contains(*literal as usize));
+            match need.decided {
+                _ if need.literals.is_empty() => self.view.conditions.push(need.condition),
+                // What occurs only outside the log says nothing of it; what occurs nowhere does.
+                Some(inverted) if !mixed || !occurs => possible &= occurs != inverted,
+                None if !occurs && need.early => possible = false,
+                _ => self.view.conditions.push(need.condition),
+            }
+        }
+        if !possible {
+            self.view.conditions.truncate(start as usize);
+            self.places.insert(number, None);
+            return None;
+        }
+        let conditions = (start, self.view.conditions.len() as u32);
+        let place = self.view.nodes.len() as u32;
+        self.view.nodes.push(ViewNode { rule: node.rule as u32, conditions, children: (0, 0) });
+        self.places.insert(number, Some(place));
+        let children: Vec<u32> = node.children.iter().filter_map(|child| self.place(*child)).collect();
+        let start = self.view.children.len() as u32;
+        self.view.children.extend(children);
+        self.view.nodes[place as usize].children = (start, self.view.children.len() as u32);
+        Some(place)
+    }
+}
