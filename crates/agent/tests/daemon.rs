@@ -136,7 +136,7 @@ fn the_control_socket_answers() {
 fn a_restart_runs_the_installations_script_unless_it_is_locked() {
     let home = home("");
     home.script("restart.sh", "#!/bin/bash\necho \"$*\" >> restarted\n");
-    let _service = home.start(None, &["--dry-run"]);
+    let _service = home.start(None, &[]);
     let restarted = |lines: &str| {
         until(5 * SECOND, || home.logs(), || home.read("restarted") == lines);
     };
@@ -188,7 +188,7 @@ fn a_stop_lifts_nothing_and_the_next_start_undoes_on_time() {
     assert_eq!(service.stop(), Some(0));
     assert!(!home.at(&pid).exists());
     assert_eq!(home.read("told"), "continue\n");
-    assert!(home.log().contains("1 responses stay in force"), "{}", home.log());
+    assert!(home.log().contains("responses in force: 1, they stay"), "{}", home.log());
     let _again = home.start(None, &[]);
     until(6 * SECOND, || home.logs(), || home.read("told") == "continue\ndelete\n");
 }

@@ -7,6 +7,7 @@
 mod check;
 mod logtest;
 mod paint;
+mod responder;
 mod responses;
 mod standalone;
 
@@ -36,6 +37,8 @@ enum Command {
     Check(check::Options),
     /// Show what log lines become, and why
     Logtest(logtest::Options),
+    /// Take requests in place of the 4.x execution daemon and carry them out
+    Responder(responder::Options),
     /// List the responses in force, or revert them
     Responses(responses::Options),
 }
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Standalone(options) => standalone::run(options),
         Command::Check(options) => check::run(&options),
         Command::Logtest(options) => logtest::run(&options),
+        Command::Responder(options) => responder::run(&options),
         Command::Responses(options) => responses::run(&options),
     };
     result.unwrap_or_else(|error| {

@@ -100,9 +100,6 @@ impl Intake {
         self.voice.debug(|| format!("Executing command '{program} {}'", line("add")));
         match &request.body {
             Some(body) => self.order(&request, body, found),
-            None if self.dry_run => {
-                self.voice.info(&format!("dry run: `{program}` would get a broken message"))
-            }
             // Nothing can come of it that would have to be undone; the words of rejection are the executable's.
             None => self.runs.start(&program, Vec::new(), format!("{}\n", line("add"))),
         }

@@ -159,7 +159,8 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         return Ok(());
     }
     prepare(home).map_err(at)?;
-    let runs = Runs::new(home, if role == Role::Manager { "manager" } else { "agent" }, voice.clone());
+    let word = if role == Role::Manager { "manager" } else { "agent" };
+    let runs = Runs::new(home, word, options.dry_run, voice.clone());
     let control = Control::new(&loaded.settings, &internal, runs.clone(), voice.clone());
     let service = Service::start(options, &loaded.settings, admission, runs, control, voice)?;
     let _pid = PidFile::new(home);
@@ -309,7 +310,8 @@ impl Service {
             }
         } else {
             let count = responder.as_ref().map_or(0, |responder| responder.active().len());
-            self.voice.info(&format!("shutdown received; {count} responses stay in force and end on time"));
+            self.voice
+                .info(&format!("shutdown received; responses in force: {count}, they stay and end on time"));
         }
         if let Some(responder) = responder {
             responder.stop();

@@ -21,14 +21,15 @@ const CONTROL: &str = "bin/wazuh-control";
 pub(crate) struct Runs {
     home: PathBuf,
     role: &'static str,
+    dry_run: bool,
     voice: Voice,
     running: Arc<AtomicUsize>,
 }
 
 impl Runs {
     /// `role` is what the restart script is told it restarts.
-    pub(crate) fn new(home: &Path, role: &'static str, voice: Voice) -> Self {
-        Self { home: home.to_path_buf(), role, voice, running: Arc::default() }
+    pub(crate) fn new(home: &Path, role: &'static str, dry_run: bool, voice: Voice) -> Self {
+        Self { home: home.to_path_buf(), role, dry_run, voice, running: Arc::default() }
     }
 
     /// Restarts or reloads the whole installation, by its own means.
@@ -48,6 +49,10 @@ impl Runs {
 
     /// Runs one file of the home with `input`.
     pub(crate) fn start(&self, program: &str, arguments: Vec<&'static str>, input: String) {
+        if self.dry_run {
+            self.voice.info(&format!("dry run: `{program}` would be run {}", arguments.join(" ")));
+            return;
+        }
         if self.running.fetch_add(1, Ordering::SeqCst) >= AT_ONCE {
             self.running.fetch_sub(1, Ordering::SeqCst);
             self.voice.error(&format!("(1317): {AT_ONCE} files run already, `{program}` was not started"));

@@ -6,6 +6,8 @@
     unreachable_pub,
     clippy::disallowed_methods,
     clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
     reason = "each test uses a part; tests start programs"
 )]
 
