@@ -86,7 +86,8 @@ impl SenderCounter {
     /// When the last round is used up.
     pub fn advance(&mut self) -> Result<Counter, CounterExhausted> {
         if self.last.local >= ROUND {
-            self.last = Counter { global: self.last.global.checked_add(1).ok_or(CounterExhausted)?, local: 0 };
+            self.last =
+                Counter { global: self.last.global.checked_add(1).ok_or(CounterExhausted)?, local: 0 };
         }
         self.last.local += 1;
         Ok(self.last)

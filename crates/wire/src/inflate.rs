@@ -119,7 +119,11 @@ mod tests {
     fn a_cut_or_empty_stream_is_damaged() {
         let stream = Deflater::default().deflate(b"some text that is long enough");
         for cut in 0..stream.len() {
-            assert_eq!(Inflater::default().inflate(&stream[..cut], 1_000), Err(InflateError::Damaged), "{cut}");
+            assert_eq!(
+                Inflater::default().inflate(&stream[..cut], 1_000),
+                Err(InflateError::Damaged),
+                "{cut}"
+            );
         }
     }
 

@@ -26,9 +26,7 @@ pub fn is_agent_id(text: &str) -> bool {
 
 /// At most 255 characters of `[A-Za-z0-9_.-]`, and no directory of its own kind (`.`, `..`).
 pub fn is_group_name(text: &str) -> bool {
-    (1..=GROUP_LIMIT).contains(&text.len())
-        && text.bytes().all(is_name_byte)
-        && !matches!(text, "." | "..")
+    (1..=GROUP_LIMIT).contains(&text.len()) && text.bytes().all(is_name_byte) && !matches!(text, "." | "..")
 }
 
 /// Makes a host name fit to be an agent's name by dropping what does not belong there; `None` if too little is left.
@@ -203,7 +201,9 @@ mod tests {
 
     #[test]
     fn rubbish_is_no_address() {
-        for bad in ["", "ANY", "999.1.1.1", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/+8", "::/129", "a b", "1.2.3"] {
+        for bad in
+            ["", "ANY", "999.1.1.1", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/+8", "::/129", "a b", "1.2.3"]
+        {
             assert!(bad.parse::<RegisteredIp>().is_err(), "{bad}");
         }
     }

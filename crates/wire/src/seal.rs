@@ -243,8 +243,9 @@ pub fn seal_compressed(
 
 fn encrypt(keys: &SealingKeys, method: Method, text: &[u8]) -> Vec<u8> {
     match method {
-        Method::Aes => cbc::Encryptor::inner_iv_init(keys.aes().clone(), AES_IV.into())
-            .encrypt_padded_vec::<Pkcs7>(text),
+        Method::Aes => {
+            cbc::Encryptor::inner_iv_init(keys.aes().clone(), AES_IV.into()).encrypt_padded_vec::<Pkcs7>(text)
+        }
         Method::Blowfish => cbc::Encryptor::inner_iv_init(keys.blowfish().clone(), (&BLOWFISH_IV).into())
             .encrypt_padded_vec::<NoPadding>(text),
     }
@@ -252,8 +253,9 @@ fn encrypt(keys: &SealingKeys, method: Method, text: &[u8]) -> Vec<u8> {
 
 fn decrypt(keys: &SealingKeys, method: Method, text: &[u8]) -> Result<Vec<u8>, OpenError> {
     let opened = match method {
-        Method::Aes => cbc::Decryptor::inner_iv_init(keys.aes().clone(), AES_IV.into())
-            .decrypt_padded_vec::<Pkcs7>(text),
+        Method::Aes => {
+            cbc::Decryptor::inner_iv_init(keys.aes().clone(), AES_IV.into()).decrypt_padded_vec::<Pkcs7>(text)
+        }
         Method::Blowfish => cbc::Decryptor::inner_iv_init(keys.blowfish().clone(), (&BLOWFISH_IV).into())
             .decrypt_padded_vec::<NoPadding>(text),
     };
@@ -285,9 +287,18 @@ mod tests {
 
     #[test]
     fn malformed_headers_are_corrupt() {
-        for message in
-            [&b""[..], b"!", b"!!:", b"!001", b"!00a!:", b"!123456789!:", b"#AES", b"#AESx", b"#aes:x", b"!001!"]
-        {
+        for message in [
+            &b""[..],
+            b"!",
+            b"!!:",
+            b"!001",
+            b"!00a!:",
+            b"!123456789!:",
+            b"#AES",
+            b"#AESx",
+            b"#aes:x",
+            b"!001!",
+        ] {
             assert!(matches!(Envelope::parse(message), Err(OpenError::Corrupt(_))), "{message:?}");
         }
     }
@@ -325,10 +336,7 @@ mod tests {
             Sealer::default().seal(&keys(), Method::Aes, None, 1, Counter::default(), b"1:a:b").unwrap();
         let other = SealingKeys::derive("001", "web-01", "another");
         let envelope = Envelope::parse(&sealed).unwrap();
-        assert_eq!(
-            Opener::default().open(&other, Method::Aes, envelope.ciphertext),
-            Err(OpenError::BadKey)
-        );
+        assert_eq!(Opener::default().open(&other, Method::Aes, envelope.ciphertext), Err(OpenError::BadKey));
         assert_eq!(Opener::default().open(&keys(), Method::Aes, b""), Err(OpenError::BadKey));
         assert_eq!(Opener::default().open(&keys(), Method::Blowfish, b""), Err(OpenError::BadKey));
     }

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 
 use serde_json::Value;
-use tld_wire::counter::{Counter, ReceiverCounter};
 use tld_model::Timestamp;
+use tld_wire::control::FromAgent;
+use tld_wire::counter::{Counter, ReceiverCounter};
 use tld_wire::enrol::decide::{Contact, Force, Registered, Registry, Settings, decide};
 use tld_wire::enrol::{Answer, Request};
-use tld_wire::frame;
 use tld_wire::key::{AgentKey, Secret, generate, md5_text};
 use tld_wire::name::RegisteredIp;
 use tld_wire::seal::{Envelope, Method, OpenError, Opener, Sealer, clear_text, seal_compressed};
 use tld_wire::version::Version;
+use tld_wire::{event, frame};
 
 fn vectors() -> Option<Value> {
     let named = std::env::var_os("TLD_SHARED");
@@ -39,7 +40,10 @@ fn bytes(value: &Value, name: &str) -> Vec<u8> {
 }
 
 fn number(value: &Value, name: &str) -> u32 {
-    value[name].as_u64().and_then(|number| number.try_into().ok()).unwrap_or_else(|| panic!("{name} in {value}"))
+    value[name]
+        .as_u64()
+        .and_then(|number| number.try_into().ok())
+        .unwrap_or_else(|| panic!("{name} in {value}"))
 }
 
 fn counter(value: &Value) -> Counter {
@@ -187,7 +191,8 @@ fn enrolment_dialogues_run_as_recorded() {
             })
             .map_or_else(Answer::from, |granted| {
                 assert!(granted.replaces.is_empty(), "{dialogue}");
-                let entry = AgentKey { id: id.clone(), name: granted.name, ip: granted.ip, key: generate(&[7; 32]) };
+                let entry =
+                    AgentKey { id: id.clone(), name: granted.name, ip: granted.ip, key: generate(&[7; 32]) };
                 enrolled.0.push(Registered {
                     id: entry.id.clone(),
                     name: entry.name.clone(),
@@ -205,5 +210,26 @@ fn enrolment_dialogues_run_as_recorded() {
             .replace("<manager host name>", "manager-01");
         assert_eq!(answer.to_text(), expected, "{dialogue}");
         assert_eq!(Answer::parse(expected.as_bytes()), Ok(answer));
+    }
+}
+
+#[test]
+fn events_are_wrapped_as_recorded() {
+    let Some(vectors) = vectors() else { return };
+    let recorded = &vectors["event_wrapping"];
+    let cases = recorded["vectors"].as_array().unwrap();
+    assert_eq!(cases.len(), 12);
+    let (id, name) = (text(&recorded["agent"], "id"), text(&recorded["agent"], "name"));
+    let ip: RegisteredIp = text(&recorded["agent"], "ip").parse().unwrap();
+    for case in cases {
+        let mut payload = bytes(case, "payload_hex");
+        if FromAgent::parse(&payload) == Some(FromAgent::Shutdown) {
+            let agent =
+                AgentKey { id: id.into(), name: name.into(), ip: ip.clone(), key: Secret::new("key") };
+            payload = event::agent_stopped(&agent);
+        }
+        let wrapped = event::wrap(&payload, id, name, &ip).ok();
+        let expected = case["datagram_hex"].is_string().then(|| bytes(case, "datagram_hex"));
+        assert_eq!(wrapped, expected, "{case}");
     }
 }

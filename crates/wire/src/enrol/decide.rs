@@ -240,7 +240,8 @@ mod tests {
 
     #[test]
     fn one_agent_with_both_duplicates_gives_way_once() {
-        let granted = ask("OSSEC A:'web' IP:'10.0.0.4'", &settings(), vec![old(Contact::Never)], 9_999).unwrap();
+        let granted =
+            ask("OSSEC A:'web' IP:'10.0.0.4'", &settings(), vec![old(Contact::Never)], 9_999).unwrap();
         assert_eq!(granted.replaces, ["004"]);
     }
 

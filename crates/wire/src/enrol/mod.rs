@@ -154,7 +154,8 @@ impl Request {
             None => line,
             Some(secret) => behind_password(line, secret.expose().as_bytes()).ok_or(Reason::Password)?,
         };
-        let line = str::from_utf8(line).ok().and_then(|line| line.strip_prefix(NAME)).ok_or(Reason::Request)?;
+        let line =
+            str::from_utf8(line).ok().and_then(|line| line.strip_prefix(NAME)).ok_or(Reason::Request)?;
         let (name, mut rest) = line.split_once('\'').ok_or(Reason::Request)?;
         if !is_agent_name(name) {
             return Err(Reason::Name(name.into()));
