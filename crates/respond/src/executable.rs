@@ -9,7 +9,7 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::actions::{self, Action};
+use crate::actions::{self, Ours};
 
 /// Content hash of an executable.
 pub type Hash = [u8; 32];
@@ -18,7 +18,7 @@ pub type Hash = [u8; 32];
 #[derive(Debug)]
 pub(crate) enum Found {
     /// Our own program: the action runs in process.
-    Ours(&'static dyn Action),
+    Ours(Ours),
     /// An operator's file that may be run.
     Operators,
 }
@@ -71,7 +71,7 @@ impl Recogniser {
 
     /// Hashes what stands under the names of our actions, so that the first order need not wait for it.
     pub(crate) fn warm(&mut self, home: &Path) {
-        for name in actions::REGISTRY.iter().flat_map(|action| action.names()) {
+        for name in actions::names() {
             // What is wrong with a file is told when an order needs it.
             let _ = self.decide(home, &format!("active-response/bin/{name}"));
         }

@@ -121,6 +121,7 @@ pub(crate) struct Entry {
     pub(crate) length: u64,
     pub(crate) attempts: u32,
     pub(crate) failed: bool,
+    pub(crate) prior: Option<String>,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) changed: Timestamp,
 }
@@ -139,6 +140,7 @@ pub(crate) enum Step {
         length: u64,
         attempts: u32,
         failed: bool,
+        prior: Option<String>,
     },
     /// What was reported last.
     Report { id: i64, outcome: Box<Outcome> },
@@ -169,6 +171,10 @@ impl Journal {
         db.pragma_update(None, "synchronous", "FULL")?;
         db.busy_timeout(Duration::from_secs(5))?;
         db.execute_batch(include_str!("schema.sql"))?;
+        // Journals of the first builds lack this column.
+        if db.prepare("SELECT prior FROM effect LIMIT 0").is_err() {
+            db.execute_batch("ALTER TABLE effect ADD COLUMN prior TEXT")?;
+        }
         db.set_prepared_statement_cache_capacity(32);
         let next = db.query_row("SELECT coalesce(max(id), 0) + 1 FROM effect", [], |row| row.get(0))?;
         Ok(Self { db, boot_id: boot_id.into(), next, _lock: lock })
@@ -312,11 +318,11 @@ fn take_lock(path: &Path) -> Result<FileLock, JournalError> {
 fn write_step(db: &Connection, step: &Step, boot_id: &str, now: Timestamp) -> Result<(), JournalError> {
     match step {
         Step::Insert(entry) => insert(db, entry, boot_id, now)?,
-        Step::Advance { id, state, key, until, length, attempts, failed } => {
+        Step::Advance { id, state, key, until, length, attempts, failed, prior } => {
             let (boot, wall) = columns(*until);
             db.prepare_cached(
                 "UPDATE effect SET state = ?2, key = ?3, boot_id = ?4, until_boot = ?5, until_wall = ?6,
-                 length = ?7, attempts = ?8, failed = ?9, changed = ?10 WHERE id = ?1",
+                 length = ?7, attempts = ?8, failed = ?9, changed = ?10, prior = ?11 WHERE id = ?1",
             )?
             .execute(params![
                 id,
@@ -328,7 +334,8 @@ fn write_step(db: &Connection, step: &Step, boot_id: &str, now: Timestamp) -> Re
                 length.cast_signed(),
                 attempts,
                 failed,
-                now.nanos()
+                now.nanos(),
+                prior
             ])?;
         }
         Step::Report { id, outcome } => {
@@ -355,7 +362,8 @@ fn insert(db: &Connection, entry: &Entry, boot_id: &str, now: Timestamp) -> Resu
     let outcome = entry.outcome.as_ref().map(|outcome| json(entry.id, outcome)).transpose()?;
     db.prepare_cached(
         "INSERT INTO effect (id, order_id, order_json, program, kind, state, key, boot_id, until_boot, until_wall,
-         length, attempts, failed, outcome, changed) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)
+         length, attempts, failed, outcome, changed, prior)
+         VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)
          ON CONFLICT (order_id) DO NOTHING",
     )?
     .execute(params![
@@ -373,7 +381,8 @@ fn insert(db: &Connection, entry: &Entry, boot_id: &str, now: Timestamp) -> Resu
         entry.attempts,
         entry.failed,
         outcome,
-        now.nanos()
+        now.nanos(),
+        entry.prior
     ])?;
     Ok(())
 }
@@ -417,6 +426,7 @@ fn entry(row: &Row<'_>) -> Result<Entry, JournalError> {
         length: row.get::<_, i64>("length")?.unsigned_abs(),
         attempts: row.get("attempts")?,
         failed: row.get("failed")?,
+        prior: row.get("prior")?,
         outcome: outcome.and_then(|text| serde_json::from_str(&text).ok()),
         changed: Timestamp::from_nanos(row.get("changed")?),
     })
@@ -425,7 +435,7 @@ fn entry(row: &Row<'_>) -> Result<Entry, JournalError> {
 const DIRECTORY: &str = "var/threatlockdown";
 const PATH: &str = "var/threatlockdown/journal.db";
 const COLUMNS: &str = "id, order_json, program, kind, state, key, boot_id, until_boot, until_wall, length, attempts, \
-                       failed, outcome, changed";
+                       failed, outcome, changed, prior";
 const KEEP: Duration = Duration::from_secs(7 * 86_400);
 const MOST_CLOSED: i64 = 200_000;
 const MOST_OFFENDERS: i64 = 100_000;

@@ -50,6 +50,14 @@ pub(crate) trait Kernel: Send {
     fn list(&mut self) -> Result<Vec<(IpAddr, Option<Duration>)>, KernelError>;
     /// Puts back table, sets and rules if somebody removed them.
     fn ensure(&mut self) -> Result<(), KernelError>;
+    /// Whether it forgets addresses by itself at the end of their lease.
+    fn keeps_leases(&self) -> bool {
+        true
+    }
+    /// How often to compare where nobody tells of changes.
+    fn poll(&self) -> Duration {
+        Duration::from_secs(30)
+    }
     /// Our name in the kernel's notifications.
     fn port(&self) -> Option<u32> {
         None
@@ -117,11 +125,30 @@ fn error(error: NftError) -> KernelError {
     KernelError(format!("{error}{}", source.unwrap_or_default()))
 }
 
-/// Opens the firewall in the network namespace of the calling thread and puts our table in place.
-pub(crate) fn open(table: &str) -> Result<Box<dyn Kernel>, KernelError> {
-    let mut firewall = Firewall::open().map_err(error)?;
-    firewall.ensure(table).map_err(error)?;
-    Ok(Box::new(Nftables { firewall, table: table.into() }))
+/// Why there is no firewall.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unable {
+    /// It is there, but not for this process.
+    #[error("{0}")]
+    NotPermitted(String),
+    /// Nothing here can block an address.
+    #[error("{0}")]
+    Missing(String),
+}
+
+/// Opens the firewall in the network namespace of the calling thread and puts our table in place; where there is no
+/// nf_tables, the older tools serve.
+pub(crate) fn open(table: &str) -> Result<Box<dyn Kernel>, Unable> {
+    let opened = Firewall::open().and_then(|mut firewall| firewall.ensure(table).map(|()| firewall));
+    match opened {
+        Ok(firewall) => Ok(Box::new(Nftables { firewall, table: table.into() })),
+        Err(NftError::Permission) => Err(Unable::NotPermitted(error(NftError::Permission).0)),
+        Err(NftError::Missing) => match crate::iptables::Iptables::open(table) {
+            Ok(tables) => Ok(Box::new(tables)),
+            Err(other) => Err(Unable::Missing(format!("{}; {other}", error(NftError::Missing)))),
+        },
+        Err(other) => Err(Unable::Missing(error(other).0)),
+    }
 }
 
 /// Starts the thread that tells the executor when others change our table. Without notifications the slow poll of

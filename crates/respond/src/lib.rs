@@ -11,6 +11,7 @@ mod escalation;
 mod executable;
 mod executor;
 mod guard;
+mod iptables;
 pub mod journal;
 mod kernel;
 mod log;
@@ -37,6 +38,7 @@ use tld_model::{Order, OrderId, Outcome, Target, Timestamp, Zone};
 pub use tld_pattern::Network;
 use tld_sys::clock::Clock;
 
+pub use actions::Places;
 pub use executable::{Hash, self_hash};
 pub use journal::{JournalError, Kind, Listed, State};
 pub use offline::{OfflineError, revert_offline};
@@ -134,6 +136,8 @@ pub struct Setup {
     pub repeated_offenders: Vec<u32>,
     /// Networks that are never blocked.
     pub protected: Vec<Network>,
+    /// Where this host keeps what actions change.
+    pub places: Places,
     /// Bounds.
     pub limits: Limits,
     /// Time.
@@ -159,6 +163,7 @@ impl Setup {
             mode: Mode::Real,
             repeated_offenders: Vec::new(),
             protected: Vec::new(),
+            places: Places::default(),
             limits: Limits::default(),
             clock,
             boot_id: None,
@@ -182,14 +187,6 @@ pub enum StartError {
     /// The journal is unusable.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// The firewall is unusable.
-    #[error("cannot open the firewall table `{table}`: {why}")]
-    Firewall {
-        /// Table.
-        table: String,
-        /// Reason.
-        why: String,
-    },
     /// A thread cannot be started.
     #[error("cannot start a thread")]
     Thread(#[from] std::io::Error),
@@ -249,20 +246,27 @@ impl Responder {
     /// Starts it; when this returns, the world matches the journal.
     ///
     /// # Errors
-    /// When the journal, the firewall or a thread is not to be had.
+    /// When the journal or a thread is not to be had. Without a firewall it starts; orders that need one are answered
+    /// with the reason.
     pub fn start(setup: Setup, outcomes: Sender<Outcome>) -> Result<Self, StartError> {
-        let kernel: Option<Box<dyn Kernel>> =
-            match &setup.mode {
-                Mode::DryRun(_) => None,
-                Mode::Real => Some(kernel::open(&setup.table).map_err(|why| StartError::Firewall {
-                    table: setup.table.clone(),
-                    why: why.to_string(),
-                })?),
-            };
+        let kernel = match &setup.mode {
+            Mode::DryRun(_) => Ok(None),
+            Mode::Real => kernel::open(&setup.table).map(Some),
+        };
+        let (kernel, unable) = match kernel {
+            Ok(kernel) => (kernel, None),
+            Err(unable) => {
+                (setup.log)(&format!("ALARM: no address can be blocked on this host: {unable}"));
+                (None, Some(unable))
+            }
+        };
         let port = kernel.as_ref().and_then(|kernel| kernel.port());
         let table = setup.table.clone();
         let log = Arc::clone(&setup.log);
-        let mut responder = Self::start_with(setup, kernel, Box::new(guard::live), outcomes)?;
+        let hosts_deny = setup.places.hosts_deny.clone();
+        let mut responder = Self::start_with(setup, kernel, unable, Box::new(guard::live), outcomes)?;
+        let (inbox, ended) = (responder.inbox.clone(), Arc::clone(&responder.ended));
+        responder.threads.extend(executor::watch_files(&hosts_deny, inbox, ended));
         if let Some(port) = port {
             let (inbox, ended) = (responder.inbox.clone(), Arc::clone(&responder.ended));
             responder.threads.extend(kernel::watch(&table, port, inbox, ended, &log));
@@ -273,6 +277,7 @@ impl Responder {
     fn start_with(
         setup: Setup,
         kernel: Option<Box<dyn Kernel>>,
+        unable: Option<kernel::Unable>,
         probe: guard::Probe,
         outcomes: Sender<Outcome>,
     ) -> Result<Self, StartError> {
@@ -295,6 +300,8 @@ impl Responder {
                 crash_at: setup.crash_at,
                 log: setup.log,
                 boot_id,
+                places: setup.places,
+                unable,
                 dry_run: match setup.mode {
                     Mode::Real => None,
                     Mode::DryRun(reason) => Some(reason),

@@ -3,13 +3,15 @@
 //! Invariant: writes the same log lines as the responder does.
 
 use std::io::{BufRead, Read as _, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use tld_model::{Timestamp, Zone};
 use tld_sys::clock::{Clock as _, SystemClock};
+use tld_sys::durable;
 
-use crate::actions::{self, Action, Subject, Wanted};
+use crate::actions::{self, Action, Call, Failure, Local, Ours, Places, Subject, Wanted};
 use crate::executor::check_keys_line;
 use crate::kernel::{self, Kernel};
 use crate::log::{self, Lines};
@@ -22,15 +24,38 @@ pub fn is_action(name: &str) -> bool {
 
 /// Obeys one dialogue as the script `argv0_name` of `home`. Returns the exit status: 0, or 255.
 pub fn run_script(argv0_name: &str, home: &Path, stdin: &mut dyn BufRead, stdout: &mut dyn Write) -> i32 {
-    run_with(argv0_name, home, stdin, stdout, &|| {
+    run_script_at(argv0_name, home, Places::default(), stdin, stdout)
+}
+
+/// [`run_script`] on a host whose files stand elsewhere: for tests.
+pub fn run_script_at(
+    argv0_name: &str,
+    home: &Path,
+    places: Places,
+    stdin: &mut dyn BufRead,
+    stdout: &mut dyn Write,
+) -> i32 {
+    run_with(argv0_name, home, places, stdin, stdout, &|| {
         kernel::open(crate::TABLE).map_err(|error| error.to_string())
     })
 }
 
 type Open<'a> = &'a dyn Fn() -> Result<Box<dyn Kernel>, String>;
 
-fn run_with(name: &str, home: &Path, stdin: &mut dyn BufRead, stdout: &mut dyn Write, open: Open<'_>) -> i32 {
-    let script = Script { program: format!("active-response/bin/{name}"), log: home.join(log::PATH) };
+fn run_with(
+    name: &str,
+    home: &Path,
+    places: Places,
+    stdin: &mut dyn BufRead,
+    stdout: &mut dyn Write,
+    open: Open<'_>,
+) -> i32 {
+    let script = Script {
+        program: format!("active-response/bin/{name}"),
+        home: home.into(),
+        places,
+        log: home.join(log::PATH),
+    };
     script.say("Starting");
     match script.converse(name, stdin, stdout, open) {
         Ok(last) => {
@@ -46,7 +71,9 @@ fn run_with(name: &str, home: &Path, stdin: &mut dyn BufRead, stdout: &mut dyn W
 
 struct Script {
     program: String,
-    log: std::path::PathBuf,
+    home: PathBuf,
+    places: Places,
+    log: PathBuf,
 }
 
 impl Script {
@@ -62,20 +89,46 @@ impl Script {
         if command != "add" && command != "delete" {
             return Err("Invalid value of 'command'".into());
         }
-        let action = actions::of_name(name).ok_or_else(|| format!("no action is named '{name}'"))?;
-        let alert = message["parameters"].get("alert").unwrap_or(&Value::Null);
-        let subject = action.subject(alert)?;
+        let found = actions::of_name(name).ok_or_else(|| format!("no action is named '{name}'"))?;
+        let call = self.call(name, &message);
+        let (subject, keyed) = match found {
+            Ours::Firewall(action) => (action.subject(&call.alert)?, true),
+            Ours::Local(action) => (action.subject(&call)?, action.lasts()),
+        };
         if command == "delete" {
-            one(action.revert(&mut *open()?, &[subject]))?;
+            match found {
+                Ours::Firewall(action) => one(action.revert(&mut *open()?, &[subject]))?,
+                Ours::Local(action) => restore(action, &call, &subject).map_err(|why| why.to_string())?,
+            }
             return Ok("Ended");
         }
-        let keys = check_keys_line(&self.program, &subject.to_string());
-        self.say(&keys);
-        writeln!(stdout, "{keys}").and_then(|()| stdout.flush()).map_err(|error| error.to_string())?;
-        match self.read(stdin)?["command"].as_str() {
-            Some("continue") => block(action, &mut *open()?, subject).map(|()| "Ended"),
-            Some("abort") => Ok("Aborted"),
-            _ => Err("Invalid value of 'command'".into()),
+        if keyed {
+            let keys = check_keys_line(&self.program, &subject.to_string());
+            self.say(&keys);
+            writeln!(stdout, "{keys}").and_then(|()| stdout.flush()).map_err(|error| error.to_string())?;
+            match self.read(stdin)?["command"].as_str() {
+                Some("continue") => {}
+                Some("abort") => return Ok("Aborted"),
+                _ => return Err("Invalid value of 'command'".into()),
+            }
+        }
+        match found {
+            Ours::Firewall(action) => block(action, &mut *open()?, subject)?,
+            Ours::Local(action) => enforce(action, &call, &subject).map_err(|why| why.to_string())?,
+        }
+        Ok("Ended")
+    }
+
+    fn call(&self, name: &str, message: &Value) -> Call {
+        let parameters = &message["parameters"];
+        let words = parameters["extra_args"].as_array().into_iter().flatten();
+        Call {
+            home: self.home.clone(),
+            places: self.places.clone(),
+            name: name.into(),
+            alert: parameters.get("alert").cloned().unwrap_or(Value::Null),
+            extra_args: words.filter_map(Value::as_str).map(String::from).collect(),
+            created: Timestamp::from_nanos(SystemClock.wall_nanos()),
         }
     }
 
@@ -116,9 +169,46 @@ fn block(action: &dyn Action, kernel: &mut dyn Kernel, subject: Subject) -> Resu
     one(action.apply(kernel, &[Wanted { subject, lease: None }]))
 }
 
+/// Another product's daemon keeps no journal for us, so what was found first stands in a file until the `delete`.
+fn memory(call: &Call, subject: &Subject) -> PathBuf {
+    let digest = Sha256::digest(format!("{}-{subject}", call.name));
+    let name: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    call.state().join("prior").join(name)
+}
+
+fn enforce(action: &dyn Local, call: &Call, subject: &Subject) -> Result<(), Failure> {
+    if !action.lasts() {
+        return action.apply(call, subject, "").map(drop);
+    }
+    let path = memory(call, subject);
+    let prior = match durable::read_bounded(&path, PRIOR) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(_) => {
+            let prior = action.prior(call, subject)?;
+            let directory = call.state().join("prior");
+            durable::create_dirs(&directory, 0o700).map_err(Failure::io("create", &directory))?;
+            durable::replace(&path, prior.as_bytes(), 0o600).map_err(Failure::io("write", &path))?;
+            prior
+        }
+    };
+    action.apply(call, subject, &prior).map(drop)
+}
+
+fn restore(action: &dyn Local, call: &Call, subject: &Subject) -> Result<(), Failure> {
+    if !action.lasts() {
+        return action.revert(call, subject, "").map(drop);
+    }
+    let path = memory(call, subject);
+    let prior = durable::read_bounded(&path, PRIOR).unwrap_or_default();
+    action.revert(call, subject, &String::from_utf8_lossy(&prior))?;
+    let _ = std::fs::remove_file(&path);
+    Ok(())
+}
+
 fn one(results: Vec<Result<String, String>>) -> Result<(), String> {
     results.into_iter().try_for_each(|result| result.map(drop))
 }
 
 const LINE: u64 = 65_535;
+const PRIOR: usize = 1 << 16;
 const FAILURE: i32 = 255;

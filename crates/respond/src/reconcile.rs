@@ -34,8 +34,8 @@ impl Reconciler {
     }
 
     /// Whether an element may be put back now, which is then counted.
-    fn may_heal(&mut self, subject: Subject, now: Duration) -> bool {
-        let times = self.heals.entry(subject).or_default();
+    pub(crate) fn may_heal(&mut self, subject: &Subject, now: Duration) -> bool {
+        let times = self.heals.entry(subject.clone()).or_default();
         while times.front().is_some_and(|at| now.saturating_sub(*at) > MINUTE) {
             times.pop_front();
         }
@@ -51,12 +51,13 @@ impl Executor {
     /// Compares when somebody changed the firewall, and now and then anyway.
     pub(crate) fn reconcile(&mut self, changed: bool) {
         let now = self.boot();
+        let slow = self.kernel_mut().map_or(Duration::MAX, |kernel| kernel.poll());
         let state = self.reconciler();
         state.pending |= changed;
         let since = state.last.map_or(Duration::MAX, |last| now.saturating_sub(last));
         if state.last.is_none() {
             state.last = Some(now);
-        } else if (state.pending && since >= SETTLE) || since >= SLOW {
+        } else if (state.pending && since >= SETTLE) || since >= slow {
             let who = self
                 .reconciler()
                 .culprit
@@ -85,7 +86,7 @@ impl Executor {
             if !wrong {
                 continue;
             }
-            if self.reconciler().may_heal(subject, now) {
+            if self.reconciler().may_heal(&subject, now) {
                 heal.push((id, subject));
             } else {
                 held_back.push(subject);
@@ -112,13 +113,18 @@ impl Executor {
         let mut found = Vec::new();
         for action in actions::REGISTRY {
             let desired = self.desired(*action);
-            let subjects: Vec<Subject> = desired.iter().map(|(subject, ..)| *subject).collect();
+            let subjects: Vec<Subject> = desired.iter().map(|(subject, ..)| subject.clone()).collect();
             let Some(kernel) = self.kernel_mut() else { return found };
+            let leased = kernel.keeps_leases();
             match action.verify(kernel, &subjects) {
                 Ok(seen) => {
                     self.reconciler().unreachable = false;
                     let both = desired.into_iter().zip(seen);
-                    found.extend(both.map(|((subject, id, lease), seen)| (subject, id, seen, lease)));
+                    found.extend(
+                        both.map(|((subject, id, lease), seen)| {
+                            (subject, id, seen, lease.filter(|_| leased))
+                        }),
+                    );
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut self.reconciler().unreachable, true) {
@@ -159,7 +165,6 @@ impl Executor {
 
 /// Time that a burst of notifications gets to settle.
 pub(crate) const SETTLE: Duration = Duration::from_millis(50);
-const SLOW: Duration = Duration::from_secs(30);
 const TOLERANCE: Duration = Duration::from_secs(5);
 const MINUTE: Duration = Duration::from_secs(60);
 const MOST_HEALS: usize = 5;

@@ -14,6 +14,7 @@ CREATE TABLE IF NOT EXISTS effect (
     length     INTEGER NOT NULL DEFAULT 0, -- effective seconds
     attempts   INTEGER NOT NULL DEFAULT 0, -- reverts tried
     failed     INTEGER NOT NULL DEFAULT 0, -- the apply failed; reverting only cleans up
+    prior      TEXT,                       -- what an action found before it changed anything
     outcome    TEXT,                       -- JSON of the last outcome reported
     changed    INTEGER NOT NULL            -- wall clock of the last step
 ) STRICT;

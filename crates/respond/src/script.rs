@@ -13,6 +13,8 @@ use tld_model::{ExecMessage, Order, Origin, Parameters, RawJson};
 use tld_sys::child::{self, Child, Limits, ReadLine, Spec, Stdin, Stdout};
 use tld_sys::clock::Deadline;
 
+use crate::actions::Failure;
+
 /// What a file is started for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verb {
@@ -48,6 +50,8 @@ pub(crate) enum End {
     Exit(ExitStatus),
     TimedOut(String),
     NotStarted(String),
+    /// An action of ours; the proof if it was carried out.
+    Ours(Result<String, Failure>),
 }
 
 /// What is known after a run.
@@ -59,7 +63,7 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn succeeded(&self) -> bool {
-        matches!(&self.end, End::Exit(status) if status.success())
+        matches!(&self.end, End::Exit(status) if status.success()) || matches!(&self.end, End::Ours(Ok(_)))
     }
 
     /// The exit status as a shell shows it.
@@ -78,6 +82,8 @@ impl Report {
                 None => format!("exit status {}", status.code().unwrap_or(-1)),
             },
             End::TimedOut(why) | End::NotStarted(why) => why.clone(),
+            End::Ours(Ok(proof)) => proof.clone(),
+            End::Ours(Err(failure)) => failure.to_string(),
         };
         match self.stderr.lines().rev().find(|line| !line.trim().is_empty()) {
             Some(last) => format!("{reason}: {last}"),

@@ -21,6 +21,8 @@ pub mod part;
 pub mod privilege;
 #[cfg(unix)]
 pub mod ready;
+#[cfg(target_os = "linux")]
+pub mod route;
 #[cfg(unix)]
 pub mod signal;
 #[cfg(unix)]

@@ -17,7 +17,7 @@ pub(crate) struct FirewallDrop;
 
 impl Action for FirewallDrop {
     fn names(&self) -> &'static [&'static str] {
-        &["firewall-drop", "default-firewall-drop"]
+        &["firewall-drop", "default-firewall-drop", "block-ip"]
     }
 
     fn subject(&self, alert: &Value) -> Result<Subject, &'static str> {
@@ -25,12 +25,11 @@ impl Action for FirewallDrop {
     }
 
     fn apply(&self, kernel: &mut dyn Kernel, wanted: &[Wanted]) -> Vec<Result<Proof, String>> {
-        let changes: Vec<_> =
-            wanted.iter().map(|one| Change::Block(one.subject.address(), one.lease)).collect();
-        let answers = change(kernel, &changes);
+        let blocks = wanted.iter().map(|one| Change::Block(address(&one.subject), one.lease));
+        let answers = change(kernel, &blocks.collect::<Vec<_>>());
         let read_back = wanted.iter().zip(answers).map(|(one, answer)| {
             answer.map_err(|error| error.to_string())?;
-            let address = one.subject.address();
+            let address = address(&one.subject);
             let seen = kernel.lookup(address).map_err(|error| format!("cannot read back: {error}"))?;
             let place = kernel.place();
             match seen {
@@ -43,11 +42,11 @@ impl Action for FirewallDrop {
     }
 
     fn revert(&self, kernel: &mut dyn Kernel, subjects: &[Subject]) -> Vec<Result<Proof, String>> {
-        let changes: Vec<_> = subjects.iter().map(|one| Change::Unblock(one.address())).collect();
+        let changes: Vec<_> = subjects.iter().map(|one| Change::Unblock(address(one))).collect();
         let answers = change(kernel, &changes);
         let read_back = subjects.iter().zip(answers).map(|(one, answer)| {
             answer.map_err(|error| error.to_string())?;
-            let address = one.address();
+            let address = address(one);
             match kernel.lookup(address).map_err(|error| format!("cannot read back: {error}"))? {
                 Seen::Absent => Ok(format!("{} has {address} no more", kernel.place())),
                 Seen::Present(_) => Err(format!("{} still has {address}", kernel.place())),
@@ -60,10 +59,15 @@ impl Action for FirewallDrop {
         let listed = kernel.ensure().and_then(|()| kernel.list()).map_err(|error| error.to_string())?;
         let present: HashMap<IpAddr, Option<Duration>> = listed.into_iter().collect();
         let seen = |subject: &Subject| {
-            present.get(&subject.address()).map_or(Seen::Absent, |left| Seen::Present(*left))
+            present.get(&address(subject)).map_or(Seen::Absent, |left| Seen::Present(*left))
         };
         Ok(subjects.iter().map(seen).collect())
     }
+}
+
+/// This action makes no other subjects than addresses; the unspecified one is refused by every guard.
+fn address(subject: &Subject) -> IpAddr {
+    subject.address().unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))
 }
 
 /// A lost table is put back and the batch tried once more: a flush between two orders must not fail the second.

@@ -1,29 +1,65 @@
-//! The responses this program carries out itself, one file each behind [`Action`]. A new one is a file and a line
-//! in [`REGISTRY`].
+//! The responses this program carries out itself, one file each. Those behind [`Action`] change the firewall, in
+//! batches on the executor's own thread; those behind [`Local`] change anything else on this host, each in a thread of
+//! its own, because files and tools may be slow. A new one is a file and a line in [`REGISTRY`] or [`LOCALS`].
 //! Invariant: `apply` and `revert` are idempotent, and success means that the effect was read back.
 
+mod call;
+mod disable_account;
 pub(crate) mod firewall_drop;
+mod firewalld_drop;
+mod host_deny;
+mod ip_customblock;
+mod isolate_host;
+mod kaspersky;
+mod kill_process;
+mod quarantine_file;
+mod restart;
+mod route_null;
+mod tool;
+mod webhook;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
 
+pub use call::Places;
+pub(crate) use call::{Call, Failure};
+
 use crate::kernel::{Kernel, Seen};
 
 /// What an action acts on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Subject {
     /// An address, never an IPv4-mapped one.
     Address(IpAddr),
+    /// An account.
+    User(String),
+    /// A file.
+    File(PathBuf),
+    /// A process.
+    Process(u32),
+    /// The host itself, or nothing.
+    None,
 }
 
 impl Subject {
     /// The address, for the guards.
-    pub(crate) const fn address(self) -> IpAddr {
+    pub(crate) const fn address(&self) -> Option<IpAddr> {
         match self {
-            Self::Address(address) => address,
+            Self::Address(address) => Some(*address),
+            _ => None,
+        }
+    }
+
+    /// As the model's target.
+    pub(crate) fn target(&self) -> tld_model::Target {
+        match self {
+            Self::Address(address) => tld_model::Target::Address(*address),
+            Self::User(user) => tld_model::Target::User(user.clone()),
+            _ => tld_model::Target::None,
         }
     }
 }
@@ -32,12 +68,16 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => address.fmt(f),
+            Self::User(user) => f.write_str(user),
+            Self::File(path) => path.display().fmt(f),
+            Self::Process(pid) => pid.fmt(f),
+            Self::None => f.write_str("-"),
         }
     }
 }
 
 /// What is wanted of one subject: present for so long (`None` = without end).
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Wanted {
     pub(crate) subject: Subject,
     pub(crate) lease: Option<Duration>,
@@ -46,7 +86,7 @@ pub(crate) struct Wanted {
 /// What was read back.
 pub(crate) type Proof = String;
 
-/// One response of our own. Slices, because many orders of a burst share one transaction.
+/// One response of our own in the firewall. Slices, because many orders of a burst share one transaction.
 pub(crate) trait Action: Sync {
     /// File names that it serves.
     fn names(&self) -> &'static [&'static str];
@@ -66,10 +106,71 @@ impl fmt::Debug for dyn Action {
     }
 }
 
-/// Every action.
+/// One response of our own outside the firewall. What [`Local::prior`] tells is durable before [`Local::apply`] is
+/// called, and comes back in [`Local::revert`], so that exactly the former state is restored.
+pub(crate) trait Local: Sync {
+    /// File names that it serves.
+    fn names(&self) -> &'static [&'static str];
+    /// Whom the order names; the error is the text for the log, literal where the contract has one.
+    fn subject(&self, call: &Call) -> Result<Subject, String>;
+    /// Whether its effect lasts, has a key and can be undone. Else it is done once, and `delete` does it again only
+    /// where the contract says so.
+    fn lasts(&self) -> bool {
+        true
+    }
+    /// Looks at the state that a revert must restore.
+    fn prior(&self, _call: &Call, _subject: &Subject) -> Result<String, Failure> {
+        Ok(String::new())
+    }
+    /// Puts the effect in place.
+    fn apply(&self, call: &Call, subject: &Subject, prior: &str) -> Result<Proof, Failure>;
+    /// Restores `prior`.
+    fn revert(&self, call: &Call, subject: &Subject, prior: &str) -> Result<Proof, Failure>;
+    /// Whether the effect is in place.
+    fn verify(&self, call: &Call, subject: &Subject, prior: &str) -> Result<bool, Failure>;
+}
+
+impl fmt::Debug for dyn Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
+}
+
+/// A response of our own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Ours {
+    Firewall(&'static dyn Action),
+    Local(&'static dyn Local),
+}
+
+/// Every action in the firewall.
 pub(crate) static REGISTRY: &[&dyn Action] = &[&firewall_drop::FirewallDrop];
 
+/// Every other one.
+pub(crate) static LOCALS: &[&dyn Local] = &[
+    &disable_account::DisableAccount,
+    &firewalld_drop::FirewalldDrop,
+    &host_deny::HostDeny,
+    &ip_customblock::IpCustomblock,
+    &isolate_host::IsolateHost,
+    &kaspersky::Kaspersky,
+    &kill_process::KillProcess,
+    &quarantine_file::QuarantineFile,
+    &restart::Restart,
+    &route_null::RouteNull,
+    &webhook::Slack,
+    &webhook::Webhook,
+];
+
 /// The action that a file of this name stands for.
-pub(crate) fn of_name(name: &str) -> Option<&'static dyn Action> {
-    REGISTRY.iter().copied().find(|action| action.names().contains(&name))
+pub(crate) fn of_name(name: &str) -> Option<Ours> {
+    let firewall = REGISTRY.iter().find(|action| action.names().contains(&name));
+    let local = || LOCALS.iter().find(|action| action.names().contains(&name));
+    firewall.map(|action| Ours::Firewall(*action)).or_else(|| local().map(|action| Ours::Local(*action)))
+}
+
+/// The names of all.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    let firewall = REGISTRY.iter().flat_map(|action| action.names());
+    firewall.chain(LOCALS.iter().flat_map(|action| action.names())).copied()
 }

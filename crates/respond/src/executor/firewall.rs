@@ -49,10 +49,12 @@ impl Executor {
         let mut results = HashMap::new();
         let mut groups: Vec<Group> = Vec::new();
         for id in ids {
-            let Some((action, subject)) = self.effects.get(id).and_then(|effect| effect.action) else {
+            let Some((action, subject)) = self.effects.get(id).and_then(|effect| effect.action.clone())
+            else {
                 continue;
             };
-            let wanted = Wanted { subject, lease: self.lease(subject) };
+            let lease = self.lease(&subject);
+            let wanted = Wanted { subject, lease };
             match groups.iter_mut().find(|(known, _)| known.names() == action.names()) {
                 Some((_, group)) => group.push((*id, wanted)),
                 None => groups.push((action, vec![(*id, wanted)])),
@@ -64,8 +66,8 @@ impl Executor {
             let mut unique: Vec<Wanted> = Vec::new();
             let mut place: HashMap<Subject, usize> = HashMap::new();
             for (_, wanted) in &group {
-                place.entry(wanted.subject).or_insert_with(|| {
-                    unique.push(*wanted);
+                place.entry(wanted.subject.clone()).or_insert_with(|| {
+                    unique.push(wanted.clone());
                     unique.len() - 1
                 });
             }
@@ -79,10 +81,10 @@ impl Executor {
     }
 
     /// The longest remaining time of all effects on a subject; `None` = without end.
-    pub(super) fn lease(&self, subject: Subject) -> Option<Duration> {
+    pub(super) fn lease(&self, subject: &Subject) -> Option<Duration> {
         let now = self.clock.boot();
         let mut longest = Duration::from_millis(1);
-        for id in self.subjects.get(&subject).into_iter().flatten() {
+        for id in self.subjects.get(subject).into_iter().flatten() {
             let Some(effect) = self.effects.get(id) else { continue };
             if !matches!(effect.state, State::Applying | State::Active) {
                 continue;
@@ -117,7 +119,7 @@ impl Executor {
     fn not_applied(&mut self, id: i64, order: &Order, why: String) {
         let Some(effect) = self.effects.get(&id) else { return };
         let program = effect.program.clone();
-        if let Some((action, subject)) = effect.action
+        if let Some((action, subject)) = effect.action.clone()
             && self.subjects.get(&subject).is_some_and(|holders| holders.len() == 1)
             && let Some(kernel) = self.kernel.as_mut()
         {
@@ -131,7 +133,7 @@ impl Executor {
 
     fn already_active(&mut self, id: i64, holder: i64, order: &Order, result: Option<Result<Proof, String>>) {
         let until = self.effects.get(&holder).and_then(|effect| effect.until);
-        let subject = self.effects.get(&holder).and_then(|effect| effect.action).map(|(_, subject)| subject);
+        let subject = self.effects.get(&holder).and_then(|effect| effect.subject().cloned());
         let Some(effect) = self.effects.get_mut(&id) else { return };
         effect.until = until;
         let program = effect.program.clone();
@@ -155,7 +157,7 @@ impl Executor {
 
     fn log_subject(&mut self, id: i64, order: &Order, answer: &'static str, last: &str) {
         let Some(effect) = self.effects.get(&id) else { return };
-        let Some((_, subject)) = effect.action else { return };
+        let Some(subject) = effect.subject() else { return };
         let (program, key) = (effect.program.clone(), subject.to_string());
         self.log_exchange(
             order,
@@ -202,7 +204,8 @@ impl Executor {
         let mut results = HashMap::new();
         let mut removals: Vec<(i64, &'static dyn Action, Subject)> = Vec::new();
         for &id in ids {
-            let Some((action, subject)) = self.effects.get(&id).and_then(|effect| effect.action) else {
+            let Some((action, subject)) = self.effects.get(&id).and_then(|effect| effect.action.clone())
+            else {
                 continue;
             };
             let others = self.subjects.get(&subject).into_iter().flatten();
@@ -218,7 +221,7 @@ impl Executor {
         for action in crate::actions::REGISTRY {
             let of_action = removals.iter().filter(|(_, other, _)| other.names() == action.names());
             let (ids, subjects): (Vec<i64>, Vec<Subject>) =
-                of_action.map(|(id, _, subject)| (*id, *subject)).unzip();
+                of_action.map(|(id, _, subject)| (*id, subject.clone())).unzip();
             if !ids.is_empty() {
                 results.extend(ids.into_iter().zip(action.revert(kernel.as_mut(), &subjects)));
             }
@@ -278,11 +281,13 @@ impl Executor {
     pub(crate) fn desired(&self, action: &dyn Action) -> Vec<(Subject, i64, Option<Duration>)> {
         let by_action = |id: &i64| {
             let effect = self.effects.get(id).filter(|effect| effect.state == State::Active);
-            effect.and_then(|effect| effect.action).is_some_and(|(other, _)| other.names() == action.names())
+            effect
+                .and_then(|effect| effect.action.as_ref())
+                .is_some_and(|(other, _)| other.names() == action.names())
         };
         let holder = |ids: &std::collections::BTreeSet<i64>| ids.iter().copied().find(by_action);
-        let held = self.subjects.iter().filter_map(|(subject, ids)| Some((*subject, holder(ids)?)));
-        held.map(|(subject, id)| (subject, id, self.lease(subject))).collect()
+        let held = self.subjects.iter().filter_map(|(subject, ids)| Some((subject, holder(ids)?)));
+        held.map(|(subject, id)| (subject.clone(), id, self.lease(subject))).collect()
     }
 
     pub(crate) fn boot(&self) -> Duration {

@@ -9,9 +9,10 @@ use tld_model::{Evidence, Order, OrderId, OutcomeKind, Stage, Target};
 
 use super::{After, BATCH, Effect, Executor, Head};
 use crate::CrashPoint;
-use crate::actions::{Action, Subject};
+use crate::actions::{Action, Ours, Subject};
 use crate::executable::{Denied, Found};
 use crate::journal::{Entry, Kind, State, Step};
+use crate::kernel::Unable;
 use crate::script;
 
 /// Orders of one round that the kernel must carry out.
@@ -78,7 +79,8 @@ impl Executor {
         }
         let home = self.settings.home.clone();
         match self.recogniser.decide(&home, &program) {
-            Ok(Found::Ours(action)) => self.admit_action(order, row, program, action, batch),
+            Ok(Found::Ours(Ours::Firewall(action))) => self.admit_action(order, row, program, action, batch),
+            Ok(Found::Ours(Ours::Local(action))) => self.admit_local(&order, row, program, action),
             Ok(Found::Operators) => self.admit_script(&order, row, program),
             Err(denied) => {
                 let (kind, detail) = match denied {
@@ -128,7 +130,7 @@ impl Executor {
                 return self.decline(&order, row, program, OutcomeKind::Failed, literal.into());
             }
         };
-        if let Some(objection) = self.guard.objection(subject.address()) {
+        if let Some(objection) = subject.address().and_then(|address| self.guard.objection(address)) {
             self.log_line(&program, &format!("Refused: {objection}"));
             return self.decline(&order, row, program, OutcomeKind::Refused, objection);
         }
@@ -140,6 +142,15 @@ impl Executor {
             let detail = format!("would block {subject} for {} s; {reason}", order.timeout_secs);
             self.log_line(&program, &format!("Dry run: {detail}"));
             return self.decline(&order, row, program, OutcomeKind::DryRun, detail);
+        }
+        if let Some(unable) = self.settings.unable.clone() {
+            let kind = match unable {
+                Unable::NotPermitted(_) => OutcomeKind::DryRun,
+                Unable::Missing(_) => OutcomeKind::Unsupported,
+            };
+            let detail = format!("cannot block {subject}: {unable}");
+            self.log_line(&program, &format!("Failed: {detail}"));
+            return self.decline(&order, row, program, kind, detail);
         }
         let base = program.rsplit('/').next().unwrap_or(&program);
         let key = format!("{base}-{subject}");
@@ -172,11 +183,11 @@ impl Executor {
         effect.length = self.length(&effect.head, &key);
         effect.until = self.until(effect.length);
         effect.state = State::Applying;
+        if effect.head.target == Target::None {
+            effect.head.target = action.1.target();
+        }
         effect.action = Some(action);
         effect.key = Some(key);
-        if effect.head.target == Target::None {
-            effect.head.target = Target::Address(action.1.address());
-        }
         let id = effect.id;
         self.enter(&order, row, effect, Kind::Action);
         batch.fresh.push((id, order));
@@ -229,12 +240,15 @@ impl Executor {
         self.enter(order, row, effect, Kind::Script);
     }
 
-    fn effect(&mut self, order: &Order, row: Option<i64>, program: String) -> Effect {
+    pub(super) fn effect(&mut self, order: &Order, row: Option<i64>, program: String) -> Effect {
         Effect {
             id: row.unwrap_or_else(|| self.journal.fresh_id()),
             head: Head::from(order),
             program,
             action: None,
+            local: None,
+            prior: None,
+            quiet: false,
             key: None,
             state: State::Accepted,
             until: None,
@@ -248,7 +262,7 @@ impl Executor {
         }
     }
 
-    fn enter(&mut self, order: &Order, row: Option<i64>, effect: Effect, kind: Kind) {
+    pub(super) fn enter(&mut self, order: &Order, row: Option<i64>, effect: Effect, kind: Kind) {
         if row.is_none() {
             self.steps.push(Step::Insert(Box::new(Entry {
                 id: effect.id,
@@ -262,6 +276,7 @@ impl Executor {
                 length: effect.length,
                 attempts: 0,
                 failed: false,
+                prior: None,
                 outcome: None,
                 changed: self.now(),
             })));
@@ -274,7 +289,7 @@ impl Executor {
     }
 
     /// An order that ends here, with its outcome.
-    fn decline(
+    pub(super) fn decline(
         &mut self,
         order: &Order,
         row: Option<i64>,
@@ -299,12 +314,14 @@ impl Executor {
             .collect();
         self.steps.retain(|step| !refused.contains(&step_row(step)));
         self.waiting.retain(|id| !refused.contains(id));
+        self.waiting_locals.retain(|(id, _)| !refused.contains(id));
         batch.fresh.retain(|(id, _)| !refused.contains(id));
         batch.extended.retain(|(id, ..)| !refused.contains(id));
         for id in refused {
             let Some(effect) = self.effects.get(&id) else { continue };
             if effect.action.is_none() && effect.state == State::Applying {
-                self.running = self.running.saturating_sub(1);
+                let slots = if effect.local.is_some() { &mut self.running_locals } else { &mut self.running };
+                *slots = slots.saturating_sub(1);
             }
             let outcome = self.outcome(effect, OutcomeKind::Failed, detail.into(), Evidence::default());
             let before = self.steps.len();

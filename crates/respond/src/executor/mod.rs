@@ -5,12 +5,14 @@
 
 mod firewall;
 mod intake;
+mod locals;
 mod replay;
 mod scripts;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use intake::check_keys_line;
+pub(crate) use locals::watch as watch_files;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
@@ -23,11 +25,11 @@ use tld_model::{
 };
 use tld_sys::clock::Clock;
 
-use crate::actions::{Action, Subject};
+use crate::actions::{Action, Local, Places, Subject};
 use crate::executable::Recogniser;
 use crate::guard::Guard;
 use crate::journal::{Journal, State, Step, Until};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Unable};
 use crate::log::{Lines, Writer};
 use crate::reconcile::Reconciler;
 use crate::scheduler::Scheduler;
@@ -43,6 +45,8 @@ pub(crate) enum Input {
     Keys {
         effect: i64,
         line: Vec<u8>,
+        /// What one of our own actions found before it changed anything.
+        prior: Option<String>,
         reply: Sender<Answer>,
     },
     /// A file ended.
@@ -53,6 +57,10 @@ pub(crate) enum Input {
     },
     /// Somebody else, by this name if it is known, changed the firewall.
     KernelChanged(Option<String>),
+    /// Something that a local action looks after changed.
+    LocalChanged,
+    /// What a look at local effects found: in place, gone, or not to be told.
+    Looked(Vec<(i64, Result<bool, String>)>),
     Active(Sender<Vec<ActiveEffect>>),
     Stop,
 }
@@ -67,6 +75,9 @@ pub(crate) struct Settings {
     pub(crate) crash_at: Option<CrashPoint>,
     pub(crate) log: LogFn,
     pub(crate) boot_id: String,
+    pub(crate) places: Places,
+    /// Why there is no firewall.
+    pub(crate) unable: Option<Unable>,
     /// Why the kernel is left alone.
     pub(crate) dry_run: Option<String>,
 }
@@ -106,6 +117,12 @@ pub(crate) struct Effect {
     pub(crate) head: Head,
     pub(crate) program: String,
     pub(crate) action: Option<(&'static dyn Action, Subject)>,
+    /// One of our own actions outside the firewall.
+    pub(crate) local: Option<(&'static dyn Local, Subject)>,
+    /// What it found before it changed anything.
+    pub(crate) prior: Option<String>,
+    /// It is put back, not begun: no word of it in the log of responses.
+    pub(crate) quiet: bool,
     pub(crate) key: Option<String>,
     pub(crate) state: State,
     pub(crate) until: Option<Until>,
@@ -120,6 +137,14 @@ pub(crate) struct Effect {
     pub(crate) again: bool,
     /// Its first outcome was told before a restart.
     pub(crate) told: bool,
+}
+
+impl Effect {
+    /// Whom one of our own actions acts on.
+    pub(crate) fn subject(&self) -> Option<&Subject> {
+        let local = || self.local.as_ref().map(|(_, subject)| subject);
+        self.action.as_ref().map(|(_, subject)| subject).or_else(local)
+    }
 }
 
 /// Why a file was told to abort.
@@ -160,6 +185,10 @@ pub(crate) struct Executor {
     waiting_reverts: VecDeque<i64>,
     running: usize,
     running_reverts: usize,
+    waiting_locals: VecDeque<(i64, Verb)>,
+    running_locals: usize,
+    looking: bool,
+    look_due: Option<Duration>,
     reconciler: Reconciler,
     outcomes: Sender<Outcome>,
     inbox: SyncSender<Input>,
@@ -202,6 +231,10 @@ impl Executor {
             waiting_reverts: VecDeque::new(),
             running: 0,
             running_reverts: 0,
+            waiting_locals: VecDeque::new(),
+            running_locals: 0,
+            looking: false,
+            look_due: None,
             reconciler: Reconciler::default(),
             outcomes: parts.outcomes,
             inbox: parts.inbox,
@@ -228,7 +261,7 @@ impl Executor {
                 stop_at = Some(self.clock.boot() + STOP_GRACE);
             }
             // Files that run now get a moment to end, so that their state is known at the next start.
-            let busy = self.running + self.running_reverts > 0;
+            let busy = self.running + self.running_reverts + self.running_locals > 0;
             if stop_at.is_some_and(|at| !busy || self.clock.boot() >= at) {
                 self.commit();
                 return;
@@ -252,7 +285,9 @@ impl Executor {
             match input {
                 Input::Order(order) => orders.push((*order, None)),
                 Input::Revert(selector) => lifted.extend(self.select(&selector)),
-                Input::Keys { effect, line, reply } => self.keys_told(effect, &line, reply),
+                Input::Keys { effect, line, prior, reply } => self.keys_told(effect, &line, prior, reply),
+                Input::LocalChanged => self.look_due = Some(Duration::ZERO),
+                Input::Looked(found) => self.looked(&found),
                 Input::Finished { effect, verb: Verb::Add, report } => self.add_finished(effect, &report),
                 Input::Finished { effect, verb: Verb::Delete, report } => {
                     self.delete_finished(effect, &report);
@@ -275,6 +310,7 @@ impl Executor {
         self.pump();
         self.finish_step();
         self.reconcile(changed);
+        self.look_at_locals();
         if now.saturating_sub(self.pruned) > PRUNE {
             self.pruned = now;
             if let Err(error) = self.journal.prune(self.now()) {
@@ -346,6 +382,7 @@ impl Executor {
                 length: effect.length,
                 attempts: effect.attempts,
                 failed: effect.failed,
+                prior: effect.prior.clone(),
             });
         }
     }
@@ -404,12 +441,12 @@ impl Executor {
         {
             self.keys.remove(key);
         }
-        if let Some((_, subject)) = effect.action
-            && let Some(holders) = self.subjects.get_mut(&subject)
+        if let Some((_, subject)) = &effect.action
+            && let Some(holders) = self.subjects.get_mut(subject)
         {
             holders.remove(&id);
             if holders.is_empty() {
-                self.subjects.remove(&subject);
+                self.subjects.remove(subject);
             }
         }
     }
@@ -420,8 +457,8 @@ impl Executor {
         if let Some(key) = &effect.key {
             self.keys.insert(key.clone(), effect.id);
         }
-        if let Some((_, subject)) = effect.action {
-            self.subjects.entry(subject).or_default().insert(effect.id);
+        if let Some((_, subject)) = &effect.action {
+            self.subjects.entry(subject.clone()).or_default().insert(effect.id);
         }
         self.effects.insert(effect.id, effect);
     }
@@ -431,11 +468,10 @@ impl Executor {
             RevertSelector::Order(order) => self.orders.get(order).copied().into_iter().collect(),
             RevertSelector::Address(address) => {
                 let address = address.to_canonical();
-                let text = address.to_string();
                 let every = self.effects.values().filter(|effect| {
-                    effect.action.map_or_else(
+                    effect.subject().map_or_else(
                         || effect.head.target == Target::Address(address),
-                        |(_, subject)| subject.to_string() == text,
+                        |subject| subject.address() == Some(address),
                     )
                 });
                 every.map(|effect| effect.id).collect()

@@ -5,7 +5,9 @@ use std::time::Duration;
 use tld_model::{Evidence, Order, OutcomeKind};
 
 use super::{Effect, Executor, Head};
+use crate::actions::{Local, Ours};
 use crate::journal::{Entry, JournalError, Kind, State, Until};
+use crate::script::Verb;
 
 impl Executor {
     /// Replays the journal.
@@ -36,12 +38,20 @@ impl Executor {
     fn replay_action(&mut self, entry: Entry, reapply: &mut Vec<(i64, Order)>, overdue: &mut Vec<i64>) {
         let base = entry.program.rsplit('/').next().unwrap_or(&entry.program);
         let alert = serde_json::from_str(entry.order.alert.get()).unwrap_or(serde_json::Value::Null);
-        let action =
-            crate::actions::of_name(base).and_then(|action| Some((action, action.subject(&alert).ok()?)));
+        let found = crate::actions::of_name(base);
+        if let (Some(Ours::Local(action)), None) = (found, &self.settings.dry_run) {
+            return self.replay_local(&entry, action, overdue);
+        }
+        let action = match found {
+            Some(Ours::Firewall(action)) if self.kernel.is_some() => {
+                action.subject(&alert).ok().map(|subject| (action, subject))
+            }
+            _ => None,
+        };
         if self.settings.dry_run.is_some() || action.is_none() {
             let order = &entry.order.id;
             (self.settings.log)(&format!(
-                "order {order}: {} cannot be looked after in this mode",
+                "ALARM: order {order}: {} cannot be looked after in this mode",
                 entry.program
             ));
             return;
@@ -82,6 +92,35 @@ impl Executor {
         if !missing.is_empty() {
             self.compare("the journal was replayed");
         }
+    }
+
+    /// An action of ours can be asked and repeated: what is wanted is done again if it is not there.
+    fn replay_local(&mut self, entry: &Entry, action: &'static dyn Local, overdue: &mut Vec<i64>) {
+        let Ok(subject) = action.subject(&self.call(&entry.order, &entry.program)) else {
+            let id = &entry.order.id;
+            return self.say(&format!("ALARM: order {id}: the subject of {} is unknown now", entry.program));
+        };
+        let (until, late) = self.rebase(entry);
+        let (id, state) = (entry.id, entry.state);
+        let mut effect = restored(entry, until);
+        effect.local = Some((action, subject));
+        if !action.lasts() {
+            self.keep(effect);
+            let detail = "cut by a crash; not repeated, since it may have been done".into();
+            return self.close(id, OutcomeKind::Interrupted, detail, Evidence::default());
+        }
+        let again = state == State::Applying && !late;
+        if late || state == State::Reverting {
+            effect.state = State::Reverting;
+            overdue.push(id);
+        } else if again {
+            effect.quiet = effect.told;
+            self.waiting_locals.push_back((id, Verb::Add));
+        } else if let Some(until) = until {
+            self.scheduler.plan(id, until.boot);
+        }
+        self.keep(effect);
+        self.note(id);
     }
 
     fn replay_script(&mut self, entry: &Entry, overdue: &mut Vec<i64>) {
@@ -138,6 +177,9 @@ fn restored(entry: &Entry, until: Option<Until>) -> Effect {
         head: Head::from(&entry.order),
         program: entry.program.clone(),
         action: None,
+        local: None,
+        prior: entry.prior.clone(),
+        quiet: false,
         key: entry.key.clone(),
         state: entry.state,
         until,

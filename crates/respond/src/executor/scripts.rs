@@ -4,12 +4,14 @@ use tld_model::{Evidence, OutcomeKind, Stage};
 
 use super::{Aborted, After, Executor, Input, Parked, State};
 use crate::CrashPoint;
+use crate::actions::Failure;
 use crate::journal::Until;
 use crate::script::{self, Answer, End, Job, Report, Verb};
 
 impl Executor {
     /// Gives free slots to waiting files. Undos have slots of their own: files that hang on `add` cannot delay them.
     pub(super) fn pump(&mut self) {
+        self.pump_locals();
         while self.running < self.settings.limits.concurrent {
             let Some(id) = self.waiting.pop_front() else { break };
             let Some(effect) = self.effects.get_mut(&id) else { continue };
@@ -29,13 +31,16 @@ impl Executor {
 
     /// Starts a file in a thread of its own.
     pub(super) fn start(&mut self, id: i64, verb: Verb) {
+        if self.is_local(id) {
+            return self.start_local(id, verb);
+        }
         if verb == Verb::Add {
             self.crash(CrashPoint::BeforeApply);
         } else {
             self.crash(CrashPoint::WhileReverting);
         }
         let Some(effect) = self.effects.get(&id) else {
-            return self.free(verb);
+            return self.free(id, verb);
         };
         let job = self.journal.order(id).map_err(|error| error.to_string()).and_then(|order| {
             crate::executable::fit(&self.settings.home, &effect.program)
@@ -57,7 +62,7 @@ impl Executor {
             let work = move || {
                 let report = job.run(|line, left| {
                     let (reply, answer) = std::sync::mpsc::channel();
-                    inbox.send(Input::Keys { effect: id, line, reply }).ok()?;
+                    inbox.send(Input::Keys { effect: id, line, prior: None, reply }).ok()?;
                     answer.recv_timeout(left).ok()
                 });
                 let _ = inbox.send(Input::Finished { effect: id, verb, report });
@@ -73,13 +78,26 @@ impl Executor {
         }
     }
 
-    fn free(&mut self, verb: Verb) {
-        let slot = if verb == Verb::Add { &mut self.running } else { &mut self.running_reverts };
+    fn free(&mut self, id: i64, verb: Verb) {
+        let slot = match verb {
+            _ if self.is_local(id) => &mut self.running_locals,
+            Verb::Add => &mut self.running,
+            Verb::Delete => &mut self.running_reverts,
+        };
         *slot = slot.saturating_sub(1);
     }
 
     /// A file told its keys: it goes on, gives way to an active effect, or waits for one that is on its way.
-    pub(super) fn keys_told(&mut self, id: i64, line: &[u8], reply: std::sync::mpsc::Sender<Answer>) {
+    pub(super) fn keys_told(
+        &mut self,
+        id: i64,
+        line: &[u8],
+        prior: Option<String>,
+        reply: std::sync::mpsc::Sender<Answer>,
+    ) {
+        let Some(effect) = self.effects.get_mut(&id) else { return };
+        // What was found first is what a revert restores.
+        effect.prior = effect.prior.take().or(prior);
         let Some(effect) = self.effects.get(&id) else { return };
         let (key, keys) = script::entry_key(&effect.program, line);
         let addresses = keys.iter().filter_map(|key| key.parse().ok());
@@ -90,7 +108,7 @@ impl Executor {
             self.after.push(After::Answer(reply, Answer::Abort));
             return;
         }
-        if effect.head.timeout == 0 {
+        if effect.head.timeout == 0 && effect.local.is_none() {
             self.after.push(After::Answer(reply, Answer::Continue));
             return;
         }
@@ -143,7 +161,7 @@ impl Executor {
 
     /// An `add` run ended.
     pub(super) fn add_finished(&mut self, id: i64, report: &Report) {
-        self.free(Verb::Add);
+        self.free(id, Verb::Add);
         self.crash(CrashPoint::AfterApplyBeforeCommit);
         for waiting in self.parked.values_mut() {
             waiting.retain(|parked| parked.effect != id);
@@ -154,6 +172,11 @@ impl Executor {
         let key = effect.key.clone();
         let evidence = evidence(report);
         if let Some(aborted) = effect.aborted.take() {
+            // The contract keeps no entry for a response without timeout and lets it go on.
+            let endless = effect.head.timeout == 0;
+            let (answer, last) = if endless { ("continue", "Ended") } else { ("abort", "Aborted") };
+            self.log_local(id, "add", Some(answer), last);
+            let Some(effect) = self.effects.get_mut(&id) else { return };
             let (kind, detail) = match aborted {
                 Aborted::Active(until) => {
                     effect.until = until;
@@ -164,9 +187,17 @@ impl Executor {
             return self.close(id, kind, detail, evidence);
         }
         effect.head.timings.mark(Stage::Applied, now);
+        let (repair, told) = (effect.quiet, effect.told);
         match (report.succeeded(), &key) {
-            (true, Some(_)) => self.script_active(id, evidence),
-            (true, None) => self.close(id, OutcomeKind::Applied, "ran, nothing to undo".into(), evidence),
+            (true, Some(_)) => {
+                self.log_local(id, "add", Some("continue"), "Ended");
+                self.script_active(id, evidence);
+            }
+            (true, None) => {
+                self.log_local(id, "add", None, "Ended");
+                self.close(id, OutcomeKind::Applied, "ran, nothing to undo".into(), evidence);
+            }
+            (false, Some(_)) if repair && told => self.not_repaired(id, &report.describe()),
             (false, _) => self.script_failed(id, report, evidence),
         }
         if let Some(key) = key {
@@ -175,19 +206,36 @@ impl Executor {
         self.pump();
     }
 
+    /// What could not be put back stays wanted and is tried again at the next look.
+    fn not_repaired(&mut self, id: i64, why: &str) {
+        if let Some(effect) = self.effects.get(&id) {
+            let text = format!("ALARM: {} cannot be put back: {}", effect.program, crate::log::escape(why));
+            self.say(&text);
+        }
+        self.script_active(id, Evidence::default());
+    }
+
     fn script_active(&mut self, id: i64, evidence: Evidence) {
         let Some(effect) = self.effects.get_mut(&id) else { return };
         effect.state = State::Active;
+        effect.quiet = false;
         let (lifted, until, known) = (effect.lifted, effect.until, effect.told);
-        if let Some(Until { boot, .. }) = until {
-            self.scheduler.plan(id, if lifted { self.clock.boot() } else { boot });
+        let end = until.map(|Until { boot, .. }| boot);
+        if let Some(due) = if lifted { Some(self.clock.boot()) } else { end } {
+            self.scheduler.plan(id, due);
         }
         self.note(id);
-        let Some(effect) = self.effects.get(&id) else { return };
+        let Some(effect) = self.effects.get_mut(&id) else { return };
         if !known {
-            let detail = format!("active for {} s", effect.length);
-            let outcome = self.outcome(effect, OutcomeKind::Applied, detail, evidence);
-            self.tell(id, outcome);
+            effect.told = true;
+            let detail = match effect.length {
+                0 => "active without end".to_owned(),
+                secs => format!("active for {secs} s"),
+            };
+            if let Some(effect) = self.effects.get(&id) {
+                let outcome = self.outcome(effect, OutcomeKind::Applied, detail, evidence);
+                self.tell(id, outcome);
+            }
         }
     }
 
@@ -197,6 +245,8 @@ impl Executor {
         let detail = report.describe();
         let kind = match report.end {
             End::TimedOut(_) => OutcomeKind::TimedOut,
+            End::Ours(Err(Failure::Unsupported(_))) => OutcomeKind::Unsupported,
+            End::Ours(Err(Failure::Refused(_))) => OutcomeKind::Refused,
             _ => OutcomeKind::Failed,
         };
         let program = effect.program.clone();
@@ -206,10 +256,14 @@ impl Executor {
             effect.failed = true;
             effect.state = State::Reverting;
         }
-        self.log_line(&program, &detail);
+        if self.is_local(id) {
+            self.log_local(id, "add", cleanup.then_some("continue"), &format!("Failed: {detail}"));
+        } else {
+            self.log_line(&program, &detail);
+        }
         if cleanup {
             self.note(id);
-            self.waiting_reverts.push_back(id);
+            self.queue_revert(id);
             if let Some(effect) = self.effects.get(&id) {
                 let outcome = self.outcome(effect, kind, detail, evidence);
                 self.tell(id, outcome);
@@ -225,6 +279,7 @@ impl Executor {
         match effect.state {
             State::Accepted if effect.lifted => {
                 self.waiting.retain(|waiting| *waiting != id);
+                self.waiting_locals.retain(|(waiting, _)| *waiting != id);
                 self.close(
                     id,
                     OutcomeKind::Cancelled,
@@ -235,23 +290,37 @@ impl Executor {
             State::Active => {
                 effect.state = State::Reverting;
                 self.note(id);
-                self.waiting_reverts.push_back(id);
+                self.queue_revert(id);
             }
-            State::Reverting if !self.waiting_reverts.contains(&id) => self.waiting_reverts.push_back(id),
+            State::Reverting => self.queue_revert(id),
             // Still on its way: it is undone as soon as it is in place.
             _ => {}
         }
     }
 
+    fn queue_revert(&mut self, id: i64) {
+        if self.is_local(id) {
+            if !self.waiting_locals.contains(&(id, Verb::Delete)) {
+                self.waiting_locals.push_back((id, Verb::Delete));
+            }
+        } else if !self.waiting_reverts.contains(&id) {
+            self.waiting_reverts.push_back(id);
+        }
+    }
+
     /// A `delete` run ended.
     pub(super) fn delete_finished(&mut self, id: i64, report: &Report) {
-        self.free(Verb::Delete);
+        self.free(id, Verb::Delete);
         self.crash(CrashPoint::AfterRevert);
         let Some(effect) = self.effects.get_mut(&id) else { return };
         let key = effect.key.clone();
         if !report.succeeded() {
             let (program, detail) = (effect.program.clone(), report.describe());
-            self.log_line(&program, &detail);
+            if effect.local.is_some() {
+                self.log_local(id, "delete", None, &format!("Failed: {detail}"));
+            } else {
+                self.log_line(&program, &detail);
+            }
         }
         let Some(effect) = self.effects.get_mut(&id) else { return };
         if effect.again {
@@ -262,6 +331,7 @@ impl Executor {
         } else if effect.failed {
             self.shut(id);
         } else if report.succeeded() {
+            self.log_local(id, "delete", None, "Ended");
             self.count_block(id);
             let detail =
                 if self.effects.get(&id).is_some_and(|effect| effect.lifted) { "lifted" } else { "ended" };
@@ -278,5 +348,6 @@ impl Executor {
 
 fn evidence(report: &Report) -> Evidence {
     let stderr = (!report.stderr.is_empty()).then(|| report.stderr.clone());
-    Evidence { read_back: None, exit_status: report.status(), stderr }
+    let read_back = if let End::Ours(Ok(proof)) = &report.end { Some(proof.clone()) } else { None };
+    Evidence { read_back, exit_status: report.status(), stderr }
 }

@@ -113,6 +113,8 @@ impl Rig {
                 crash_at: None,
                 log: Arc::clone(&log),
                 boot_id: self.boot_id.clone(),
+                places: crate::Places::default(),
+                unable: None,
                 dry_run: None,
             },
             clock: self.clock.clone(),

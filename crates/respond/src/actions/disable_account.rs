@@ -1,0 +1,168 @@
+//! `disable-account`: the password of an account is locked, and what was found before is remembered, so that an account
+//! that an administrator had locked is never unlocked. With the extra argument `expire` the account expires too, which
+//! also stops logins by key; with `sessions` its live sessions are ended.
+//! Invariant: no password hash ever appears in an argument or in the journal.
+
+use std::ffi::OsString;
+
+use serde::{Deserialize, Serialize};
+use tld_sys::durable;
+
+use super::{Call, Failure, Local, Proof, Subject, tool};
+
+/// See the module.
+pub(crate) struct DisableAccount;
+
+/// What a revert restores.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Account {
+    locked: bool,
+    /// It had an empty password.
+    open: bool,
+    /// Day of expiry as in the file, empty for none.
+    expire: String,
+}
+
+fn name(subject: &Subject) -> Result<&str, Failure> {
+    match subject {
+        Subject::User(user) => Ok(user),
+        _ => Err(Failure::Failed("no account".into())),
+    }
+}
+
+fn account(call: &Call, user: &str) -> Result<Account, Failure> {
+    let path = call.places.accounts.join("etc/shadow");
+    let bytes = durable::read_bounded(&path, MOST_BYTES).map_err(Failure::io("read", &path))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let line = text.lines().find(|line| line.split(':').next() == Some(user));
+    let fields: Vec<&str> = line
+        .ok_or_else(|| Failure::Failed(format!("there is no account `{user}` in `{}`", path.display())))?
+        .split(':')
+        .collect();
+    let password = fields.get(1).copied().unwrap_or_default();
+    Ok(Account {
+        // An asterisk is no hash of anything: such accounts never had a password to unlock.
+        locked: password.starts_with('!') || password.starts_with('*'),
+        open: password.is_empty(),
+        expire: fields.get(7).copied().unwrap_or_default().into(),
+    })
+}
+
+fn expires(call: &Call) -> bool {
+    call.extra_args.iter().any(|argument| argument == "expire")
+}
+
+fn usermod(call: &Call, args: &[&str], user: &str) -> Result<(), Failure> {
+    let program = call.tool("usermod")?;
+    let mut all: Vec<OsString> = Vec::new();
+    if call.places.accounts != std::path::Path::new("/") {
+        all.extend(["--prefix".into(), call.places.accounts.clone().into_os_string()]);
+    }
+    all.extend(args.iter().map(OsString::from));
+    all.extend(["--".into(), user.into()]);
+    tool::must(&program, all, b"").map(drop)
+}
+
+fn end_sessions(call: &Call, user: &str) -> String {
+    match call.tool("loginctl").and_then(|tool| tool::must(&tool, ["terminate-user", "--", user], b"")) {
+        Ok(_) => ", its sessions were ended".into(),
+        Err(why) => format!(", its sessions could not be ended: {why}"),
+    }
+}
+
+impl Local for DisableAccount {
+    fn names(&self) -> &'static [&'static str] {
+        &["disable-account"]
+    }
+
+    fn subject(&self, call: &Call) -> Result<Subject, String> {
+        let user = call.text(&["data", "dstuser"]).filter(|user| is_fit(user));
+        user.map(|user| Subject::User(user.into())).ok_or_else(|| NO_USER.into())
+    }
+
+    fn prior(&self, call: &Call, subject: &Subject) -> Result<String, Failure> {
+        let account = account(call, name(subject)?)?;
+        serde_json::to_string(&account).map_err(|error| Failure::Failed(error.to_string()))
+    }
+
+    fn apply(&self, call: &Call, subject: &Subject, _prior: &str) -> Result<Proof, Failure> {
+        let user = name(subject)?;
+        if !account(call, user)?.locked {
+            usermod(call, &["--lock"], user)?;
+        }
+        if expires(call) && account(call, user)?.expire != EXPIRED {
+            usermod(call, &["--expiredate", EXPIRED_DATE], user)?;
+        }
+        if !self.verify(call, subject, "")? {
+            return Err(Failure::Failed(format!("`{user}` is not locked although usermod succeeded")));
+        }
+        let ended = if call.extra_args.iter().any(|argument| argument == "sessions") {
+            end_sessions(call, user)
+        } else {
+            String::new()
+        };
+        let expired = if expires(call) { " and expired" } else { "" };
+        Ok(format!("`{user}` is locked{expired} in etc/shadow{ended}"))
+    }
+
+    fn revert(&self, call: &Call, subject: &Subject, prior: &str) -> Result<Proof, Failure> {
+        let user = name(subject)?;
+        let Ok(before) = serde_json::from_str::<Account>(prior) else {
+            return Ok(format!("nothing was done to `{user}`"));
+        };
+        let now = account(call, user)?;
+        if now.locked && !before.locked {
+            // Unlocking to an empty password must be asked for in another way.
+            usermod(call, if before.open { &["--password", ""] } else { &["--unlock"] }, user)?;
+        }
+        if expires(call) && now.expire == EXPIRED && before.expire != EXPIRED {
+            usermod(call, &["--expiredate", &before.expire], user)?;
+        }
+        let now = account(call, user)?;
+        if now.locked && !before.locked {
+            return Err(Failure::Failed(format!("`{user}` is still locked")));
+        }
+        Ok(if before.locked {
+            format!("`{user}` was locked before and stays so")
+        } else {
+            format!("`{user}` is no longer locked in etc/shadow")
+        })
+    }
+
+    fn verify(&self, call: &Call, subject: &Subject, _prior: &str) -> Result<bool, Failure> {
+        let account = account(call, name(subject)?)?;
+        Ok(account.locked && (!expires(call) || account.expire == EXPIRED))
+    }
+}
+
+/// The contract's rules for a name (active-response 8).
+fn is_fit(user: &str) -> bool {
+    let forbidden = [':', ',', ' ', '\t', '\r', '\n', '/', '\\'];
+    !user.is_empty()
+        && user != "root"
+        && user.len() <= 256
+        && !user.starts_with(['-', '+', '~'])
+        && !user.contains(forbidden)
+        && !user.contains("..")
+}
+
+const NO_USER: &str = "Cannot read 'dstuser' from data or invalid username format";
+const MOST_BYTES: usize = 64 << 20;
+/// The second day of the epoch: some programs take day 0 for never.
+const EXPIRED: &str = "1";
+const EXPIRED_DATE: &str = "1970-01-02";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_contracts_rules() {
+        for good in ["bob", "0day", "a$", "a.b", "BOB"] {
+            assert!(is_fit(good), "{good}");
+        }
+        for bad in ["", "root", "-x", "+x", "~x", "a:b", "a,b", "a b", "a/b", "a\\b", "a..b", "a\nb"] {
+            assert!(!is_fit(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! `quarantine-file`: the file that an alert names is moved out of reach, its hash, owner and mode recorded, and moved
+//! back when the response ends.
+//! Invariant: no symbolic link on the way is followed, so that nobody can aim the move at another file.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tld_sys::durable;
+
+use super::{Call, Failure, Local, Proof, Subject};
+
+/// See the module.
+pub(crate) struct QuarantineFile;
+
+/// What is remembered of the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Taken {
+    sha256: String,
+    size: u64,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    device: u64,
+    inode: u64,
+}
+
+impl Taken {
+    /// Its name in the quarantine.
+    fn name(&self) -> String {
+        format!("{}-{:x}-{:x}", self.sha256, self.device, self.inode)
+    }
+}
+
+fn path(subject: &Subject) -> Result<(&Path, &OsStr), Failure> {
+    let none = || Failure::Failed("no file".into());
+    let Subject::File(path) = subject else { return Err(none()) };
+    Ok((path.parent().ok_or_else(none)?, path.file_name().ok_or_else(none)?))
+}
+
+fn directory(path: &Path) -> Result<OwnedFd, Failure> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)
+        .map_err(|error| Failure::io("open", path)(error.into()))
+}
+
+fn quarantine(call: &Call) -> PathBuf {
+    call.state().join("quarantine")
+}
+
+fn take(parent: &OwnedFd, name: &OsStr, shown: &Path) -> Result<(File, Taken), Failure> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(parent, name, flags, Mode::empty());
+    let mut file = File::from(opened.map_err(|error| Failure::io("open", shown)(error.into()))?);
+    let seen = file.metadata().map_err(Failure::io("look at", shown))?;
+    if !seen.is_file() || seen.nlink() > 1 {
+        let text = format!("`{}` is no regular file with one name", shown.display());
+        return Err(Failure::Refused(text));
+    }
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer).map_err(Failure::io("read", shown))? {
+            0 => break,
+            count => digest.update(&buffer[..count]),
+        }
+    }
+    let taken = Taken {
+        sha256: digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+        size: seen.size(),
+        mode: seen.mode() & 0o7777,
+        uid: seen.uid(),
+        gid: seen.gid(),
+        device: seen.dev(),
+        inode: seen.ino(),
+    };
+    Ok((file, taken))
+}
+
+/// Moves within a file system, or copies durably and removes the original.
+fn shift(from: (&OwnedFd, &OsStr), to: (&OwnedFd, &OsStr), shown: &Path) -> Result<(), Failure> {
+    let failed = |what: &'static str| {
+        move |error: rustix::io::Errno| Failure::io(what, shown)(std::io::Error::from(error))
+    };
+    match rustix::fs::renameat_with(from.0, from.1, to.0, to.1, RenameFlags::NOREPLACE) {
+        Err(rustix::io::Errno::XDEV) => {}
+        done => return done.map_err(failed("move")),
+    }
+    let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let source = rustix::fs::openat(from.0, from.1, read, Mode::empty()).map_err(failed("open"))?;
+    let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let target = rustix::fs::openat(to.0, to.1, write, Mode::empty()).map_err(failed("copy"))?;
+    let mut target = File::from(target);
+    std::io::copy(&mut File::from(source), &mut target)
+        .and_then(|_| target.sync_all())
+        .map_err(Failure::io("copy", shown))?;
+    rustix::fs::unlinkat(from.0, from.1, AtFlags::empty()).map_err(failed("remove"))
+}
+
+fn exists(parent: &OwnedFd, name: &OsStr) -> bool {
+    rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+}
+
+fn remembered(prior: &str) -> Option<Taken> {
+    serde_json::from_str(prior).ok()
+}
+
+impl Local for QuarantineFile {
+    fn names(&self) -> &'static [&'static str] {
+        &["quarantine-file"]
+    }
+
+    fn subject(&self, call: &Call) -> Result<Subject, String> {
+        let places: [&[&str]; 4] = [
+            &["syscheck", "path"],
+            &["data", "virustotal", "source", "file"],
+            &["data", "file"],
+            &["data", "path"],
+        ];
+        let text = places.iter().find_map(|place| call.text(place)).unwrap_or_default();
+        let path = Path::new(text);
+        let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+        if !path.is_absolute() || !plain || path.file_name().is_none() || text.contains('\0') {
+            return Err("Cannot read the path of a file from the alert".into());
+        }
+        Ok(Subject::File(path.components().collect()))
+    }
+
+    fn prior(&self, call: &Call, subject: &Subject) -> Result<String, Failure> {
+        let (parent, name) = path(subject)?;
+        let shown = parent.join(name);
+        let needed = NEVER.iter().any(|kept| shown.starts_with(kept)) || shown.starts_with(&call.home);
+        if needed {
+            return Err(Failure::Refused(format!("`{}` belongs to what this host needs", shown.display())));
+        }
+        let (_, taken) = take(&directory(parent)?, name, &shown)?;
+        serde_json::to_string(&taken).map_err(|error| Failure::Failed(error.to_string()))
+    }
+
+    fn apply(&self, call: &Call, subject: &Subject, prior: &str) -> Result<Proof, Failure> {
+        let (parent, name) = path(subject)?;
+        let shown = parent.join(name);
+        let taken =
+            remembered(prior).ok_or_else(|| Failure::Failed("nothing is known of the file".into()))?;
+        let place = quarantine(call);
+        durable::create_dirs(&place, 0o700).map_err(Failure::io("create", &place))?;
+        let (from, to, kept) = (directory(parent)?, directory(&place)?, taken.name());
+        let kept = OsStr::new(&kept);
+        if !exists(&to, kept) {
+            let (_, now) = take(&from, name, &shown)?;
+            if now != taken {
+                return Err(Failure::Failed(format!("`{}` changed meanwhile", shown.display())));
+            }
+            shift((&from, name), (&to, kept), &shown)?;
+        }
+        // A copy gets a new inode, a moved file may have been changed through an open descriptor.
+        let (file, now) = take_kept(&to, kept, &place)?;
+        rustix::fs::fchmod(&file, Mode::empty())
+            .map_err(|error| Failure::io("lock", &place)(error.into()))?;
+        let _ = rustix::fs::fsync(File::open(&place).map_err(Failure::io("open", &place))?);
+        if exists(&from, name) && take(&from, name, &shown).is_ok_and(|(_, other)| other == taken) {
+            return Err(Failure::Failed(format!("`{}` is still in its place", shown.display())));
+        }
+        Ok(format!("`{}` is in quarantine, sha256 {}", shown.display(), now.sha256))
+    }
+
+    fn revert(&self, call: &Call, subject: &Subject, prior: &str) -> Result<Proof, Failure> {
+        let (parent, name) = path(subject)?;
+        let shown = parent.join(name);
+        let Some(taken) = remembered(prior) else { return Ok("nothing was moved".into()) };
+        let place = quarantine(call);
+        let kept = taken.name();
+        let kept = OsStr::new(&kept);
+        let from = match directory(&place) {
+            Ok(from) if exists(&from, kept) => from,
+            // Never moved, or moved back already.
+            _ => return Ok(format!("`{}` is not in quarantine", shown.display())),
+        };
+        let to = directory(parent)?;
+        let (file, _) = take_kept(&from, kept, &place)?;
+        let failed = |error: rustix::io::Errno| Failure::io("restore", &shown)(std::io::Error::from(error));
+        shift((&from, kept), (&to, name), &shown)?;
+        let restored = match take(&to, name, &shown) {
+            Ok((restored, _)) => restored,
+            Err(_) => file,
+        };
+        rustix::fs::fchown(&restored, Some(Uid::from_raw(taken.uid)), Some(Gid::from_raw(taken.gid)))
+            .map_err(failed)?;
+        rustix::fs::fchmod(&restored, Mode::from_raw_mode(taken.mode)).map_err(failed)?;
+        Ok(format!("`{}` is back in its place", shown.display()))
+    }
+
+    /// What stands at the old place by now is another file, and another matter.
+    fn verify(&self, call: &Call, _subject: &Subject, prior: &str) -> Result<bool, Failure> {
+        let Some(taken) = remembered(prior) else { return Ok(false) };
+        let place = quarantine(call);
+        Ok(directory(&place).is_ok_and(|place| exists(&place, OsStr::new(&taken.name()))))
+    }
+}
+
+fn take_kept(place: &OwnedFd, kept: &OsStr, shown: &Path) -> Result<(File, Taken), Failure> {
+    take(place, kept, &shown.join(kept))
+}
+
+/// Without these the host does not boot or cannot be logged in to.
+const NEVER: [&str; 12] = [
+    "/proc",
+    "/sys",
+    "/dev",
+    "/boot",
+    "/etc/passwd",
+    "/etc/shadow",
+    "/etc/group",
+    "/etc/ssh",
+    "/etc/pam.d",
+    "/etc/sudoers",
+    "/usr/lib/systemd",
+    "/usr/sbin/sshd",
+];

@@ -1,0 +1,563 @@
+//! Our own actions outside the firewall, through the responder and as executables: applied, verified, tampered with,
+//! healed, reverted to exactly the former state. Everything of the host is a directory of the test or a network
+//! namespace of its own; the machine's accounts, lists and routes are never touched.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test program: it reports by failing and says what it skips"
+)]
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use tld_model::{
+    Order, OrderId, OrderOptions, Outcome, OutcomeKind, RawJson, Target, Timestamp, Timings, Zone,
+};
+use tld_respond::{Mode, Places, Responder, RevertSelector, Setup, self_hash};
+use tld_sys::clock::{Clock as _, SystemClock};
+use tld_sys::route;
+
+struct Host {
+    home: tempfile::TempDir,
+    places: Places,
+}
+
+struct Running {
+    responder: Responder,
+    outcomes: Receiver<Outcome>,
+}
+
+impl Host {
+    fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let root = home.path();
+        for path in ["active-response/bin", "logs", "host/etc", "host/tools", "var/threatlockdown"] {
+            std::fs::create_dir_all(root.join(path)).unwrap();
+        }
+        let mut places = Places {
+            hosts_deny: root.join("host/etc/hosts.deny"),
+            ipblock: root.join("host/ipblock"),
+            accounts: root.join("host"),
+            ..Places::default()
+        };
+        places.tools.insert(0, root.join("host/tools"));
+        Self { home, places }
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.home.path().join(below)
+    }
+
+    /// A tool of the test's own in place of the system's.
+    fn tool(&self, name: &str, script: &str) {
+        let path = self.path("host/tools").join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}")).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn start(&self) -> Running {
+        let mut setup = Setup::new(self.home.path().into(), Arc::new(SystemClock), Arc::new(|_| {}));
+        setup.mode = Mode::Real;
+        setup.zone = Zone::utc();
+        setup.self_hash = Some(self_hash().unwrap());
+        setup.places = self.places.clone();
+        let (sender, outcomes) = channel();
+        Running { responder: Responder::start(setup, sender).unwrap(), outcomes }
+    }
+
+    fn order(&self, id: &str, name: &str, data: &str, timeout: u64) -> Order {
+        let file = self.path("active-response/bin").join(name);
+        if !file.exists() {
+            std::fs::copy(std::env::current_exe().unwrap(), file).unwrap();
+        }
+        let alert = format!(r#"{{"rule":{{"level":10,"id":"100200","description":"d"}},"data":{data}}}"#);
+        Order {
+            id: OrderId(id.into()),
+            response: format!("{name}{timeout}"),
+            executable: name.into(),
+            timeout_secs: timeout,
+            extra_args: vec![],
+            node: "node01".into(),
+            alert: RawJson::from(serde_json::value::RawValue::from_string(alert).unwrap()),
+            alert_id: "1.2".into(),
+            rule: None,
+            target: Target::None,
+            created: Timestamp::from_nanos(SystemClock.wall_nanos()),
+            timings: Timings::default(),
+            options: OrderOptions::default(),
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.path("logs/active-responses.log")).unwrap_or_default()
+    }
+}
+
+impl Running {
+    fn next(&self) -> Outcome {
+        self.outcomes.recv_timeout(Duration::from_secs(20)).expect("an outcome")
+    }
+
+    fn give(&self, order: Order) -> Outcome {
+        self.responder.submit(order).unwrap();
+        self.next()
+    }
+
+    fn applied(&self, order: Order) {
+        let told = self.give(order);
+        assert_eq!(told.kind, OutcomeKind::Applied, "{}", told.detail);
+        assert!(told.evidence.read_back.is_some());
+    }
+
+    fn lifted(&self) {
+        self.responder.revert(RevertSelector::All);
+        let told = self.next();
+        assert_eq!(told.kind, OutcomeKind::Reverted, "{}", told.detail);
+    }
+}
+
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let end = SystemClock.boot() + Duration::from_secs(15);
+    while !holds() {
+        assert!(SystemClock.boot() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn srcip(address: &str) -> String {
+    format!(r#"{{"srcip":"{address}"}}"#)
+}
+
+fn skipped(what: &str) {
+    assert!(std::env::var_os("TLD_REQUIRE_ALL").is_none(), "{what} is required");
+    println!("skipped: needs {what}");
+}
+
+/// Runs `test` in a private network, for what must not reach the machine's.
+fn isolated(test: impl FnOnce() + Send) {
+    let ran = std::thread::scope(|scope| {
+        let work = || tld_sys::net_namespace::enter_private().map(|()| test());
+        scope.spawn(work).join().expect("the test panicked")
+    });
+    if ran.is_err() {
+        skipped("root and a private network namespace");
+    }
+}
+
+#[test]
+fn a_denied_host_is_a_whole_token_and_the_list_keeps_its_owner_and_mode() {
+    isolated(|| {
+        let host = Host::new();
+        let list = host.places.hosts_deny.clone();
+        let before = "# mine\nALL:10.0.0.12\nsshd: 10.0.0.1\nALL:[2001:db8::70]";
+        std::fs::write(&list, before).unwrap();
+        std::fs::set_permissions(&list, std::fs::Permissions::from_mode(0o604)).unwrap();
+        std::os::unix::fs::chown(&list, Some(1), Some(2)).unwrap();
+        let running = host.start();
+        running.applied(host.order("a", "host-deny", &srcip("10.0.0.1"), 600));
+        running.applied(host.order("b", "host-deny", &srcip("2001:db8::7"), 600));
+        running.applied(host.order("c", "host-deny", &srcip("10.0.0.12"), 600));
+        let read = || std::fs::read_to_string(&list).unwrap();
+        assert_eq!(read(), format!("{before}\nALL:10.0.0.1\nALL:[2001:db8::7]\n"));
+        let again = running.give(host.order("d", "host-deny", &srcip("::ffff:10.0.0.1"), 60));
+        assert_eq!(again.kind, OutcomeKind::AlreadyActive);
+        // Somebody else takes a line out: it is back within the second.
+        let begin = SystemClock.boot();
+        std::fs::write(&list, before).unwrap();
+        eventually("healed", || read().contains("ALL:10.0.0.1\n") && read().contains("[2001:db8::7]"));
+        assert!(SystemClock.boot() - begin < Duration::from_secs(2), "{:?}", SystemClock.boot() - begin);
+        running.responder.stop();
+        let running = host.start();
+        running.responder.revert(RevertSelector::All);
+        for _ in 0..3 {
+            assert_eq!(running.next().kind, OutcomeKind::Reverted);
+        }
+        assert_eq!(read(), format!("{before}\n"), "the line that was there before stays");
+        let seen = list.metadata().unwrap();
+        assert_eq!((seen.mode() & 0o7777, seen.uid(), seen.gid()), (0o604, 1, 2));
+        running.responder.stop();
+        let log = host.log();
+        let (from, to) =
+            ("active-response/bin/host-deny: Starting\n", "active-response/bin/host-deny: Aborted\n");
+        assert!(log.contains(from) && log.contains(to) && log.contains(r#""keys":["10.0.0.1"]"#), "{log}");
+        // Three blocks and one that gave way, three undos; healing says nothing here.
+        assert_eq!(log.matches(": Starting\n").count(), 7, "{log}");
+        assert_eq!(log.matches(": Ended\n").count(), 6, "{log}");
+    });
+}
+
+#[test]
+fn a_list_that_did_not_exist_is_gone_again_afterwards() {
+    isolated(|| {
+        let host = Host::new();
+        let running = host.start();
+        running.applied(host.order("a", "host-deny", &srcip("10.0.0.1"), 1));
+        assert!(host.places.hosts_deny.exists());
+        assert_eq!(running.next().kind, OutcomeKind::Reverted);
+        assert!(!host.places.hosts_deny.exists());
+        running.responder.stop();
+    });
+}
+
+#[test]
+fn a_blackhole_route_is_made_healed_and_removed_but_never_an_administrators() {
+    isolated(|| {
+        let host = Host::new();
+        let running = host.start();
+        let holes = |text: &str| route::host_routes(text.parse().unwrap()).unwrap();
+        let own: std::net::IpAddr = "203.0.113.9".parse().unwrap();
+        route::add_blackhole(own).unwrap();
+        for (id, text) in [("a", "203.0.113.7"), ("b", "2001:db8::7")] {
+            running.applied(host.order(id, "route-null", &srcip(text), 600));
+            assert!(holes(text)[0].blackhole);
+            let errno = std::net::UdpSocket::bind(if id == "a" { "0.0.0.0:0" } else { "[::]:0" })
+                .and_then(|socket| socket.connect((text, 9)))
+                .unwrap_err();
+            assert!(errno.raw_os_error().is_some(), "the kernel refuses to send there: {errno}");
+            route::remove_blackhole(text.parse().unwrap()).unwrap();
+            eventually("healed", || !holes(text).is_empty());
+            running.lifted();
+            assert_eq!(holes(text), []);
+        }
+        let told = running.give(host.order("x", "route-null", r#"{"srcip":"nobody"}"#, 600));
+        assert_eq!((told.kind, told.detail.as_str()), (OutcomeKind::Failed, "Cannot read 'srcip' from data"));
+        running.responder.stop();
+    });
+}
+
+#[test]
+fn an_account_is_locked_and_only_unlocked_if_it_was_open_before() {
+    if !Path::new("/usr/sbin/usermod").is_file() || rustix::process::geteuid().as_raw() != 0 {
+        return skipped("root and usermod");
+    }
+    isolated(|| {
+        let host = Host::new();
+        let etc = host.path("host/etc");
+        let shadow = "bob:$6$x$y:19000:0:99999:7:::\neve:!$6$x$z:19000:0:99999:7::20000:\n";
+        std::fs::write(etc.join("passwd"), "bob:x:5001:5001::/:/bin/sh\neve:x:5002:5002::/:/bin/sh\n")
+            .unwrap();
+        std::fs::write(etc.join("group"), "bob:x:5001:\neve:x:5002:\n").unwrap();
+        std::fs::write(etc.join("shadow"), shadow).unwrap();
+        let field = |user: &str, at: usize| {
+            let text = std::fs::read_to_string(etc.join("shadow")).unwrap();
+            let line = text.lines().find(|line| line.starts_with(user)).unwrap().to_owned();
+            line.split(':').nth(at).unwrap().to_owned()
+        };
+        let running = host.start();
+        for (id, user) in [("a", "bob"), ("b", "eve")] {
+            let mut order = host.order(id, "disable-account", &format!(r#"{{"dstuser":"{user}"}}"#), 600);
+            order.extra_args = vec!["expire".into()];
+            running.applied(order);
+            assert!(field(user, 1).starts_with('!'));
+            assert_eq!(field(user, 7), "1");
+        }
+        std::fs::write(etc.join("shadow"), shadow).unwrap();
+        eventually("healed", || field("bob", 1).starts_with('!') && field("eve", 7) == "1");
+        eventually("recorded", || running.responder.active().len() == 2);
+        running.responder.revert(RevertSelector::All);
+        assert_eq!([running.next().kind, running.next().kind], [OutcomeKind::Reverted; 2]);
+        assert_eq!((field("bob", 1).as_str(), field("bob", 7).as_str()), ("$6$x$y", ""));
+        assert_eq!((field("eve", 1).as_str(), field("eve", 7).as_str()), ("!$6$x$z", "20000"));
+        for bad in [r#"{"dstuser":"root"}"#, r#"{"dstuser":"-x"}"#, "{}"] {
+            let told = running.give(host.order(bad, "disable-account", bad, 600));
+            assert_eq!(told.detail, "Cannot read 'dstuser' from data or invalid username format");
+        }
+        let told = running.give(host.order("n", "disable-account", r#"{"dstuser":"nobody0"}"#, 600));
+        assert_eq!(told.kind, OutcomeKind::Failed, "{}", told.detail);
+        running.responder.stop();
+    });
+}
+
+#[test]
+fn the_custom_hook_has_a_file_per_address() {
+    isolated(|| {
+        let host = Host::new();
+        let running = host.start();
+        for (id, text) in [("a", "203.0.113.7"), ("b", "2001:db8::7")] {
+            let file = host.places.ipblock.join(text);
+            running.applied(host.order(id, "ip-customblock", &srcip(text), 0));
+            assert_eq!(std::fs::read(&file).unwrap(), b"");
+            std::fs::remove_file(&file).unwrap();
+            eventually("healed", || file.exists());
+            eventually("recorded", || running.responder.active().len() == 1);
+            running.lifted();
+            assert!(!file.exists());
+        }
+        running.responder.stop();
+    });
+}
+
+#[test]
+fn a_file_goes_into_quarantine_and_comes_back_as_it_was() {
+    isolated(|| {
+        let host = Host::new();
+        let file = host.path("host/evil file");
+        let place = host.path("var/threatlockdown/quarantine");
+        let running = host.start();
+        std::fs::write(&file, "bad").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o4711)).unwrap();
+        let inside = serde_json::json!({"file": file}).to_string();
+        // What lies below the home is ours.
+        assert_eq!(
+            running.give(host.order("own", "quarantine-file", &inside, 600)).kind,
+            OutcomeKind::Refused
+        );
+        let other = tempfile::tempdir().unwrap();
+        let file = other.path().join("evil file");
+        std::fs::write(&file, "bad").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o4711)).unwrap();
+        std::os::unix::fs::chown(&file, Some(1), Some(2)).unwrap();
+        let data = serde_json::json!({"file": file}).to_string();
+        running.applied(host.order("a", "quarantine-file", &data, 600));
+        assert!(!file.exists());
+        let kept: Vec<_> = place.read_dir().unwrap().flatten().collect();
+        assert_eq!(kept.len(), 1);
+        // sha256 of "bad".
+        assert!(kept[0].file_name().to_string_lossy().starts_with("2f05d4b6"), "{kept:?}");
+        assert_eq!(kept[0].metadata().unwrap().mode() & 0o7777, 0);
+        std::fs::rename(kept[0].path(), &file).unwrap();
+        eventually("healed", || !file.exists());
+        eventually("recorded", || running.responder.active().len() == 1);
+        running.lifted();
+        assert_eq!(std::fs::read(&file).unwrap(), b"bad");
+        let seen = file.metadata().unwrap();
+        assert_eq!((seen.mode() & 0o7777, seen.uid(), seen.gid()), (0o4711, 1, 2));
+        // A link on the way is not followed.
+        let link = other.path().join("link");
+        std::os::unix::fs::symlink("/etc", &link).unwrap();
+        let data = serde_json::json!({"file": link.join("hostname")}).to_string();
+        assert_eq!(running.give(host.order("b", "quarantine-file", &data, 600)).kind, OutcomeKind::Failed);
+        for bad in [r#"{"file":"/etc/passwd"}"#, r#"{"file":"/tmp/../etc/x"}"#, r#"{"file":"x"}"#] {
+            let told = running.give(host.order(bad, "quarantine-file", bad, 600));
+            assert!(matches!(told.kind, OutcomeKind::Refused | OutcomeKind::Failed), "{}", told.detail);
+        }
+        running.responder.stop();
+    });
+}
+
+#[test]
+fn only_the_process_that_the_alert_means_is_ended() {
+    isolated(|| {
+        let host = Host::new();
+        let running = host.start();
+        let sleeper = || std::process::Command::new("/bin/sleep").arg("600").spawn().unwrap();
+        let mut child = sleeper();
+        let file = std::fs::read_link(format!("/proc/{}/exe", child.id())).unwrap();
+        let data = |exe: &str| format!(r#"{{"pid":"{}","exe":"{exe}"}}"#, child.id());
+        let told = running.give(host.order("a", "kill-process", &data("/bin/other"), 0));
+        assert_eq!(told.kind, OutcomeKind::Refused, "{}", told.detail);
+        let mut early = host.order("b", "kill-process", &data(&file.display().to_string()), 0);
+        early.created = Timestamp::from_secs(early.created.secs() - 60);
+        assert_eq!(running.give(early).kind, OutcomeKind::Refused, "younger than the alert");
+        running.applied(host.order("c", "kill-process", &data(&file.display().to_string()), 0));
+        assert!(!child.wait().unwrap().success());
+        let own = format!(r#"{{"pid":{}}}"#, std::process::id());
+        assert_eq!(running.give(host.order("d", "kill-process", &own, 0)).kind, OutcomeKind::Refused);
+        assert_eq!(
+            running.give(host.order("e", "kill-process", r#"{"pid":1}"#, 0)).kind,
+            OutcomeKind::Refused
+        );
+        running.responder.stop();
+    });
+}
+
+#[test]
+fn firewalld_is_asked_and_its_exit_status_believed() {
+    isolated(|| {
+        let host = Host::new();
+        let rules = host.path("host/rules");
+        std::fs::write(&rules, "").unwrap();
+        let shown = rules.display();
+        host.tool(
+            "firewall-cmd",
+            &format!(
+                "case \"$1\" in\n--query-rich-rule) grep -qxF -- \"$2\" {shown};;\n\
+                 --add-rich-rule) printf '%s\\n' \"$2\" >> {shown};;\n\
+                 --remove-rich-rule) grep -vxF -- \"$2\" {shown} > {shown}.new; mv {shown}.new {shown};;\n\
+                 *) exit 2;; esac\n"
+            ),
+        );
+        let running = host.start();
+        for (id, text, family) in [("a", "203.0.113.7", "ipv4"), ("b", "2001:db8::7", "ipv6")] {
+            let rule = format!("rule family={family} source address={text} drop\n");
+            running.applied(host.order(id, "firewalld-drop", &srcip(text), 600));
+            assert_eq!(std::fs::read_to_string(&rules).unwrap(), rule);
+            std::fs::write(&rules, "").unwrap();
+            eventually("healed", || std::fs::read_to_string(&rules).unwrap() == rule);
+            eventually("recorded", || running.responder.active().len() == 1);
+            running.lifted();
+            assert_eq!(std::fs::read_to_string(&rules).unwrap(), "");
+        }
+        host.tool("firewall-cmd", "echo 'INVALID_RULE' >&2; exit 118\n");
+        let told = running.give(host.order("c", "firewalld-drop", &srcip("203.0.113.8"), 600));
+        assert!(told.kind == OutcomeKind::Failed && told.detail.contains("INVALID_RULE"), "{}", told.detail);
+        host.tool("firewall-cmd", "exit 252\n");
+        let told = running.give(host.order("d", "firewalld-drop", &srcip("203.0.113.9"), 600));
+        assert_eq!(told.kind, OutcomeKind::Unsupported);
+        running.responder.stop();
+    });
+}
+
+/// Answers one request and returns it.
+fn answer(listener: &std::net::TcpListener, status: &str) -> String {
+    let (mut stream, _) = listener.accept().unwrap();
+    let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
+    let text = loop {
+        let count = stream.read(&mut buffer).unwrap();
+        seen.extend_from_slice(&buffer[..count]);
+        let text = String::from_utf8_lossy(&seen).into_owned();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap_or("0");
+        if count == 0 || body.len() >= length.parse().unwrap() {
+            break text;
+        }
+    };
+    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+    text
+}
+
+#[test]
+fn a_webhook_gets_the_document_and_its_answer_decides() {
+    if !Path::new("/usr/bin/curl").is_file() {
+        return skipped("curl");
+    }
+    isolated(|| {
+        let host = Host::new();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://127.0.0.1:{}/hook", listener.local_addr().unwrap().port());
+        let running = host.start();
+        for (id, name, status, kind) in [
+            ("a", "wazuh-slack", "200 OK", OutcomeKind::Applied),
+            ("b", "webhook", "204 No Content", OutcomeKind::Applied),
+            ("c", "webhook", "500 Broken", OutcomeKind::Failed),
+        ] {
+            let mut order = host.order(id, name, &srcip("203.0.113.7"), 0);
+            order.extra_args = vec![url.clone()];
+            running.responder.submit(order).unwrap();
+            let request = answer(&listener, status);
+            assert!(request.starts_with("POST /hook"), "{request}");
+            let expected = if id == "a" { r#""pretext":"WAZUH Alert""# } else { r#""srcip":"203.0.113.7""# };
+            assert!(request.contains(expected), "{request}");
+            let told = running.next();
+            assert_eq!(told.kind, kind, "{}", told.detail);
+        }
+        let mut order = host.order("d", "webhook", "{}", 0);
+        order.extra_args = vec!["file:///etc/passwd".into()];
+        assert_eq!(running.give(order).kind, OutcomeKind::Failed);
+        running.responder.stop();
+        assert!(!host.log().contains("check_keys"));
+    });
+}
+
+#[test]
+fn tools_that_are_absent_make_a_response_unsupported() {
+    isolated(|| {
+        let mut host = Host::new();
+        host.places.tools = vec![host.path("host/tools")];
+        let running = host.start();
+        let mut scan = host.order("a", "kaspersky", "{}", 0);
+        scan.extra_args = vec!["--full_scan".into()];
+        let mut hook = host.order("b", "webhook", "{}", 0);
+        hook.extra_args = vec!["https://hooks.example/x".into()];
+        let firewalld = host.order("c", "firewalld-drop", &srcip("203.0.113.7"), 600);
+        let restart = host.order("d", "restart-wazuh", "{}", 0);
+        for order in [scan, hook, firewalld, restart] {
+            let told = running.give(order);
+            assert_eq!(told.kind, OutcomeKind::Unsupported, "{} {}", told.program, told.detail);
+        }
+        let control = host.path("bin/wazuh-control");
+        std::fs::create_dir_all(control.parent().unwrap()).unwrap();
+        std::fs::write(&control, format!("#!/bin/sh\necho $1 > {}\n", host.path("asked").display())).unwrap();
+        std::fs::set_permissions(&control, std::fs::Permissions::from_mode(0o750)).unwrap();
+        running.applied(host.order("e", "restart-wazuh", "{}", 0));
+        assert_eq!(std::fs::read_to_string(host.path("asked")).unwrap(), "restart\n");
+        running.responder.stop();
+    });
+}
+
+#[test]
+fn an_isolated_host_reaches_its_manager_and_itself_only() {
+    if !Path::new("/usr/sbin/nft").is_file() {
+        return skipped("nft");
+    }
+    isolated(|| {
+        let mut host = Host::new();
+        let reachable = |port: u16| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+        let running = host.start();
+        let refused = running.give(host.order("a", "isolate-host", "{}", 600));
+        assert_eq!(refused.kind, OutcomeKind::Refused, "nobody could lift it: {}", refused.detail);
+        running.responder.stop();
+        host.places.managers = vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        let running = host.start();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        running.applied(host.order("b", "isolate-host", "{}", 600));
+        assert!(reachable(port), "loopback passes");
+        let nft = |args: &[&str]| std::process::Command::new("/usr/sbin/nft").args(args).output().unwrap();
+        let listed = String::from_utf8(nft(&["list", "ruleset"]).stdout).unwrap();
+        assert!(listed.contains("192.0.2.1") && listed.contains("2001:db8::1"), "{listed}");
+        assert!(nft(&["delete", "table", "inet", "threatlockdown_isolation"]).status.success());
+        let present = || nft(&["list", "table", "inet", "threatlockdown_isolation"]).status.success();
+        eventually("healed", present);
+        eventually("recorded", || running.responder.active().len() == 1);
+        running.lifted();
+        assert!(!present());
+        running.responder.stop();
+    });
+}
+
+#[test]
+fn as_executables_they_obey_the_dialogue_and_restore_what_they_found() {
+    isolated(|| {
+        let host = Host::new();
+        std::fs::write(&host.places.hosts_deny, "ALL:10.0.0.9\n").unwrap();
+        let run = |name: &str, commands: &[&str], address: &str| {
+            let line = |verb: &str| {
+                format!(
+                    r#"{{"version":1,"origin":{{"name":"n","module":"wazuh-execd"}},"command":"{verb}","parameters":{{"extra_args":[],"alert":{{"data":{{"srcip":"{address}"}}}},"program":"p"}}}}"#
+                ) + "\n"
+            };
+            let input: String = commands.iter().map(|verb| line(verb)).collect();
+            let mut output = Vec::new();
+            let status = tld_respond::multicall::run_script_at(
+                name,
+                host.home.path(),
+                host.places.clone(),
+                &mut input.as_bytes(),
+                &mut output,
+            );
+            (status, String::from_utf8(output).unwrap())
+        };
+        let read = || std::fs::read_to_string(&host.places.hosts_deny).unwrap();
+        let keys = |name: &str, key: &str| {
+            format!(
+                r#"{{"version":1,"origin":{{"name":"{name}","module":"active-response"}},"command":"check_keys","parameters":{{"keys":["{key}"]}}}}"#
+            ) + "\n"
+        };
+        for address in ["10.0.0.1", "10.0.0.9", "2001:db8::7"] {
+            assert_eq!(run("host-deny", &["add", "abort"], address), (0, keys("host-deny", address)));
+            assert_eq!(run("host-deny", &["add", "continue"], address).0, 0);
+        }
+        assert_eq!(read(), "ALL:10.0.0.9\nALL:10.0.0.1\nALL:[2001:db8::7]\n");
+        for address in ["10.0.0.1", "10.0.0.9", "2001:db8::7"] {
+            assert_eq!(run("host-deny", &["delete"], address), (0, String::new()));
+        }
+        assert_eq!(read(), "ALL:10.0.0.9\n");
+        for (name, address) in [("ip-customblock", "10.0.0.1"), ("route-null", "2001:db8::7")] {
+            assert_eq!(run(name, &["add", "continue"], address), (0, keys(name, address)));
+            assert_eq!(run(name, &["delete"], address).0, 0);
+        }
+        assert_eq!(run("webhook", &["add"], "10.0.0.1").0, 255);
+        assert_eq!(run("block-ip", &["add", "other"], "10.0.0.1").0, 255);
+        let log = host.log();
+        assert!(
+            log.contains("active-response/bin/route-null: Ended\n") && log.contains(": Aborted\n"),
+            "{log}"
+        );
+    });
+}
