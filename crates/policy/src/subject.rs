@@ -100,7 +100,8 @@ impl Uses {
             | "ipfw"
             | "npf" => Self::Address,
             "disable-account" => Self::User,
-            "restart-wazuh" | "restart-ossec" | "wazuh-slack" | "kaspersky" => Self::Neither,
+            "restart-wazuh" | "restart-ossec" | "wazuh-slack" | "webhook" | "kaspersky" | "kill-process"
+            | "quarantine-file" | "isolate-host" => Self::Neither,
             _ => Self::Unknown,
         }
     }

@@ -39,7 +39,23 @@ const FOLDERS: [(&str, u32); 18] = [
 ];
 
 /// Executables of the contract that this build carries out in its own process.
-pub const OWN_RESPONSES: [&str; 1] = ["firewall-drop"];
+pub const OWN_RESPONSES: [&str; 15] = [
+    "firewall-drop",
+    "default-firewall-drop",
+    "block-ip",
+    "firewalld-drop",
+    "host-deny",
+    "route-null",
+    "ip-customblock",
+    "disable-account",
+    "restart-wazuh",
+    "wazuh-slack",
+    "webhook",
+    "kaspersky",
+    "kill-process",
+    "quarantine-file",
+    "isolate-host",
+];
 
 /// Makes what is missing of the tree. What is there is left alone, except the shipped ruleset, which belongs to us and follows
 /// the binary (operators' own files stand in `etc/`), and our own executables of an older build.
