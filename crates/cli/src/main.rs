@@ -52,7 +52,7 @@ struct Home {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = as_response() {
+    if let Some(code) = tld_agent::multicall::as_response() {
         return code;
     }
     let result = match Arguments::parse().command {
@@ -66,25 +66,4 @@ fn main() -> ExitCode {
         eprintln!("{} {error:#}", paint::Paint::stderr().bad("error:"));
         ExitCode::FAILURE
     })
-}
-
-/// Runs as a response when the name we were started under is one.
-fn as_response() -> Option<ExitCode> {
-    let argv0 = std::env::args_os().next()?;
-    let name = PathBuf::from(&argv0).file_name()?.to_str()?.to_owned();
-    if !tld_respond::multicall::is_action(&name) {
-        return None;
-    }
-    let home = response_home()?;
-    let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
-    let status = tld_respond::multicall::run_script(&name, &home, &mut stdin.lock(), &mut stdout.lock());
-    Some(ExitCode::from(u8::try_from(status & 0xff).unwrap_or(u8::MAX)))
-}
-
-/// The installation that a response belongs to: the running file's path up to `active-response` (active-response 8).
-fn response_home() -> Option<PathBuf> {
-    let file = std::env::current_exe().ok()?;
-    let home =
-        file.ancestors().find(|path| path.file_name().is_some_and(|name| name == "active-response"))?;
-    home.parent().map(PathBuf::from)
 }
