@@ -1,8 +1,10 @@
 //! Whether a captured target could have been another one: a user name that imitates the rest of its own message
 //! (`Invalid user x from 203.0.113.9 port 22 from 198.51.100.5 port 40022`) makes an expression stop too early.
 //!
-//! The expression that set a field is started again at its first capture. Only an expression that may match
-//! anywhere is asked: one that is bound to the beginning could not have taken anything else.
+//! The expression that set a field is started again at its first capture. One that is bound to the beginning cannot be
+//! started elsewhere; if it lets text of any length pass before the target, that text may have imitated what follows it,
+//! and the part of the expression around the target is looked for once more behind the match. Where nothing variable
+//! stands before the target, or the expression is bound to the end, nobody could have moved the target.
 
 use std::net::IpAddr;
 
@@ -39,7 +41,7 @@ fn others(decoders: &Decoders, log: &[u8], field: StaticField, value: &[u8], ori
     let Action::Regex(regex) = &decoders.entry(origin.decoder).action else { return Vec::new() };
     let expression = &regex.expression;
     if is_bound(expression) {
-        return Vec::new();
+        return behind(expression, log, field, value, origin);
     }
     let mut captures = Captures::new();
     let mut capture = |from: usize| {
@@ -61,6 +63,74 @@ fn others(decoders: &Decoders, log: &[u8], field: StaticField, value: &[u8], ori
         last = next.start..next.end.max(last.end + 1);
     }
     found
+}
+
+/// Other targets behind the match of a bound expression.
+fn behind(expression: &Expression, log: &[u8], field: StaticField, value: &[u8], origin: Origin) -> Vec<Vec<u8>> {
+    let mut found: Vec<Vec<u8>> = Vec::new();
+    let mut captures = Captures::new();
+    let subject = log.get(origin.from..).unwrap_or_default();
+    let Some(end) = expression.find(subject, &mut captures) else { return found };
+    let target = captures.get(origin.group).map_or(0, |range| range.end);
+    let rest = subject.get(end.max(target)..).unwrap_or_default();
+    if expression.kind() != Kind::OsRegex {
+        return found;
+    }
+    // A later address is one by its form; a later name only by the words before it.
+    let least = if field == StaticField::SrcIp { 1 } else { 3 };
+    for (pattern, group) in surroundings(expression.pattern(), origin.group, least) {
+        let Ok(around) = Expression::compile(Kind::OsRegex, pattern) else { continue };
+        let mut rest = rest;
+        for _ in 0..RESTARTS {
+            if rest.is_empty() || around.find(rest, &mut captures).is_none() {
+                break;
+            }
+            let Some(range) = captures.get(group) else { break };
+            let other = rest.get(range.clone()).unwrap_or_default();
+            if differs(field, value, other) && !found.iter().any(|known| known == other) {
+                found.push(other.to_vec());
+            }
+            rest = rest.get(range.end.max(range.start + 1)..).unwrap_or_default();
+        }
+    }
+    found
+}
+
+/// For each alternative of an OSRegex that has variable text before the group: what follows the last such text, and the
+/// group's number in it. Nothing for a group with fewer than `least` bytes of literal text before it, which mark no place.
+fn surroundings(pattern: &[u8], group: usize, least: usize) -> Vec<(&[u8], usize)> {
+    let alternatives = pattern.split(|byte| *byte == b'|');
+    alternatives.filter_map(|text| surrounding(text, group, least)).collect()
+}
+
+fn surrounding(text: &[u8], group: usize, least: usize) -> Option<(&[u8], usize)> {
+    // Behind the last variable part, and how many groups were opened up to there.
+    let mut start: Option<(usize, usize)> = None;
+    let (mut at, mut opened) = (0, 0);
+    while at < text.len() {
+        match (text[at], text.get(at + 1)) {
+            (b'\\', Some(b'w' | b'W' | b'd' | b'D' | b's' | b'S' | b'p' | b't' | b'.')) => {
+                at += 2;
+                if matches!(text.get(at), Some(b'+' | b'*')) {
+                    at += 1;
+                    let closed = usize::from(text.get(at) == Some(&b')'));
+                    at += closed;
+                    start = Some((at, opened));
+                }
+            }
+            (b'\\', _) => at += 2,
+            (b'(', _) if opened == group => {
+                let (start, before) = start?;
+                return (start + least <= at).then(|| (&text[start..], group - before));
+            }
+            (b'(', _) => {
+                opened += 1;
+                at += 1;
+            }
+            _ => at += 1,
+        }
+    }
+    None
 }
 
 fn differs(field: StaticField, value: &[u8], other: &[u8]) -> bool {

@@ -165,8 +165,9 @@ fn only_forged_lines_are_contested() {
         }
     }
     assert!(all > 1500 && with_target > 300, "{with_target} of {all} lines have a source");
-    // Three samples forge a second address inside a user name: nginx, PAM and sshd, in this order.
-    assert_eq!(contested, ["srcip 192.0.2.2", "srcip 192.0.2.152", "srcip 10.10.1.2"]);
+    // Four samples forge a second address inside a user name: nginx, PAM, proftpd and sshd, in this order.
+    let forged = ["srcip 192.0.2.2", "srcip 192.0.2.152", "srcip 1.2.3.44", "srcip 10.10.1.2"];
+    assert_eq!(contested, forged);
 }
 
 #[test]

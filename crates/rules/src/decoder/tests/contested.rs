@@ -28,7 +28,11 @@ const SSH: &str = r#"
     <decoder name="pam"><parent>sshd</parent><prematch>rhost=</prematch>
       <regex>rhost=(\S+)\s+user=(\S+)</regex><order>srcip, user</order></decoder>
     <decoder name="end"><parent>sshd</parent><prematch>^Bad </prematch>
-      <regex offset="after_prematch"> from (\S+)$</regex><order>srcip</order></decoder>"#;
+      <regex offset="after_prematch"> from (\S+)$</regex><order>srcip</order></decoder>
+    <decoder name="gone"><parent>sshd</parent><prematch>^Disconnected from user </prematch>
+      <regex offset="after_prematch">^(\S+) (\S+) port (\d+)</regex><order>srcuser, srcip</order></decoder>
+    <decoder name="shut"><parent>sshd</parent><prematch>^Shut </prematch>
+      <regex offset="after_prematch">^by (\S+) for (\S+)</regex><order>srcip, user</order></decoder>"#;
 
 #[test]
 fn only_lines_that_hold_a_second_target_are_contested() {
@@ -50,6 +54,15 @@ fn only_lines_that_hold_a_second_target_are_contested() {
         ("pam: rhost=198.51.100.5  user=bob", ""),
         ("pam: rhost=198.51.100.5 user=a rhost=192.0.2.1 user=b", "srcip: 192.0.2.1; dstuser: b"),
         ("Bad thing from 203.0.113.9 from 198.51.100.5", ""),
+        // Bound to the beginning, but with a name before the address.
+        ("Failed password for x from 203.0.113.9 port 22 from 198.51.100.5 port 4 ssh2", "srcip: 198.51.100.5"),
+        ("Failed password for x from 203.0.113.9 port 22 from 203.0.113.9 port 4 ssh2", ""),
+        ("Disconnected from user bob 198.51.100.5 port 4", ""),
+        ("Disconnected from user x 203.0.113.9 port 2 198.51.100.5 port 4", "srcip: 198.51.100.5"),
+        ("Disconnected from user x 203.0.113.9 port 2 on 10 port 4", ""),
+        // Nothing stands before the address, so a later one is only talk; the name's place can be imitated.
+        ("Shut by 198.51.100.5 for bob by 203.0.113.9 for bob", ""),
+        ("Shut by 198.51.100.5 for bob by 203.0.113.9 for eve", "dstuser: eve"),
     ];
     for (line, expected) in cases {
         assert_eq!(contested(SSH, &format!("Dec 29 10:00:01 gate sshd[4]: {line}")), expected, "{line}");
