@@ -10,7 +10,7 @@ use tld_xml::Source;
 /// Longest file that is looked into.
 const LIMIT: usize = 16 << 20;
 /// Characters of a line that are shown.
-const WIDTH: usize = 110;
+const WIDTH: usize = 84;
 /// Lines behind a decoder's first one in which its elements are looked for.
 const REACH: usize = 200;
 
@@ -60,9 +60,8 @@ impl Passages {
         if let Some(known) = self.read.borrow().get(file) {
             return Rc::clone(known);
         }
-        let text = self.home.as_ref().and_then(|home| {
-            tld_sys::durable::read_bounded(&home.join(file), LIMIT).ok()
-        });
+        let text =
+            self.home.as_ref().and_then(|home| tld_sys::durable::read_bounded(&home.join(file), LIMIT).ok());
         let lines = lines(&text.unwrap_or_default());
         self.read.borrow_mut().insert(file.to_owned(), Rc::clone(&lines));
         lines

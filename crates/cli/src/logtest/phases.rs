@@ -54,7 +54,11 @@ pub(super) fn text(
     }
     if let Some(rule) = &verdict.rule {
         out.push_str(&format!("\n{}\n", paint.strong("**Phase 3: Completed filtering (rules).")));
-        all(&mut out, members(parts.rule.as_deref()), &["id", "level", "description", "groups", "firedtimes"]);
+        all(
+            &mut out,
+            members(parts.rule.as_deref()),
+            &["id", "level", "description", "groups", "firedtimes"],
+        );
         if verdict.alert_flag {
             let text = "**Alert to be generated.";
             let text = if rule.level >= SERIOUS { paint.bad(text) } else { paint.warn(text) };
@@ -148,7 +152,8 @@ mod tests {
 
     #[test]
     fn members_come_in_order_and_nested_ones_with_their_path() {
-        let Value::Object(members) = serde_json::json!({"b": {"y": ["1"], "x": 2}, "a": "z", "id": "5"}) else {
+        let Value::Object(members) = serde_json::json!({"b": {"y": ["1"], "x": 2}, "a": "z", "id": "5"})
+        else {
             return;
         };
         let mut out = String::new();

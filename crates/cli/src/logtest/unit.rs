@@ -14,7 +14,9 @@ impl FromStr for Expectation {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parts: Vec<String> = text.split(':').map(str::to_owned).collect();
-        let parts = parts.try_into().map_err(|_| "three parts with `:` between them are needed")?;
+        let Ok(parts) = parts.try_into() else {
+            return Err("three parts with `:` between them are needed".to_owned());
+        };
         Ok(Self(parts))
     }
 }

@@ -78,11 +78,15 @@ impl View<'_> {
             let _ = writeln!(out, "\t  {} is built in for this kind of event", printable(name));
             return;
         }
-        // A program's name that fits says more than a hundred that do not.
+        // Of those before the chosen one nothing need be known; without one, a program_name that fits says something.
         let telling = |at: usize| {
             let step = &steps[at];
             let named = || steps[..at].iter().any(|s| s.decoder == step.decoder && s.matched);
-            self.everything || step.matched || named() || chosen.is_some_and(|chosen| at > chosen)
+            self.everything
+                || match chosen {
+                    Some(chosen) => at > chosen || step.decoder == steps[chosen].decoder,
+                    None => step.matched || named(),
+                }
         };
         let skipped: HashSet<DecoderId> =
             (0..steps.len()).filter(|at| !telling(*at)).map(|at| steps[at].decoder).collect();
@@ -121,19 +125,34 @@ impl View<'_> {
         self.trace.rules.iter().rposition(|step| step.rule == winner && step.failed.is_none())
     }
 
+    /// The steps from a root to the winner's.
+    fn way(&self, won: usize) -> Vec<usize> {
+        let steps = &self.trace.rules;
+        let mut way = vec![won];
+        for at in (0..won).rev() {
+            if way.last().is_some_and(|last| steps[at].depth + 1 == steps[*last].depth) {
+                way.push(at);
+            }
+        }
+        way.reverse();
+        way
+    }
+
     fn rules(&self, out: &mut String) {
         let _ = writeln!(out, "\t{}", self.paint.strong("Rules"));
         let steps = &self.trace.rules;
         if self.everything {
-            steps.iter().for_each(|step| match &step.failed {
-                None => self.matched(out, step, false),
+            let way = self.won_at().map(|won| self.way(won)).unwrap_or_default();
+            steps.iter().enumerate().for_each(|(at, step)| match &step.failed {
+                None => self.matched(out, step, way.contains(&at)),
                 Some(failure) => self.failed(out, step, failure),
             });
             return;
         }
         let Some(won) = self.won_at() else {
             if let Some(rule) = &self.verdict.rule {
-                let _ = writeln!(out, "\t  a forwarded alert names rule {} itself; no rule was tried", rule.id);
+                let _ =
+                    writeln!(out, "\t  a forwarded alert names rule {} itself; no rule was tried", rule.id);
                 return;
             }
             let note = format!("none matches, of {} tried", steps.len());
@@ -143,13 +162,7 @@ impl View<'_> {
             self.failures(out, (0..steps.len()).filter(near), 0);
             return;
         };
-        let mut way = vec![won];
-        for at in (0..won).rev() {
-            if way.last().is_some_and(|last| steps[at].depth + 1 == steps[*last].depth) {
-                way.push(at);
-            }
-        }
-        way.reverse();
+        let way = self.way(won);
         let siblings = way.iter().rev().nth(1).map_or(0, |parent| parent + 1)..won;
         for &at in &way {
             if at == won {
@@ -169,10 +182,12 @@ impl View<'_> {
         let info = self.ruleset.rule(step.rule);
         let winner = self.verdict.rule.as_ref().map(|winner| winner.id);
         let state = match info {
-            Some(info) if winner == Some(step.rule) => self.paint.good(&format!("wins, level {}", info.level)),
-            Some(info) if info.noalert && !on_the_way => {
-                self.paint.warn("matches, but noalert: it only hands events to its children, and none took this one")
+            Some(info) if winner == Some(step.rule) => {
+                self.paint.good(&format!("wins, level {}", info.level))
             }
+            Some(info) if info.noalert && !on_the_way => self
+                .paint
+                .warn("matches, but noalert: it only hands events to its children, and none took this one"),
             _ => self.paint.good("matches"),
         };
         self.item(out, step.depth + 1, &format!("{}: {state}", step.rule), &step.file, step.line);
@@ -255,7 +270,7 @@ impl View<'_> {
         }
         if *hidden {
             let level = info.level;
-            let _ = write!(text, "; the next older event was already used up by an alert of level {level} or more");
+            let _ = write!(text, "; older ones are used up by an alert of level {level} or more");
         }
         text
     }
@@ -287,11 +302,17 @@ impl View<'_> {
                 "{no} rule {rule} won less than {length} s ago and has ignore=\"{length}\"; the service would report its parent"
             ));
         } else if winner.level == 0 {
-            line(format!("{no} rule {} has level 0: it takes events out of sight, and they count for nothing", winner.id));
+            line(format!(
+                "{no} rule {} has level 0: it takes events out of sight, and they count for nothing",
+                winner.id
+            ));
         } else if winner.level < least {
             line(format!("{no} level {} is below log_alert_level, which is {least}", winner.level));
         } else if info.is_some_and(|info| !info.log) {
-            line(format!("{no} the service does not write alerts of rule {} (no_log); this tool does not look at that", winner.id));
+            line(format!(
+                "{no} the service does not write alerts of rule {} (no_log); this tool does not look at that",
+                winner.id
+            ));
         } else {
             line(format!("{} level {}, log_alert_level is {least}", self.paint.good("yes:"), winner.level));
         }
@@ -316,10 +337,13 @@ impl View<'_> {
         }
         let mut steps = self.trace.rules.iter().filter(|step| step.rule == rule);
         if let Some(step) = steps.clone().find(|step| step.failed.is_none()) {
-            let by = winner.map_or_else(String::new, |winner| format!("; rule {winner} below it, or after it, won"));
+            let by = winner
+                .map_or_else(String::new, |winner| format!("; rule {winner} below it, or after it, won"));
             let kind = if info.noalert { "it matches, but has noalert" } else { "it matches" };
             self.item(out, depth, &format!("{rule}: {}{by}", self.paint.good(kind)), &step.file, step.line);
-        } else if let Some((step, failure)) = steps.find_map(|step| step.failed.as_ref().map(|why| (step, why))) {
+        } else if let Some((step, failure)) =
+            steps.find_map(|step| step.failed.as_ref().map(|why| (step, why)))
+        {
             let reason = self.paint.warn(&self.reason(rule, failure));
             self.item(out, depth, &format!("{rule}: {reason}"), &step.file, failure.line);
         } else {

@@ -231,7 +231,7 @@ fn a_socket_left_by_a_dead_process_is_replaced_and_a_file_is_not() {
     bench.server.take().unwrap().stop();
     drop(UnixListener::bind(bench.path()).unwrap());
     bench.serve().unwrap().stop();
-    fs::write(bench.path(), "mine").unwrap();
+    tld_sys::durable::replace(&bench.path(), b"mine", 0o600).unwrap();
     assert_eq!(bench.serve().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
 }
 
