@@ -14,4 +14,5 @@ pub mod key;
 pub mod merged;
 pub mod name;
 pub mod seal;
+pub mod session;
 pub mod version;

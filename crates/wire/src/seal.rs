@@ -274,14 +274,14 @@ mod tests {
 
     #[test]
     fn headers_are_read_before_any_key_is_known() {
-        let table: [(&[u8], Option<&str>, Method, &[u8]); 4] = [
-            (b"!001!#AES:xyz", Some("001"), Method::Aes, b"xyz"),
-            (b"!12345678!:xyz", Some("12345678"), Method::Blowfish, b"xyz"),
-            (b"#AES::", None, Method::Aes, b":"),
-            (b":", None, Method::Blowfish, b""),
-        ];
-        for (message, id, method, ciphertext) in table {
-            assert_eq!(Envelope::parse(message), Ok(Envelope { id, method, ciphertext }));
+        for (message, id, method, ciphertext) in [
+            ("!001!#AES:xyz", Some("001"), Method::Aes, "xyz"),
+            ("!12345678!:xyz", Some("12345678"), Method::Blowfish, "xyz"),
+            ("#AES::", None, Method::Aes, ":"),
+            (":", None, Method::Blowfish, ""),
+        ] {
+            let expected = Envelope { id, method, ciphertext: ciphertext.as_bytes() };
+            assert_eq!(Envelope::parse(message.as_bytes()), Ok(expected));
         }
     }
 

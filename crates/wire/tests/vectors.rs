@@ -1,10 +1,12 @@
 //! Holds the room to recordings of original peers (`conformance/wire/vectors.json`).
 
+#![expect(clippy::panic, clippy::print_stdout, reason = "helpers of tests")]
+
 use std::path::PathBuf;
 
 use serde_json::Value;
 use tld_model::Timestamp;
-use tld_wire::control::FromAgent;
+use tld_wire::control::{FromAgent, FromManager};
 use tld_wire::counter::{Counter, ReceiverCounter};
 use tld_wire::enrol::decide::{Contact, Force, Registered, Registry, Settings, decide};
 use tld_wire::enrol::{Answer, Request};
@@ -208,7 +210,7 @@ fn enrolment_dialogues_run_as_recorded() {
             .replace("<key>", generate(&[7; 32]).expose())
             .replace("<peer address>", peer)
             .replace("<manager host name>", "manager-01");
-        assert_eq!(answer.to_text(), expected, "{dialogue}");
+        assert_eq!(*answer.to_text(), expected, "{dialogue}");
         assert_eq!(Answer::parse(expected.as_bytes()), Ok(answer));
     }
 }
@@ -232,4 +234,30 @@ fn events_are_wrapped_as_recorded() {
         let expected = case["datagram_hex"].is_string().then(|| bytes(case, "datagram_hex"));
         assert_eq!(wrapped, expected, "{case}");
     }
+}
+
+#[test]
+fn control_messages_are_known_and_written_back_to_the_byte() {
+    let Some(vectors) = vectors() else { return };
+    let mut seen = 0;
+    for vector in vectors["vectors"].as_array().unwrap().iter().filter(|vector| vector["expect"] == "valid") {
+        let (name, payload) = (text(vector, "name"), bytes(vector, "payload_hex"));
+        let written = if text(vector, "sender") == "agent" {
+            FromAgent::parse(&payload).map(|message| {
+                assert!(!matches!(message, FromAgent::Unknown(_)), "{name}");
+                message.to_bytes()
+            })
+        } else {
+            FromManager::parse(&payload).map(|message| {
+                assert!(!matches!(message, FromManager::Unknown(_)), "{name}");
+                message.to_bytes()
+            })
+        };
+        assert_eq!(written.is_some(), payload.starts_with(b"#!-"), "{name}");
+        if let Some(written) = written {
+            assert_eq!(String::from_utf8_lossy(&written), String::from_utf8_lossy(&payload), "{name}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 17);
 }

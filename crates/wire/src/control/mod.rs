@@ -203,7 +203,7 @@ pub enum FromAgent {
 impl FromAgent {
     /// Reads a payload; `None` when it is an event and no control message.
     pub fn parse(payload: &[u8]) -> Option<Self> {
-        let text = payload.strip_prefix(LEAD)?;
+        let text = behind_lead(payload)?;
         Some(Self::known(text).unwrap_or_else(|| Self::Unknown(text.to_vec())))
     }
 
@@ -295,7 +295,7 @@ pub enum FromManager {
 impl FromManager {
     /// Reads a payload; `None` when it is a piece of a file.
     pub fn parse(payload: &[u8]) -> Option<Self> {
-        let text = payload.strip_prefix(LEAD)?;
+        let text = behind_lead(payload)?;
         Some(Self::known(text).unwrap_or_else(|| Self::Unknown(text.to_vec())))
     }
 
@@ -378,6 +378,12 @@ impl FromManager {
     pub fn up_file(name: &str, content: &[u8]) -> Self {
         Self::UpFile { md5: md5_text(content), name: name.into() }
     }
+}
+
+// Peers of the contract take a message as text, which ends at a NUL.
+fn behind_lead(payload: &[u8]) -> Option<&[u8]> {
+    let text = payload.strip_prefix(LEAD)?;
+    Some(memchr::memchr(0, text).map_or(text, |nul| &text[..nul]))
 }
 
 fn split_blank(text: &[u8]) -> (&[u8], &[u8]) {

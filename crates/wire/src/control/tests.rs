@@ -18,6 +18,7 @@ fn trailing_blanks_are_significant() {
     }
     assert!(matches!(FromAgent::parse(b"#!-agent shutdown"), Some(FromAgent::Unknown(_))));
     assert_eq!(FromAgent::parse(b"1:a:b"), None);
+    assert_eq!(FromAgent::parse(b"#!-agent shutdown \0x"), Some(FromAgent::Shutdown));
 }
 
 #[test]

@@ -6,6 +6,7 @@ pub mod decide;
 use std::fmt;
 
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use crate::key::{AgentKey, Secret};
 use crate::name::{GROUP_LIMIT, GROUPS_LIMIT, RegisteredIp, is_agent_name, is_group_name};
@@ -169,8 +170,13 @@ impl Request {
     }
 
     /// The line an agent writes, with its line end. As secret as the password in it.
-    pub fn to_line(&self, password: Option<&Secret>) -> String {
-        let mut line = password.map_or_else(String::new, |secret| format!("{PASSWORD}{} ", secret.expose()));
+    pub fn to_line(&self, password: Option<&Secret>) -> Zeroizing<String> {
+        let mut line = Zeroizing::new(String::with_capacity(256));
+        if let Some(secret) = password {
+            line.push_str(PASSWORD);
+            line.push_str(secret.expose());
+            line.push(' ');
+        }
         line.push_str(NAME);
         line.push_str(&self.name);
         line.push('\'');
@@ -292,15 +298,15 @@ impl Answer {
         Ok(Self::Refused(reason.strip_suffix(ERROR_TAIL).unwrap_or(reason).into()))
     }
 
-    /// The text as sent, without a line end.
-    pub fn to_text(&self) -> String {
-        match self {
+    /// The text as sent, without a line end; secret when it holds a key.
+    pub fn to_text(&self) -> Zeroizing<String> {
+        Zeroizing::new(match self {
             Self::Granted(agent) => format!("{GRANTED}{}'", *agent.to_line()),
             Self::Refused(reason) => {
                 let room = ERROR_LIMIT - ERROR.len() - ERROR_TAIL.len();
                 format!("{ERROR}{}{ERROR_TAIL}", shortened(reason, room))
             }
-        }
+        })
     }
 }
 

@@ -83,7 +83,7 @@ fn only_the_whole_password_followed_by_a_blank_opens() {
 #[test]
 fn answers_are_read_as_agents_read_them() {
     let granted = Answer::parse(b"OSSEC K:'001 web-01 any 0123456789abcdef'").unwrap();
-    assert_eq!(granted.to_text(), "OSSEC K:'001 web-01 any 0123456789abcdef'");
+    assert_eq!(*granted.to_text(), "OSSEC K:'001 web-01 any 0123456789abcdef'");
     let refused = Answer::parse(b"ERROR: Duplicate agent name: x. Unable to add agent").unwrap();
     assert_eq!(refused, Answer::Refused("Duplicate agent name: x".into()));
     for bad in [&b""[..], b"OSSEC K:'001 a", b"OSSEC K:'001 ../x any key'", b"OSSEC K:''", b"\xff"] {
