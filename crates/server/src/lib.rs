@@ -5,6 +5,7 @@
 //! runs, outputs, then the pipeline. Nothing is started when anything of the first three fails.
 
 pub mod dispatch;
+pub mod enrol;
 pub mod home;
 pub mod load;
 pub mod log;
@@ -12,6 +13,8 @@ pub mod logtest;
 pub mod logtime;
 pub mod output;
 pub mod pipeline;
+pub mod registry;
 pub mod sequencer;
 pub mod shipped;
 pub mod standalone;
+pub mod tls;
