@@ -4,6 +4,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this room talks to people")]
 
+mod agents;
 mod check;
 mod logtest;
 mod paint;
@@ -41,6 +42,8 @@ enum Command {
     Responder(responder::Options),
     /// List the responses in force, or revert them
     Responses(responses::Options),
+    /// List the manager's agents, add and remove them, hand out their keys
+    Agents(agents::Options),
 }
 
 /// The installation that a command works on.
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Logtest(options) => logtest::run(&options),
         Command::Responder(options) => responder::run(&options),
         Command::Responses(options) => responses::run(&options),
+        Command::Agents(options) => agents::run(options),
     };
     result.unwrap_or_else(|error| {
         eprintln!("{} {error:#}", paint::Paint::stderr().bad("error:"));

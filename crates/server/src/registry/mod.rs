@@ -139,9 +139,14 @@ impl Registry {
     /// The key file or the database cannot be read.
     pub fn open(setup: Setup) -> Result<Self, RegistryError> {
         let path = setup.home.join("var/threatlockdown/manager.db");
-        let folder = setup.home.join("var/threatlockdown");
-        durable::create_dirs(&folder, 0o750).map_err(failed("make", &folder))?;
+        for folder in ["var/threatlockdown", "queue"].map(|folder| setup.home.join(folder)) {
+            durable::create_dirs(&folder, 0o750).map_err(failed("make", &folder))?;
+        }
+        let fresh = !path.exists();
         let (store, aside) = Store::open(&path).map_err(|source| store_failed(&setup, source))?;
+        if fresh {
+            adopt(&path);
+        }
         if let Some(aside) = aside {
             (setup.warn)(&format!(
                 "`{}` was damaged and is set aside as `{}`; groups and states of agents begin anew",
@@ -329,7 +334,11 @@ impl Registry {
 
     fn locked<R>(&self, act: impl FnOnce() -> Result<R, RegistryError>) -> Result<R, RegistryError> {
         let path = self.setup.home.join("var/threatlockdown/client.keys.lock");
+        let fresh = !path.exists();
         let _lock = durable::lock_exclusive(&path).map_err(failed("lock", &path))?;
+        if fresh {
+            adopt(&path);
+        }
         act()
     }
 
@@ -476,14 +485,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Replaces a file that keeps its owner and mode; a new one is for its owner and the group of its directory only.
-pub(crate) fn replace_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Replaces a file that keeps its owner and mode; a new one is for the owner and group of its directory only.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn replace_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if path.exists() {
         return durable::replace_keeping(path, bytes);
     }
     durable::replace(path, bytes, 0o640)?;
-    let group = path.parent().and_then(|folder| fs::metadata(folder).ok()).map(|folder| folder.gid());
-    // Needs the right to give files away; without it the file belongs to our own group, which reads it as well.
-    let _ = std::os::unix::fs::chown(path, None, group);
+    adopt(path);
     Ok(())
+}
+
+/// Gives a new file to the owner of its directory, so that what an operator's tool made as root stays usable for a manager
+/// that is not root. Who may not give files away is that owner, or its group.
+fn adopt(path: &Path) {
+    if let Some(folder) = path.parent().and_then(|folder| fs::metadata(folder).ok()) {
+        let _ = std::os::unix::fs::chown(path, Some(folder.uid()), Some(folder.gid()));
+    }
 }
