@@ -7,10 +7,12 @@ mod events;
 pub mod mutate;
 mod patterns;
 mod texts;
+mod wire;
 
 pub use events::{event, json, lists, ruleset};
 pub use patterns::{address, osmatch, osregex, pcre2};
 pub use texts::{config, logtime, message, options, xml};
+pub use wire::{bundle, control, enrol, frames, sealed};
 
 /// Longest input worth trying: about four times the longest line that a host sends in practice.
 pub const MAX_INPUT: usize = 16 << 10;
@@ -43,4 +45,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "pcre2", run: pcre2, inputs: 1_500, words: patterns::PCRE_WORDS },
     Target { name: "ruleset", run: ruleset, inputs: 1_500, words: events::RULESET_WORDS },
     Target { name: "xml", run: xml, inputs: 20_000, words: texts::XML_WORDS },
+    Target { name: "bundle", run: bundle, inputs: 20_000, words: wire::WORDS },
+    Target { name: "control", run: control, inputs: 20_000, words: wire::WORDS },
+    Target { name: "enrol", run: enrol, inputs: 20_000, words: wire::WORDS },
+    Target { name: "frames", run: frames, inputs: 20_000, words: wire::WORDS },
+    Target { name: "sealed", run: sealed, inputs: 5_000, words: wire::WORDS },
 ];

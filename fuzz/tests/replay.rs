@@ -121,5 +121,6 @@ macro_rules! targets {
 }
 
 targets!(
-    address, config, event, json, lists, logtime, message, options, osmatch, osregex, pcre2, ruleset, xml
+    address, bundle, config, control, enrol, event, frames, json, lists, logtime, message, options, osmatch,
+    osregex, pcre2, ruleset, sealed, xml,
 );

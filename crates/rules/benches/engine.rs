@@ -116,9 +116,9 @@ fn rate(lines: &[&[u8]], seconds: f64) -> f64 {
 }
 
 fn resident() -> usize {
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
-    text.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0)
-        * rustix::param::page_size()
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_ascii_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
 }
 
 fn generated(shared: &Path, folder: &Path, generator: &str, extra: &[&str]) -> Vec<u8> {
