@@ -3,6 +3,7 @@
 //! Invariants checked: both engines answer the same, every rendering is one line of valid JSON with the given id.
 
 use std::collections::BTreeMap;
+use std::slice::from_ref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -240,7 +241,7 @@ pub fn ruleset(data: &[u8]) {
     let rules = Source::new("r.xml", rules);
     let list = Source::new("etc/lists/l", list);
     let options = Options { max_memory_bytes: 1 << 20, ..Options::default() };
-    let loaded = Ruleset::load(&[decoders.clone()], &[rules.clone()], &[list.clone()], &options);
+    let loaded = Ruleset::load(from_ref(&decoders), from_ref(&rules), from_ref(&list), &options);
     for one in &loaded.diagnostics {
         let source = [&decoders, &rules, &list].into_iter().find(|source| source.name == one.file);
         source.into_iter().for_each(|source| shown(source, one));

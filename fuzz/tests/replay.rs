@@ -1,7 +1,13 @@
 //! Every target on its seeds, on inputs that once broke it, and on a fixed number of mutated ones. `TLD_FUZZ_SECONDS=60`
 //! searches that long instead, from another start each time. A failing input is kept in `target/fuzz/`.
 
-#![allow(clippy::disallowed_methods, reason = "a test keeps what it found")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "helpers of tests: a failure is told by panicking, and what was found is kept"
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};

@@ -1,6 +1,6 @@
 //! Rules of the house that neither rustc nor clippy holds: size of files, lints in every manifest, no test put aside.
 
-#![allow(clippy::disallowed_methods, reason = "reads the project")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a failure is told by panicking")]
 
 use std::path::{Path, PathBuf};
 
