@@ -29,14 +29,15 @@ use unit::Expectation;
 
 const AFTER: &str = "\
 Examples:
-  threatlockdown logtest                                 type or paste lines, judged by the shipped ruleset
-  threatlockdown logtest --home /var/ossec --trace       by an installation's rules, with the reasons
-  threatlockdown logtest --why 5712 < auth.log           why does rule 5712 not match?
-  threatlockdown logtest --home /var/ossec --json < log  one JSON object for each line
-  echo 'LINE' | threatlockdown logtest -U 5710:5:sshd    exit status 0 if rule, level and decoder are these
+  threatlockdown logtest                            lines you type or paste
+  threatlockdown logtest --home /var/ossec --trace  by that installation's rules
+  threatlockdown logtest --why 5712 < auth.log      why does rule 5712 not win?
+  threatlockdown logtest --json < auth.log          one JSON object for each line
+  threatlockdown logtest -U 5710:5:sshd < line      exit status 0 if it is so
 
-With --json an empty line starts a fresh session, in which no earlier line is remembered; otherwise empty lines are skipped
-and the session lasts until the end. A home is only read.";
+Without --home the ruleset of this binary is used. A home is only read.
+With --json an empty line starts a session in which no earlier line is known;
+otherwise empty lines are skipped and the session lasts until the end.";
 
 /// Show what log lines become: fields, rule, alert, and the reasons
 #[derive(Debug, clap::Args)]

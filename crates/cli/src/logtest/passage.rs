@@ -10,7 +10,7 @@ use tld_xml::Source;
 /// Longest file that is looked into.
 const LIMIT: usize = 16 << 20;
 /// Characters of a line that are shown.
-const WIDTH: usize = 84;
+const WIDTH: usize = 76;
 /// Lines behind a decoder's first one in which its elements are looked for.
 const REACH: usize = 200;
 

@@ -207,7 +207,9 @@ impl View<'_> {
         for at in places {
             let step = &steps[at];
             if !close(&at) {
-                if room == 0 {
+                // Another decoder's rules are never near.
+                let foreign = step.failed.as_ref().is_some_and(|failure| failure.condition == "decoded_as");
+                if room == 0 || (foreign && step.depth > 0) {
                     skipped += 1;
                     continue;
                 }
