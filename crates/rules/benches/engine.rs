@@ -52,7 +52,7 @@ fn main() {
         let lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
         // What is left without any analysis: cutting a file into events.
         let reading = median(|| {
-            lines.iter().enumerate().for_each(|(n, line)| drop(black_box(event(n, line, lines.len()))))
+            lines.iter().enumerate().for_each(|(n, line)| drop(black_box(event(n, line, lines.len()))));
         });
         println!("{log:<6} reading   {:>10.0} lines/CPU-s", rate(&lines, reading));
         for (name, ruleset) in &rulesets {
