@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tld_model::{AgentId, Timestamp};
-use tld_wire::enrol::decide::{self, Contact, Registered, Settings};
+use tld_wire::enrol::decide::{self, Contact, Force, Registered, Settings};
 use tld_wire::enrol::{Answer, Reason, Request};
 use tld_wire::key::Secret;
 use tld_wire::name::RegisteredIp;
@@ -50,37 +50,71 @@ impl Admission {
     fn admit(&self, line: &[u8], peer: IpAddr) -> Result<(Arc<Agent>, Vec<String>), Reason> {
         let request = Request::parse(line, self.password.as_ref())?;
         let name = request.name.clone();
-        let (registry, settings, purge) = (Arc::clone(&self.registry), self.settings.clone(), self.purge);
-        let done = self.registry.edit(move |edit| admit(edit, &request, peer, &settings, &registry, purge));
+        let wish = Wish { request, peer, force: self.settings.force, id: None, key: None };
+        self.carry_out(wish).map_err(|refusal| match refusal {
+            Refusal::Reason(reason) => reason,
+            Refusal::Add(AddError::DuplicateName(name)) => Reason::DuplicateName(name),
+            Refusal::Add(AddError::DuplicateIp(ip)) => Reason::DuplicateIp(ip.to_string()),
+            Refusal::Add(_) | Refusal::Broken => Reason::Internal(name),
+        })
+    }
+
+    /// Decides and, if granted, registers; tells the ids of those that gave way.
+    pub(super) fn carry_out(&self, wish: Wish) -> Result<(Arc<Agent>, Vec<String>), Refusal> {
+        let (registry, purge) = (Arc::clone(&self.registry), self.purge);
+        let settings = Settings { force: wish.force, ..self.settings.clone() };
+        let done = self.registry.edit(move |edit| admit(edit, wish, &settings, &registry, purge));
         done.unwrap_or_else(|error| {
             self.log.error(&format!("enrolment: {error}"));
-            Err(Reason::Internal(name))
+            Err(Refusal::Broken)
         })
     }
 }
 
+/// What is asked for, by the port or by the local socket.
+#[derive(Debug)]
+pub(super) struct Wish {
+    pub(super) request: Request,
+    pub(super) peer: IpAddr,
+    pub(super) force: Force,
+    pub(super) id: Option<String>,
+    pub(super) key: Option<Secret>,
+}
+
+/// Why it is not granted.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// By the contract's rules.
+    Reason(Reason),
+    /// By the registry's.
+    Add(AddError),
+    /// The registry cannot be written.
+    Broken,
+}
+
 fn admit(
     edit: &mut Edit,
-    request: &Request,
-    peer: IpAddr,
+    wish: Wish,
     settings: &Settings,
     registry: &Registry,
     purge: bool,
-) -> Result<(Arc<Agent>, Vec<String>), Reason> {
+) -> Result<(Arc<Agent>, Vec<String>), Refusal> {
     let view = View { edit, registry, by_name: OnceCell::new(), by_ip: OnceCell::new() };
-    let granted = decide::decide(request, peer, settings, &view, edit.now())?;
+    let granted =
+        decide::decide(&wish.request, wish.peer, settings, &view, edit.now()).map_err(Refusal::Reason)?;
+    let new = NewAgent {
+        groups: granted.groups,
+        id: wish.id,
+        key: wish.key,
+        ..NewAgent::new(granted.name, granted.ip)
+    };
+    // Nobody gives way to an agent that cannot be added.
+    edit.check(&new).map_err(Refusal::Add)?;
     let replaced = granted.replaces.iter().filter_map(|id| id.parse::<AgentId>().ok());
     for id in replaced.collect::<Vec<_>>() {
         edit.remove(id, purge);
     }
-    let new = NewAgent { groups: granted.groups, ..NewAgent::new(granted.name, granted.ip) };
-    let name = new.name.clone();
-    let agent = edit.add(new).map_err(|error| match error {
-        AddError::DuplicateName(name) => Reason::DuplicateName(name),
-        AddError::DuplicateIp(ip) => Reason::DuplicateIp(ip.to_string()),
-        _ => Reason::Internal(name),
-    })?;
-    Ok((agent, granted.replaces))
+    Ok((edit.add(new).map_err(Refusal::Add)?, granted.replaces))
 }
 
 /// The registry as decisions want to see it. They look at one name and one address at most.

@@ -1,4 +1,4 @@
-//! Enrolment: the TLS port (1515) where agents ask for a key.
+//! Enrolment: the TLS port (1515) where agents ask for a key, and the local socket where tools of this host do.
 //!
 //! Each client has a thread of its own, with a deadline and within [`CLIENTS`]; a thread that waits costs some kilobytes, and
 //! a silent client delays nobody. Clients beyond the bound are turned away, and no single address may hold all places.
@@ -6,6 +6,7 @@
 
 mod admit;
 mod client;
+mod local;
 #[cfg(test)]
 mod tests;
 
@@ -127,6 +128,14 @@ pub enum StartError {
     /// The host of a certificate must be verified, but certificates are not asked for.
     #[error("clients' addresses can be verified only with an authority for their certificates")]
     HostWithoutAuthority,
+    /// The local socket.
+    #[error("cannot listen on `{path}`: {source}")]
+    Local {
+        /// Its path.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The port.
     #[error("cannot listen on port {port}: {source}")]
     Listen {
@@ -144,6 +153,7 @@ pub struct Enrolment {
     shared: Arc<Shared>,
     wake: Option<io::PipeWriter>,
     thread: Option<JoinHandle<()>>,
+    _local: local::LocalSocket,
 }
 
 #[derive(Debug)]
@@ -193,27 +203,24 @@ pub fn start(registry: Arc<Registry>, options: &Options, log: Log) -> Result<Enr
         use_source_ip: options.use_source_ip,
         force: options.force,
     };
-    let admission = Admission { registry, settings, password, purge: options.purge, log };
+    let admission = Arc::new(Admission { registry, settings, password, purge: options.purge, log });
     let listener = bind(options.address, options.port).map_err(listen)?;
     listener.set_nonblocking(true).map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
     let (asleep, wake) = io::pipe().map_err(listen)?;
+    let path = home.join("queue/sockets/auth");
+    let local = local::serve(path.clone(), Arc::clone(&admission))
+        .map_err(|source| StartError::Local { path, source })?;
     let shared = Arc::new(Shared {
         clients: Mutex::default(),
         gone: Condvar::new(),
         muffler: Mutex::new(Muffler { window: Deadline::after(LOG_WINDOW), told: 0 }),
     });
-    let door = Door {
-        listener,
-        asleep,
-        shared: Arc::clone(&shared),
-        terms,
-        admission: Arc::new(admission),
-        clients: options.clients,
-    };
+    let door =
+        Door { listener, asleep, shared: Arc::clone(&shared), terms, admission, clients: options.clients };
     let thread =
         std::thread::Builder::new().name("enrolment".into()).spawn(move || door.keep()).map_err(listen)?;
-    Ok(Enrolment { address, shared, wake: Some(wake), thread: Some(thread) })
+    Ok(Enrolment { address, shared, wake: Some(wake), thread: Some(thread), _local: local })
 }
 
 impl Enrolment {

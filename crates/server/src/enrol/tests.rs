@@ -344,3 +344,97 @@ fn clients_show_certificates_where_an_authority_is_set() {
     assert!(bed.log().contains("its certificate does not name its address"), "{}", bed.log());
     assert!(ask(identity("127.0.0.1")).unwrap().starts_with("OSSEC K:'001 web"));
 }
+
+fn local(bed: &Bed, request: &str) -> serde_json::Value {
+    let mut stream =
+        std::os::unix::net::UnixStream::connect(bed.home.path().join("queue/sockets/auth")).unwrap();
+    stream.write_all(&tld_wire::frame::encode(request.as_bytes()).unwrap()).unwrap();
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).unwrap();
+    let mut answer = vec![0; u32::from_le_bytes(length) as usize];
+    stream.read_exact(&mut answer).unwrap();
+    let json = answer.strip_prefix(b"ok ").unwrap_or(&answer);
+    serde_json::from_slice(json).unwrap()
+}
+
+#[test]
+fn local_tools_add_get_and_remove_agents() {
+    let bed = Bed::new();
+    let enrolment = bed.start(Options::default());
+    let add = |more: &str| {
+        local(&bed, &format!(r#"{{"function":"add","arguments":{{"name":"web","ip":"any"{more}}}}}"#))
+    };
+    let added = add("");
+    assert_eq!((&added["error"], &added["data"]["id"]), (&0.into(), &"001".into()));
+    assert_eq!(added["data"]["key"].as_str().map(str::len), Some(64));
+    assert_eq!(local(&bed, r#"{"function":"get","arguments":{"id":"001"}}"#), added);
+    assert_eq!(add("")["error"], 9008);
+    let force = r#","force":{"enabled":true,"key_mismatch":false,"disconnected_time":{"enabled":true,"value":"1h"},"after_registration_time":0}"#;
+    // A key that cannot be stored replaces nobody.
+    assert_eq!(add(&format!(r#"{force},"key":"a b""#))["error"], 9009);
+    assert_eq!(add(&format!(r#"{force},"id":"001""#))["error"], 9012);
+    assert_eq!(add(force)["data"]["id"], "002");
+    let removed = local(&bed, r#"{"function":"remove","arguments":{"id":"002","purge":true}}"#);
+    assert_eq!(removed, serde_json::json!({ "error": 0, "data": "Agent deleted successfully." }));
+    assert_eq!(local(&bed, "getconfig auth")["auth"]["use_password"], "no");
+    drop(enrolment);
+    assert!(!bed.home.path().join("queue/sockets/auth").exists());
+}
+
+#[test]
+fn local_failures_have_the_contracts_numbers() {
+    let bed = Bed::new();
+    let _enrolment = bed.start(Options::default());
+    for (request, code) in [
+        ("nonsense", 9002),
+        (r#"{"function":"dance"}"#, 9001),
+        (r#"{"arguments":{}}"#, 9004),
+        (r#"{"function":"add","arguments":{"name":"web"}}"#, 9004),
+        (r#"{"function":"add","arguments":{"name":"a b","ip":"any"}}"#, 9005),
+        (r#"{"function":"add","arguments":{"name":"web","ip":"x"}}"#, 9006),
+        (r#"{"function":"add","arguments":{"name":"web","ip":"any","groups":"nope"}}"#, 9014),
+        (r#"{"function":"remove","arguments":{}}"#, 9010),
+        (r#"{"function":"remove","arguments":{"id":"007"}}"#, 9011),
+        (r#"{"function":"get","arguments":{"id":"../x"}}"#, 9011),
+    ] {
+        assert_eq!(local(&bed, request)["error"], code, "{request}");
+    }
+    assert_eq!(bed.registry.table().agents().len(), 0);
+}
+
+/// The library that agents of the contract use, with their suites.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "starts openssl")]
+fn openssl_clients_with_the_contracts_suites_enrol() {
+    if !Path::new("/usr/bin/openssl").exists() {
+        assert!(std::env::var_os("TLD_REQUIRE_ALL").is_none(), "no openssl");
+        println!("skipped: `openssl` is not installed");
+        return;
+    }
+    let bed = Bed::new();
+    let enrolment = bed.start(Options::default());
+    let suites = "HIGH:!ADH:!EXP:!MD5:!RC4:!3DES:!CAMELLIA:@STRENGTH";
+    for (name, version) in [("old-tls", "-tls1_2"), ("new-tls", "-tls1_3")] {
+        let mut child = std::process::Command::new("/usr/bin/openssl")
+            .args(["s_client", "-quiet", version, "-cipher", suites, "-connect"])
+            .arg(enrolment.address().to_string())
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(format!("OSSEC A:'{name}' V:'v4.14.7'\n").as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let reply = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(reply.starts_with("OSSEC K:'0") && reply.contains(name), "{version}: {reply}");
+    }
+    for (version, refused) in [("-tls1", "OSSEC"), ("-tls1_1", "OSSEC")] {
+        let output = std::process::Command::new("/usr/bin/openssl")
+            .args(["s_client", "-quiet", version, "-connect", &enrolment.address().to_string()])
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        assert!(!String::from_utf8_lossy(&output.stdout).contains(refused), "{version}");
+    }
+}

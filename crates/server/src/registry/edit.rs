@@ -83,31 +83,35 @@ impl Edit {
         self.now
     }
 
+    /// Whether given name, id and key may stand in a key file and the id is free; what [`Self::remove`] cannot mend.
+    ///
+    /// # Errors
+    /// When not.
+    pub fn check(&self, new: &NewAgent) -> Result<(), AddError> {
+        if !is_agent_name(&new.name) {
+            return Err(AddError::Name(new.name.clone()));
+        }
+        if new.key.as_ref().is_some_and(|key| !is_agent_name(key.expose())) {
+            return Err(AddError::Key);
+        }
+        new.id.as_deref().map_or(Ok(()), |id| self.free(id))
+    }
+
     /// Adds an agent. Id, name and address must be free; remove who has them first.
     ///
     /// # Errors
     /// When one is not, or something may not stand in a key file.
     pub fn add(&mut self, new: NewAgent) -> Result<Arc<Agent>, AddError> {
-        if !is_agent_name(&new.name) {
-            return Err(AddError::Name(new.name));
-        }
+        self.check(&new)?;
         if self.table.by_name(&new.name).is_some() {
             return Err(AddError::DuplicateName(new.name));
         }
         if self.table.by_ip(&new.ip).is_some() {
             return Err(AddError::DuplicateIp(new.ip));
         }
-        let id = match new.id {
-            None => self.file.next_id().ok_or(AddError::NoIds)?,
-            Some(id) => self.free(id)?,
-        };
-        let number = id.parse::<AgentId>().ok().filter(|number| *number != AgentId::MANAGER);
-        let number = number.ok_or_else(|| AddError::Id(id.clone()))?;
-        let key = match new.key {
-            None => fresh_key()?,
-            Some(key) if is_agent_name(key.expose()) => key,
-            Some(_) => return Err(AddError::Key),
-        };
+        let id = new.id.or_else(|| self.file.next_id()).ok_or(AddError::NoIds)?;
+        let number = id.parse::<AgentId>().map_err(|_not_digits| AddError::Id(id.clone()))?;
+        let key = new.key.map_or_else(fresh_key, Ok)?;
         let key = AgentKey { id, name: new.name, ip: new.ip, key };
         let activity = Activity { groups: new.groups, ..Activity::default() };
         let agent = Agent::new(number, key, Some(self.now), activity);
@@ -138,13 +142,14 @@ impl Edit {
         gone
     }
 
-    fn free(&self, id: String) -> Result<String, AddError> {
-        let number: AgentId = id.parse().map_err(|_not_digits| AddError::Id(id.clone()))?;
+    fn free(&self, id: &str) -> Result<(), AddError> {
+        let number = id.parse::<AgentId>().ok().filter(|number| *number != AgentId::MANAGER);
+        let number = number.ok_or_else(|| AddError::Id(id.into()))?;
         let taken = self.file.lines.iter().any(|line| match line {
             KeyLine::Agent(agent) | KeyLine::Removed(agent) => agent.id.parse() == Ok(number),
             KeyLine::Other(_) => false,
         });
-        if taken { Err(AddError::DuplicateId(id)) } else { Ok(id) }
+        if taken { Err(AddError::DuplicateId(id.into())) } else { Ok(()) }
     }
 }
 
