@@ -1,5 +1,5 @@
-//! Addresses that no order may block on this endpoint: loopback, its own addresses, its gateways and resolvers, and
-//! what the operator lists as `protected`. The live values are read again every few seconds by a thread of its own.
+//! Addresses that no order may block on this endpoint: loopback, its own addresses, its gateways and resolvers, the
+//! hosts that administrators are logged in from, and what the operator lists as `protected`. The live values are read again every few seconds by a thread of its own.
 //! Invariant: a check never waits for the system.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -70,10 +70,11 @@ impl Drop for Guard {
 
 /// The part of the protected set that the running system tells.
 pub(crate) fn live() -> Vec<Protected> {
-    let sources: [(Vec<IpAddr>, &'static str); 3] = [
+    let sources: [(Vec<IpAddr>, &'static str); 4] = [
         (tld_sys::host::own_addresses(), "an address of this host"),
         (tld_sys::host::gateways(), "a gateway of this host"),
         (tld_sys::host::resolvers(), "a name server of this host"),
+        (crate::sessions::administrators(), "where an administrator is logged in from"),
     ];
     let every = sources.into_iter().flat_map(|(found, why)| found.into_iter().map(move |one| (one, why)));
     every

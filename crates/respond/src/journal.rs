@@ -287,6 +287,22 @@ pub fn list(home: &Path, closed: u32) -> Result<Vec<Listed>, JournalError> {
     Ok(rows.flatten().map(Listed::from).collect())
 }
 
+/// The row of one order below `home`, whatever its state.
+///
+/// # Errors
+/// When the database or the row cannot be read.
+pub fn find(home: &Path, order: &OrderId) -> Result<Option<Listed>, JournalError> {
+    let path = home.join(PATH);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let db = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    db.busy_timeout(Duration::from_secs(5))?;
+    let sql = format!("SELECT {COLUMNS} FROM effect WHERE order_id = ?1");
+    let found = db.query_row(&sql, [&order.0], |row| Ok(entry(row))).optional()?.transpose()?;
+    Ok(found.map(Listed::from))
+}
+
 impl From<Entry> for Listed {
     fn from(entry: Entry) -> Self {
         Self {

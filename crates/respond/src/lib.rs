@@ -7,6 +7,7 @@
 
 mod actions;
 pub mod carrier;
+pub mod control;
 mod escalation;
 mod executable;
 mod executor;
@@ -22,6 +23,7 @@ pub mod ossec_log;
 mod reconcile;
 mod scheduler;
 mod script;
+mod sessions;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -263,10 +265,12 @@ impl Responder {
         let port = kernel.as_ref().and_then(|kernel| kernel.port());
         let table = setup.table.clone();
         let log = Arc::clone(&setup.log);
-        let hosts_deny = setup.places.hosts_deny.clone();
+        let (hosts_deny, home) = (setup.places.hosts_deny.clone(), setup.home.clone());
         let mut responder = Self::start_with(setup, kernel, unable, Box::new(guard::live), outcomes)?;
         let (inbox, ended) = (responder.inbox.clone(), Arc::clone(&responder.ended));
         responder.threads.extend(executor::watch_files(&hosts_deny, inbox, ended));
+        let (inbox, ended) = (responder.inbox.clone(), Arc::clone(&responder.ended));
+        responder.threads.extend(control::open(&home, inbox, ended, &log));
         if let Some(port) = port {
             let (inbox, ended) = (responder.inbox.clone(), Arc::clone(&responder.ended));
             responder.threads.extend(kernel::watch(&table, port, inbox, ended, &log));
@@ -343,6 +347,11 @@ impl Responder {
     /// Lifts effects before their time. Outcomes tell when it is done.
     pub fn revert(&self, selector: RevertSelector) {
         let _ = self.inbox.send(Input::Revert(selector));
+    }
+
+    /// Carries out an operator's wish.
+    pub fn control(&self, request: control::Request) -> control::Reply {
+        control::put(&self.inbox, request)
     }
 
     /// What is in place.

@@ -7,6 +7,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use tld_model::{Timestamp, Zone};
@@ -63,6 +64,7 @@ pub(crate) fn escape(text: &str) -> String {
 #[derive(Debug)]
 pub(crate) struct Writer {
     queue: Option<SyncSender<String>>,
+    waiting: Arc<Waiting>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -71,16 +73,19 @@ impl Writer {
     pub(crate) fn start(home: &Path, report: LogFn) -> std::io::Result<Self> {
         let path = home.join(PATH);
         let (queue, texts) = sync_channel(QUEUE);
+        let waiting = Arc::new(Waiting::default());
+        let shared = Arc::clone(&waiting);
         let thread = std::thread::Builder::new()
             .name("responses-log".into())
-            .spawn(move || run(&path, &texts, &report))?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+            .spawn(move || run(&path, &texts, &shared, &report))?;
+        Ok(Self { queue: Some(queue), waiting, thread: Some(thread) })
     }
 
-    /// Hands over the lines of one response. Waits when the disk is thousands of responses behind: evidence of
-    /// what was done is not dropped.
+    /// Hands over the lines of one response. Waits when the disk is thousands of responses or many megabytes behind:
+    /// evidence of what was done is not dropped.
     pub(crate) fn append(&self, text: String) {
         if let Some(queue) = &self.queue {
+            self.waiting.add(text.len());
             let _ = queue.send(text);
         }
     }
@@ -95,7 +100,30 @@ impl Drop for Writer {
     }
 }
 
-fn run(path: &Path, texts: &Receiver<String>, report: &LogFn) {
+/// Bytes handed over and not yet written: a response may have a megabyte of lines, so counting texts bounds nothing.
+#[derive(Debug, Default)]
+struct Waiting {
+    bytes: Mutex<usize>,
+    fewer: Condvar,
+}
+
+impl Waiting {
+    /// Waits for room; a text longer than all of it is taken alone.
+    fn add(&self, length: usize) {
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |bytes: &mut usize| *bytes > 0 && *bytes + length > MOST_WAITING;
+        let mut bytes = self.fewer.wait_while(bytes, full).unwrap_or_else(PoisonError::into_inner);
+        *bytes += length;
+    }
+
+    fn remove(&self, length: usize) {
+        let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        *bytes = bytes.saturating_sub(length);
+        self.fewer.notify_all();
+    }
+}
+
+fn run(path: &Path, texts: &Receiver<String>, waiting: &Waiting, report: &LogFn) {
     let mut failing = false;
     while let Ok(mut text) = texts.recv() {
         while text.len() < BATCH {
@@ -114,19 +142,30 @@ fn run(path: &Path, texts: &Receiver<String>, report: &LogFn) {
             }
             Err(_) => {}
         }
+        waiting.remove(text.len());
     }
 }
 
-/// One append of whole lines.
+/// One append of whole lines. The directory may belong to an unprivileged user: what it put there to lead root
+/// elsewhere, or to make it wait, is refused.
 pub(crate) fn append(path: &Path, text: &str) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    OpenOptions::new().append(true).create(true).mode(0o660).open(path)?.write_all(text.as_bytes())
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o660).custom_flags(flags.bits().cast_signed());
+    let mut file = options.open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("not a regular file"));
+    }
+    file.write_all(text.as_bytes())
 }
 
 /// Path of the log below the home.
 pub(crate) const PATH: &str = "logs/active-responses.log";
 const QUEUE: usize = 16_384;
 const BATCH: usize = 1 << 20;
+/// Bytes that may wait to be written.
+const MOST_WAITING: usize = 32 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -145,6 +184,32 @@ mod tests {
              2026/03/02 10:15:31 active-response/bin/x: {}\n\n\
              2026/03/02 10:15:31 active-response/bin/x: Ended\n"
         );
+    }
+
+    #[test]
+    fn a_link_or_a_pipe_in_place_of_the_log_is_not_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link, pipe) =
+            (dir.path().join("target"), dir.path().join("link"), dir.path().join("pipe"));
+        std::fs::write(&target, "").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert!(append(&link, "x\n").is_err());
+        assert_eq!(std::fs::read(&target).unwrap(), b"");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(append(&pipe, "x\n").is_err());
+        append(&target, "x\n").unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"x\n");
+    }
+
+    #[test]
+    fn bytes_that_wait_are_bounded_and_a_longer_text_still_gets_through() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("logs")).unwrap();
+        let writer = Writer::start(dir.path(), Arc::new(|_: &str| {})).unwrap();
+        writer.append("a".repeat(MOST_WAITING + 1));
+        writer.append("b".repeat(10));
+        drop(writer);
+        assert_eq!(std::fs::metadata(dir.path().join(PATH)).unwrap().len() as usize, MOST_WAITING + 11);
     }
 
     #[test]

@@ -8,6 +8,8 @@
 #[cfg(unix)]
 pub mod child;
 pub mod clock;
+#[cfg(target_os = "linux")]
+pub mod connections;
 pub mod durable;
 #[cfg(unix)]
 pub mod host;

@@ -1,6 +1,7 @@
 //! Effects that this program brings about itself: applied and reverted in batches, each read back before it is told.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tld_model::{Evidence, Order, OutcomeKind, Stage};
@@ -26,12 +27,13 @@ impl Executor {
         let results = self.enforce(&ids);
         let applied = self.now();
         self.crash(CrashPoint::AfterApplyBeforeCommit);
+        let cut = self.cut(&fresh, &extended, &results);
         for (id, order) in fresh {
             if let Some(effect) = self.effects.get_mut(&id) {
                 effect.head.timings.mark(Stage::Applied, applied);
             }
             match results.get(&id) {
-                Some(Ok(proof)) => self.applied(id, &order, proof.clone()),
+                Some(Ok(proof)) => self.applied(id, &order, proof.clone(), cut.get(&id)),
                 Some(Err(why)) => self.not_applied(id, &order, why.clone()),
                 None => self.not_applied(id, &order, "it ended before it began".into()),
             }
@@ -94,7 +96,38 @@ impl Executor {
         Some(longest)
     }
 
-    fn applied(&mut self, id: i64, order: &Order, proof: Proof) {
+    /// Ends live connections of those whose order asks for it, after new packets are dropped: in one look at each of
+    /// the kernel's lists. The text tells what came of it.
+    fn cut(
+        &self,
+        fresh: &[(i64, Order)],
+        extended: &[(i64, i64, Order)],
+        results: &HashMap<i64, Result<Proof, String>>,
+    ) -> HashMap<i64, String> {
+        let new = fresh.iter().map(|(id, order)| (*id, *id, order));
+        let all = new.chain(extended.iter().map(|(id, holder, order)| (*id, *holder, order)));
+        let asked = all.filter(|(_, holder, order)| {
+            order.options.cut_connections && matches!(results.get(holder), Some(Ok(_)))
+        });
+        let (ids, addresses): (Vec<i64>, Vec<IpAddr>) = asked
+            .filter_map(|(id, holder, _)| Some((id, self.effects.get(&holder)?.subject()?.address()?)))
+            .unzip();
+        if ids.is_empty() {
+            return HashMap::new();
+        }
+        // The same address may be asked for twice; its count then stands at one place.
+        let sockets = tld_sys::connections::cut_sockets(&addresses);
+        let flows = tld_sys::connections::cut_flows(&addresses);
+        let told = |what: &str, counts: &std::io::Result<Vec<usize>>, at: usize| match counts {
+            Ok(counts) => format!("{} {what} ended", counts.get(at).copied().unwrap_or(0)),
+            Err(error) => format!("{what} could not be ended: {error}"),
+        };
+        let texts = (0..ids.len())
+            .map(|at| format!("; {}, {}", told("live sockets", &sockets, at), told("flows", &flows, at)));
+        ids.iter().copied().zip(texts).collect()
+    }
+
+    fn applied(&mut self, id: i64, order: &Order, proof: Proof, cut: Option<&String>) {
         let Some(effect) = self.effects.get_mut(&id) else { return };
         effect.state = State::Active;
         if let Some(until) = effect.until {
@@ -105,9 +138,8 @@ impl Executor {
             0 => "blocked without end".to_owned(),
             secs => format!("blocked for {secs} s"),
         };
-        if order.options.cut_connections {
-            // The chain drops packets of established connections too; their kernel state merely times out.
-            detail.push_str("; live connections starve, they are not reset");
+        if let Some(cut) = cut {
+            detail.push_str(cut);
         }
         let evidence = Evidence { read_back: Some(proof), ..Evidence::default() };
         let outcome = self.outcome(effect, OutcomeKind::Applied, detail, evidence);

@@ -57,6 +57,11 @@ impl Executor {
             }
             order.timings.mark(Stage::Received, self.now());
         }
+        if self.paused {
+            let program = order.executable.clone();
+            let detail = "responses are paused (go on with: threatlockdown responses resume)".into();
+            return self.decline(&order, row, program, OutcomeKind::Refused, detail);
+        }
         let directory = self.settings.home.join(BIN);
         let resolved = tld_config::executable::resolve(&directory, &order.executable);
         let program = match resolved {

@@ -3,6 +3,8 @@
 //! tells. Files are run by threads of their own which report back as [`Input`]s.
 //! Invariant: nothing is done before the journal says that it may have been done.
 
+#[cfg(test)]
+mod cut_tests;
 mod firewall;
 mod intake;
 mod locals;
@@ -26,6 +28,7 @@ use tld_model::{
 use tld_sys::clock::Clock;
 
 use crate::actions::{Action, Local, Places, Subject};
+use crate::control::{Reply, Request};
 use crate::executable::Recogniser;
 use crate::guard::Guard;
 use crate::journal::{Journal, State, Step, Until};
@@ -62,6 +65,8 @@ pub(crate) enum Input {
     /// What a look at local effects found: in place, gone, or not to be told.
     Looked(Vec<(i64, Result<bool, String>)>),
     Active(Sender<Vec<ActiveEffect>>),
+    /// An operator's wish.
+    Control(Request, Sender<Reply>),
     Stop,
 }
 
@@ -189,6 +194,8 @@ pub(crate) struct Executor {
     running_locals: usize,
     looking: bool,
     look_due: Option<Duration>,
+    /// By an operator: nothing new is begun, nothing put back.
+    paused: bool,
     reconciler: Reconciler,
     outcomes: Sender<Outcome>,
     inbox: SyncSender<Input>,
@@ -213,6 +220,7 @@ pub(crate) struct Parts {
 impl Executor {
     pub(crate) fn new(parts: Parts) -> Self {
         let pruned = parts.clock.boot();
+        let paused = crate::control::is_paused(&parts.settings.home);
         Self {
             settings: parts.settings,
             clock: parts.clock,
@@ -235,6 +243,7 @@ impl Executor {
             running_locals: 0,
             looking: false,
             look_due: None,
+            paused,
             reconciler: Reconciler::default(),
             outcomes: parts.outcomes,
             inbox: parts.inbox,
@@ -281,6 +290,7 @@ impl Executor {
         let mut orders = Vec::new();
         let mut lifted = Vec::new();
         let mut changed = false;
+        let mut replies: Vec<(Sender<Reply>, Reply)> = Vec::new();
         for input in batch {
             match input {
                 Input::Order(order) => orders.push((*order, None)),
@@ -296,6 +306,24 @@ impl Executor {
                     changed = true;
                     self.reconciler.culprit(by);
                 }
+                Input::Control(request, reply) => match request {
+                    Request::Add(order) => {
+                        let taken = Reply::Taken(vec![order.id.clone()]);
+                        orders.push((*order, None));
+                        replies.push((reply, taken));
+                    }
+                    Request::Revert(selector) => {
+                        let chosen = self.select(&selector);
+                        replies.push((reply, Reply::Taken(self.orders_of(&chosen))));
+                        lifted.extend(chosen);
+                    }
+                    Request::Extend(selector, secs) => {
+                        let chosen = self.extend_by_hand(&selector, secs);
+                        replies.push((reply, Reply::Taken(self.orders_of(&chosen))));
+                    }
+                    Request::Pause => replies.push((reply, self.pause(true))),
+                    Request::Resume => replies.push((reply, self.pause(false))),
+                },
                 Input::Active(reply) => {
                     let _ = reply.send(self.active());
                 }
@@ -303,14 +331,19 @@ impl Executor {
             }
         }
         self.take_in(orders);
+        for (reply, word) in replies {
+            let _ = reply.send(word);
+        }
         let now = self.clock.boot();
         let mut due = self.scheduler.due(now, BATCH);
         due.extend(lifted);
         self.revert(&due);
         self.pump();
         self.finish_step();
-        self.reconcile(changed);
-        self.look_at_locals();
+        if !self.paused {
+            self.reconcile(changed);
+            self.look_at_locals();
+        }
         if now.saturating_sub(self.pruned) > PRUNE {
             self.pruned = now;
             if let Err(error) = self.journal.prune(self.now()) {
@@ -330,6 +363,11 @@ impl Executor {
                 After::Start(effect, verb) => self.start(effect, verb),
                 After::Log(text) => self.writer.append(text),
             }
+        }
+        if self.settings.crash_at == Some(CrashPoint::WhileActive)
+            && self.effects.values().any(|effect| effect.state == State::Active)
+        {
+            self.crash(CrashPoint::WhileActive);
         }
     }
 
@@ -463,8 +501,55 @@ impl Executor {
         self.effects.insert(effect.id, effect);
     }
 
+    fn orders_of(&self, ids: &[i64]) -> Vec<OrderId> {
+        ids.iter().filter_map(|id| Some(self.effects.get(id)?.head.order.clone())).collect()
+    }
+
+    /// Moves ends out by an operator's hand.
+    fn extend_by_hand(&mut self, selector: &RevertSelector, secs: u64) -> Vec<i64> {
+        let mut chosen = self.chosen(selector);
+        chosen.retain(|id| self.is(*id, State::Active));
+        let asked = self.until(secs);
+        for id in &chosen {
+            self.move_end(*id, asked);
+        }
+        self.commit();
+        for (id, result) in self.enforce(&chosen) {
+            if let Err(why) = result {
+                self.say(&format!("ALARM: the new end of effect {id} is not in the firewall: {why}"));
+            }
+        }
+        chosen
+    }
+
+    fn pause(&mut self, paused: bool) -> Reply {
+        match crate::control::mark_paused(&self.settings.home, paused) {
+            Ok(()) => {
+                self.paused = paused;
+                let word = if paused { "paused" } else { "resumed" };
+                self.say(&format!("responses are {word} by an operator"));
+                if !paused {
+                    self.look_due = None;
+                    self.compare("responses were resumed");
+                }
+                Reply::Taken(Vec::new())
+            }
+            Err(error) => Reply::Refused(format!("the pause cannot be recorded: {error}")),
+        }
+    }
+
     fn select(&mut self, selector: &RevertSelector) -> Vec<i64> {
-        let chosen: Vec<i64> = match selector {
+        let chosen = self.chosen(selector);
+        for id in &chosen {
+            if let Some(effect) = self.effects.get_mut(id) {
+                effect.lifted = true;
+            }
+        }
+        chosen
+    }
+
+    fn chosen(&self, selector: &RevertSelector) -> Vec<i64> {
+        match selector {
             RevertSelector::Order(order) => self.orders.get(order).copied().into_iter().collect(),
             RevertSelector::Address(address) => {
                 let address = address.to_canonical();
@@ -477,13 +562,7 @@ impl Executor {
                 every.map(|effect| effect.id).collect()
             }
             RevertSelector::All => self.effects.keys().copied().collect(),
-        };
-        for id in &chosen {
-            if let Some(effect) = self.effects.get_mut(id) {
-                effect.lifted = true;
-            }
         }
-        chosen
     }
 
     fn active(&self) -> Vec<ActiveEffect> {

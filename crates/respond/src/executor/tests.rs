@@ -166,7 +166,7 @@ fn place(home: &Path, name: &str, content: &[u8]) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o750)).unwrap();
 }
 
-fn order(id: &str, address: &str, timeout: u64) -> Order {
+pub(super) fn order(id: &str, address: &str, timeout: u64) -> Order {
     let alert = format!(r#"{{"rule":{{"level":10,"id":"100200"}},"data":{{"srcip":"{address}"}}}}"#);
     Order {
         id: OrderId(id.into()),
