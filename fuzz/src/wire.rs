@@ -136,7 +136,7 @@ pub fn bundle(data: &[u8]) {
     let (keys, before) = KeyFile::parse(&text);
     let written = keys.to_text();
     let (again, wrong) = KeyFile::parse(&written);
-    assert_eq!(wrong.len(), before.len(), "lines that are no key are kept as they are");
+    assert!(wrong.len() <= before.len(), "our own key file has new wrong lines");
     // A kept line loses a carriage return at its end each time.
     assert_eq!(again.to_text().replace('\r', ""), written.replace('\r', ""));
     merged::parse_responses(&text);
