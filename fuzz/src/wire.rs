@@ -132,12 +132,12 @@ pub fn bundle(data: &[u8]) {
     if let Ok(routed) = ar::Routed::parse(data) {
         routed.message();
     }
-    let text = String::from_utf8_lossy(data);
+    // A kept line loses one carriage return with each reading, and may be a key afterwards: left out until `tld_wire` decides.
+    let text = String::from_utf8_lossy(data).replace('\r', "");
     let (keys, before) = KeyFile::parse(&text);
     let written = keys.to_text();
     let (again, wrong) = KeyFile::parse(&written);
-    assert!(wrong.len() <= before.len(), "our own key file has new wrong lines");
-    // A kept line loses a carriage return at its end each time.
-    assert_eq!(again.to_text().replace('\r', ""), written.replace('\r', ""));
+    assert_eq!(wrong.len(), before.len(), "lines that are no key are kept as they are");
+    assert_eq!(*again.to_text(), *written);
     merged::parse_responses(&text);
 }
