@@ -1,6 +1,10 @@
 //! `threatlockdown agents`: the real binary on real files, as an operator uses it with and beside other tools.
 
-#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "tests start programs and may fail loudly")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests start programs and may fail loudly"
+)]
 
 use std::fs;
 use std::io::Write;

@@ -114,9 +114,11 @@ pub enum StartError {
     /// The password file exists and holds none.
     #[error("`{0}` holds no password: its first line must have at least two characters")]
     Password(PathBuf),
-    /// The password file cannot be read.
-    #[error("cannot read `{path}`: {source}")]
-    Read {
+    /// A file or directory of the home.
+    #[error("cannot {verb} `{path}`: {source}")]
+    File {
+        /// What was tried.
+        verb: &'static str,
         /// The file.
         path: PathBuf,
         /// Why not.
@@ -187,9 +189,14 @@ pub fn start(registry: Arc<Registry>, options: &Options, log: Log) -> Result<Enr
     if tls::ensure_certificate(&files, &host, &tld_sys::host::own_addresses(), registry.now())? {
         log.info(&format!("enrolment: made the certificate `{}`", files.certificate.display()));
     }
-    let listen = |source| StartError::Listen { port: options.port, source };
     // Requests may name this group on any manager.
-    durable::create_dirs(&home.join("etc/shared/default"), 0o770).map_err(listen)?;
+    let group = home.join("etc/shared/default");
+    durable::create_dirs(&group, 0o770).map_err(|source| StartError::File {
+        verb: "make",
+        path: group,
+        source,
+    })?;
+    let listen = |source| StartError::Listen { port: options.port, source };
     let terms = Terms {
         tls: tls::server_config(&files)?,
         patience: options.patience,
@@ -394,6 +401,6 @@ fn password(home: &Path, log: &Log) -> Result<Secret, StartError> {
             ));
             Ok(Secret::new(text))
         }
-        Err(source) => Err(StartError::Read { path, source }),
+        Err(source) => Err(StartError::File { verb: "read", path, source }),
     }
 }

@@ -201,7 +201,7 @@ impl Registry {
     }
 
     /// Changes the registry: `decide` sees it as it is and nobody else changes it meanwhile. What it returns is given back once
-    /// its change is on disk.
+    /// its change is on disk. It may read what it likes, but not call this again: that would wait for itself.
     ///
     /// # Errors
     /// Nothing was changed, since a file could not be read or written.
