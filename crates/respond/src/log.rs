@@ -191,7 +191,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (target, link, pipe) =
             (dir.path().join("target"), dir.path().join("link"), dir.path().join("pipe"));
-        std::fs::write(&target, "").unwrap();
+        tld_sys::durable::replace(&target, b"", 0o600).unwrap();
         std::os::unix::fs::symlink(&target, &link).unwrap();
         assert!(append(&link, "x\n").is_err());
         assert_eq!(std::fs::read(&target).unwrap(), b"");

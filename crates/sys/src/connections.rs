@@ -61,7 +61,7 @@ pub fn cut_flows(addresses: &[IpAddr]) -> io::Result<Vec<usize>> {
     let mut socket = Socket::open(Some(rustix::net::netlink::NETFILTER), 0)?;
     for family in FAMILIES {
         let header = [family, 0, 0, 0];
-        let mut found: Vec<(usize, Vec<(u16, Vec<u8>)>)> = Vec::new();
+        let mut found: Vec<(usize, Attributes)> = Vec::new();
         let listed = dump(&mut socket, CT_GET, &header, |body| {
             let all = body.get(4..).unwrap_or_default();
             let Some(tuple) = attribute(all, TUPLE) else { return };
@@ -93,6 +93,9 @@ pub fn cut_flows(addresses: &[IpAddr]) -> io::Result<Vec<usize>> {
     }
     Ok(counts)
 }
+
+/// Copies of attributes: type and value.
+type Attributes = Vec<(u16, Vec<u8>)>;
 
 const FAMILIES: [u8; 2] = [2, 10];
 

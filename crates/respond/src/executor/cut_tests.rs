@@ -3,19 +3,26 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, TcpListener, TcpStream};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use tld_model::{OrderOptions, OutcomeKind};
+use tld_sys::child::{Spec, run_capture};
 use tld_sys::clock::SystemClock;
 
 use super::tests::order;
 use crate::{Responder, RevertSelector, Setup, kernel};
 
+fn tool(path: &str, args: &[&str]) -> bool {
+    let path = std::path::Path::new(path);
+    let spec = Spec { args: args.iter().map(Into::into).collect(), ..Spec::new(path) };
+    let ended = run_capture(&spec, b"", 4_096, Duration::from_secs(20));
+    ended.is_ok_and(|ended| ended.status.is_some_and(|status| status.success()))
+}
+
 fn ip(args: &[&str]) -> bool {
-    Command::new("ip").args(args).status().is_ok_and(|status| status.success())
+    tool("/usr/sbin/ip", args)
 }
 
 /// A connection that comes from `source`, an address of this network that nothing protects here.
@@ -93,7 +100,7 @@ fn an_established_connection_starves_and_is_cut_if_asked() {
             // Tracking only begins where a rule asks for it.
             let tracked = "add table inet t\nadd chain inet t c { type filter hook input priority 0; }\n\
                            add rule inet t c ct state invalid drop\n";
-            let nft = Command::new("nft").arg(tracked).status().is_ok_and(|status| status.success());
+            let nft = tool("/usr/sbin/nft", &[tracked]);
             if !addresses || !nft {
                 return false;
             }
