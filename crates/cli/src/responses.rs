@@ -1,4 +1,5 @@
-//! `threatlockdown responses`: what is in force on this host, and undoing it now. Works from the journal, also when the service is dead.
+//! `threatlockdown responses`: what is in force on this host, and changing it by hand. The running service is asked
+//! through its socket; when it is dead the journal is worked on.
 
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -6,9 +7,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
-use tld_model::Timestamp;
-use tld_respond::RevertSelector;
+use tld_model::{Order, OrderId, OrderOptions, OutcomeKind, RawJson, Target, Timestamp, Timings};
+use tld_respond::control::{self, Request};
 use tld_respond::journal::{self, Listed};
+use tld_respond::{RevertSelector, State};
 use tld_sys::clock::{Clock, SystemClock};
 
 use crate::Home;
@@ -16,12 +18,17 @@ use crate::paint::Paint;
 
 const AFTER: &str = "\
 Examples:
-  threatlockdown responses list
   threatlockdown responses list --json
+  threatlockdown responses show 203.0.113.7
+  sudo threatlockdown responses add firewall-drop 203.0.113.7 --for 3600
+  sudo threatlockdown responses extend 203.0.113.7 --for 86400
   sudo threatlockdown responses revert 203.0.113.7
-  sudo threatlockdown responses revert --all";
+  sudo threatlockdown responses revert --all
+  sudo threatlockdown responses pause      begin nothing new and put nothing back, until `resume`
 
-/// List the responses in force, or revert them
+While the service runs it is asked; otherwise the journal is worked on directly.";
+
+/// List, show, add, extend and revert responses; pause and resume them
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER)]
 pub(crate) struct Options {
@@ -29,45 +36,270 @@ pub(crate) struct Options {
     action: Action,
 }
 
-#[derive(Debug, Subcommand)]
-enum Action {
-    /// Show what is in force, with the time left
-    List {
-        #[command(flatten)]
-        home: Home,
-        /// One JSON object a line instead of a table
-        #[arg(long)]
-        json: bool,
-    },
-    /// Undo now: one address, or everything. The service must not be running
-    Revert {
-        #[command(flatten)]
-        home: Home,
-        /// The address to let in again
-        #[arg(required_unless_present = "all")]
-        address: Option<IpAddr>,
-        /// Undo everything
-        #[arg(long, conflicts_with = "address")]
-        all: bool,
-    },
+/// Options that every action has.
+#[derive(Debug, clap::Args)]
+struct Common {
+    #[command(flatten)]
+    home: Home,
+    /// One JSON object a line instead of text
+    #[arg(long)]
+    json: bool,
 }
 
-/// Lists or reverts.
-pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    match &options.action {
-        Action::List { home, json } => list(home, *json),
-        Action::Revert { home, address, all: _ } => revert(home, *address),
+/// Which effects are meant.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// The address
+    address: Option<IpAddr>,
+    /// One order by its id, as `list --json` shows it
+    #[arg(long, value_name = "ID")]
+    order: Option<String>,
+    /// Everything
+    #[arg(long)]
+    all: bool,
+}
+
+impl Which {
+    fn selector(&self) -> RevertSelector {
+        match (self.address, &self.order) {
+            (Some(address), _) => RevertSelector::Address(address),
+            (None, Some(order)) => RevertSelector::Order(OrderId(order.clone())),
+            (None, None) => RevertSelector::All,
+        }
     }
 }
 
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show what is in force, with the time left
+    #[command(after_help = "Example:\n  threatlockdown responses list --json")]
+    List {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Show all that is known of an address, an account or an order, finished ones too
+    #[command(after_help = "Example:\n  threatlockdown responses show 203.0.113.7")]
+    Show {
+        #[command(flatten)]
+        common: Common,
+        /// Address, account or order id
+        target: String,
+    },
+    /// Carry out a response now, as if a rule had asked for it; the guards hold
+    #[command(after_help = "Example:\n  sudo threatlockdown responses add host-deny 2001:db8::7 --for 600")]
+    Add {
+        #[command(flatten)]
+        common: Common,
+        /// Name of the executable in active-response/bin
+        response: String,
+        /// Address, account, absolute path or process number, as the response needs it
+        target: String,
+        /// Seconds until it is undone; 0 = never
+        #[arg(long = "for", value_name = "SECONDS", default_value_t = 600)]
+        seconds: u64,
+        /// Extra argument, may be repeated
+        #[arg(long = "arg", value_name = "TEXT")]
+        extra: Vec<String>,
+        /// End live connections of the address too
+        #[arg(long)]
+        cut_connections: bool,
+    },
+    /// Let effects last longer; an end is only ever moved out
+    #[command(after_help = "Example:\n  sudo threatlockdown responses extend 203.0.113.7 --for 86400")]
+    Extend {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        which: Which,
+        /// Seconds from now
+        #[arg(long = "for", value_name = "SECONDS")]
+        seconds: u64,
+    },
+    /// Undo now
+    #[command(after_help = "Examples:\n  sudo threatlockdown responses revert 203.0.113.7\n  \
+                            sudo threatlockdown responses revert --all")]
+    Revert {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Begin no new responses and put nothing back, until resumed; what is in force still ends at its time
+    #[command(after_help = "Example:\n  sudo threatlockdown responses pause")]
+    Pause {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Go on after a pause
+    #[command(after_help = "Example:\n  sudo threatlockdown responses resume")]
+    Resume {
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+/// Does what was asked.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    match &options.action {
+        Action::List { common } => list(&common.home, common.json),
+        Action::Show { common, target } => show(common, target),
+        Action::Add { common, response, target, seconds, extra, cut_connections } => {
+            let order = order(response, target, *seconds, extra, *cut_connections)?;
+            carry_out(common, Request::Add(Box::new(order)))
+        }
+        Action::Extend { common, which, seconds } => {
+            carry_out(common, Request::Extend(which.selector(), *seconds))
+        }
+        Action::Revert { common, which } => carry_out(common, Request::Revert(which.selector())),
+        Action::Pause { common } => carry_out(common, Request::Pause),
+        Action::Resume { common } => carry_out(common, Request::Resume),
+    }
+}
+
+fn read(home: &Home, closed: u32) -> Result<Vec<Listed>> {
+    journal::list(&home.home, closed)
+        .with_context(|| format!("cannot read the journal below `{}`", home.home.display()))
+}
+
+fn show(common: &Common, target: &str) -> Result<ExitCode> {
+    let canonical =
+        target.parse::<IpAddr>().map_or_else(|_| target.into(), |one| one.to_canonical().to_string());
+    let all = read(&common.home, u32::MAX)?;
+    let meant = |one: &&Listed| one.order.id.0 == target || one.order.target.to_string() == canonical;
+    let mut found = false;
+    for one in all.iter().filter(meant) {
+        found = true;
+        if common.json {
+            println!("{}", as_json(one));
+            continue;
+        }
+        println!(
+            "order {}: {} on {}, {}",
+            one.order.id,
+            one.order.response,
+            one.order.target,
+            one.state.name()
+        );
+        let rule = one.order.rule.map_or_else(|| "none, by hand".to_owned(), |rule| rule.to_string());
+        println!("  rule {rule}, alert {}, executable {}", one.order.alert_id, one.program);
+        if let Some(until) = one.until.filter(|_| one.state != State::Closed) {
+            println!("  {} s left", until.since(now()).as_secs());
+        }
+        if let Some(outcome) = &one.outcome {
+            println!("  {}: {}", outcome.kind, outcome.detail);
+            let proof = outcome.evidence.read_back.as_ref().or(outcome.evidence.stderr.as_ref());
+            if let Some(proof) = proof {
+                println!("  evidence: {proof}");
+            }
+        }
+    }
+    if !found {
+        eprintln!("nothing is known of {target}");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_nanos(SystemClock.wall_nanos())
+}
+
+/// An order as a rule would give it, with an alert that names the target where responses look for it.
+fn order(response: &str, target: &str, seconds: u64, extra: &[String], cut: bool) -> Result<Order> {
+    let address: Option<IpAddr> = target.parse().ok();
+    let field = match address {
+        Some(_) => "srcip",
+        None if target.starts_with('/') => "file",
+        None if target.bytes().all(|byte| byte.is_ascii_digit()) => "pid",
+        None => "dstuser",
+    };
+    let alert = serde_json::json!({
+        "rule": {"level": 0, "id": "0", "description": "Response given by hand"}, "id": "0", "location": "responses add",
+        "data": {field: target},
+    });
+    let created = now();
+    Ok(Order {
+        id: OrderId(format!("hand-{}", created.nanos())),
+        response: format!("{response}{seconds}"),
+        executable: response.into(),
+        timeout_secs: seconds,
+        extra_args: extra.to_vec(),
+        node: "threatlockdown".into(),
+        alert: RawJson::from(serde_json::value::to_raw_value(&alert)?),
+        alert_id: "0".into(),
+        rule: None,
+        target: match (address, field) {
+            (Some(address), _) => Target::Address(address.to_canonical()),
+            (None, "dstuser") => Target::User(target.into()),
+            _ => Target::None,
+        },
+        created,
+        timings: Timings::default(),
+        options: OrderOptions { cut_connections: cut, ..OrderOptions::default() },
+    })
+}
+
+fn carry_out(common: &Common, request: Request) -> Result<ExitCode> {
+    let home = &common.home.home;
+    let log = Arc::new(|line: &str| eprintln!("{line}"));
+    let undoing = matches!(request, Request::Revert(_));
+    let word = match request {
+        Request::Pause => Some("responses are paused"),
+        Request::Resume => Some("responses go on"),
+        _ => None,
+    };
+    let mut setup = tld_respond::Setup {
+        self_hash: tld_respond::self_hash().ok(),
+        ..tld_respond::Setup::new(home.clone(), Arc::new(SystemClock), log)
+    };
+    if let Request::Add(_) = request {
+        // Without the service its own guards are built here, from the same file.
+        let prepared = tld_server::load::load(home, None).ok().and_then(|reading| reading.prepared);
+        if let Some(prepared) = prepared {
+            setup.protected.clone_from(&prepared.settings.responder.protected);
+            setup.repeated_offenders.clone_from(&prepared.settings.responder.repeated_offenders);
+        }
+    }
+    let patience = setup.limits.total;
+    let outcomes = control::carry_out(setup, request, patience)
+        .with_context(|| format!("cannot do this below `{}`", home.display()))?;
+    if let Some(word) = word {
+        println!(
+            "{}",
+            if common.json { serde_json::json!({"done": word}).to_string() } else { word.to_owned() }
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    if outcomes.is_empty() && !common.json {
+        println!("nothing of that is in force");
+    }
+    let mut failed = false;
+    for outcome in &outcomes {
+        failed |= !match outcome.kind {
+            OutcomeKind::Reverted | OutcomeKind::Cancelled => undoing,
+            OutcomeKind::Applied | OutcomeKind::AlreadyActive => !undoing,
+            _ => false,
+        };
+        if common.json {
+            println!("{}", serde_json::to_string(outcome)?);
+        } else {
+            println!("{} {} {}: {}", outcome.kind, outcome.response, outcome.target, outcome.detail);
+        }
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
 fn list(home: &Home, json: bool) -> Result<ExitCode> {
-    let listed = journal::list(&home.home, 0)
-        .with_context(|| format!("cannot read the journal below `{}`", home.home.display()))?;
+    let listed = read(home, 0)?;
     if json {
         for one in &listed {
             println!("{}", as_json(one));
         }
         return Ok(ExitCode::SUCCESS);
+    }
+    if control::is_paused(&home.home) {
+        println!("responses are paused (go on with: threatlockdown responses resume)");
     }
     let paint = Paint::stdout();
     if listed.is_empty() {
@@ -79,7 +311,7 @@ fn list(home: &Home, json: bool) -> Result<ExitCode> {
         paint
             .strong(&format!("{:<40} {:<18} {:>9}  {:<6} {}", "TARGET", "RESPONSE", "LEFT", "RULE", "STATE"))
     );
-    let now = Timestamp::from_nanos(SystemClock.wall_nanos());
+    let now = now();
     for one in &listed {
         println!("{}", row(one, now));
     }
@@ -95,8 +327,12 @@ fn as_json(one: &Listed) -> serde_json::Value {
 }
 
 fn row(one: &Listed, now: Timestamp) -> String {
-    let left =
-        one.until.map_or_else(|| "for ever".to_owned(), |until| format!("{} s", until.since(now).as_secs()));
+    let left = match one.until {
+        Some(until) => format!("{} s", until.since(now).as_secs()),
+        // Not begun: its end is reckoned from when it is in place.
+        None if one.state == journal::State::Accepted => "-".to_owned(),
+        None => "for ever".to_owned(),
+    };
     let rule = one.order.rule.map_or_else(|| "-".to_owned(), |rule| rule.to_string());
     format!(
         "{:<40} {:<18} {left:>9}  {rule:<6} {}",
@@ -104,24 +340,4 @@ fn row(one: &Listed, now: Timestamp) -> String {
         one.order.response,
         one.state.name()
     )
-}
-
-fn revert(home: &Home, address: Option<IpAddr>) -> Result<ExitCode> {
-    let selector = address.map_or(RevertSelector::All, RevertSelector::Address);
-    let log = Arc::new(|line: &str| eprintln!("{line}"));
-    let setup = tld_respond::Setup {
-        self_hash: tld_respond::self_hash().ok(),
-        ..tld_respond::Setup::new(home.home.clone(), Arc::new(SystemClock), log)
-    };
-    let outcomes = tld_respond::revert_offline(setup, selector)
-        .with_context(|| format!("cannot revert below `{}`", home.home.display()))?;
-    if outcomes.is_empty() {
-        println!("nothing to revert");
-    }
-    let mut failed = false;
-    for outcome in &outcomes {
-        failed |= outcome.kind != tld_model::OutcomeKind::Reverted;
-        println!("{} {} {}: {}", outcome.kind, outcome.response, outcome.target, outcome.detail);
-    }
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
