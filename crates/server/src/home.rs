@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tld_sys::durable;
@@ -77,7 +77,10 @@ pub fn prepare(home: &Path, conf: &str) -> Result<(), PrepareHome> {
         durable::replace(&file, conf.as_bytes(), 0o640).map_err(at(&file))?;
     }
     let log = home.join("logs/active-responses.log");
-    fs::OpenOptions::new().append(true).create(true).open(&log).map_err(at(&log))?;
+    // The directory may belong to the service user: a link that it put there must not make root create files.
+    if fs::symlink_metadata(&log).is_err() {
+        fs::OpenOptions::new().append(true).create_new(true).mode(0o660).open(&log).map_err(at(&log))?;
+    }
     ship_ruleset(home)?;
     install_responses(home)
 }

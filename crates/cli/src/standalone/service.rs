@@ -7,12 +7,15 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tld_model::{Outcome, OutcomeKind, Zone};
+use tld_model::{Alert, Event, Outcome, OutcomeKind, Zone};
 use tld_respond::carrier::Carrier;
 use tld_respond::carrier::channel::ChannelCarrier;
 use tld_respond::{CrashPoint, Responder};
+use tld_rules::Verdict;
+use tld_server::dispatch::Considered;
 use tld_server::load::Prepared;
 use tld_server::log::{Level, Log};
+use tld_server::pipeline::Observer;
 use tld_server::standalone::{Setup, Standalone};
 use tld_sys::clock::{Clock, SystemClock};
 use tld_sys::signal::{Signal, Signals, termination};
@@ -151,7 +154,7 @@ pub(super) fn start(
         clock: ground.clock(),
         zone: ground.zone.clone(),
         log: ground.log.clone(),
-        observer: None,
+        observer: Some(Box::new(Withheld { log: ground.log.clone() })),
         log_time: options.log_time,
         dry_run: options.dry_run,
         journal_directory: options.journal_directory.clone(),
@@ -164,6 +167,26 @@ pub(super) fn start(
         ground.log.warning("no <active-response> is configured: attacks are reported, not answered");
     }
     Ok(service)
+}
+
+/// Says why a response that was asked for is not carried out: else nobody would know of an attack that was only watched.
+struct Withheld {
+    log: Log,
+}
+
+impl Observer for Withheld {
+    fn event(&mut self, _: &Event, _: &Verdict<'_>) {}
+
+    fn alert(&mut self, _: &Event, alert: &Alert, id: &str, considered: &[Considered]) {
+        for one in considered {
+            if let Err(reason) = &one.result {
+                self.log.warning(&format!(
+                    "withheld {} on {} (rule {}, alert {id}): {reason}",
+                    one.response, one.target, alert.rule.id
+                ));
+            }
+        }
+    }
 }
 
 /// Serves until TERM or INT; HUP reloads.

@@ -94,7 +94,7 @@ fn behind_arguments() -> Vec<OsString> {
 fn hand_over(home: &Path, user: User) -> Result<()> {
     let give = |path: &str, uid: u32| {
         let path = home.join(path);
-        match std::os::unix::fs::chown(&path, Some(uid), Some(user.gid)) {
+        match change_owner(&path, uid, user.gid) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("cannot give `{}` to the service user", path.display()))
             }
@@ -137,6 +137,21 @@ fn hand_over(home: &Path, user: User) -> Result<()> {
     Ok(())
 }
 
+/// Links are followed only where none but root can make one: in a directory of the service user, a link or a second name
+/// of somebody else's file would hand that file over.
+fn change_owner(path: &Path, uid: u32, gid: u32) -> std::io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, chown, lchown};
+    let parent = std::fs::metadata(path.parent().unwrap_or(path))?;
+    if parent.uid() == 0 && parent.mode() & 0o022 == 0 {
+        return chown(path, Some(uid), Some(gid));
+    }
+    let seen = path.symlink_metadata()?;
+    if seen.is_file() && seen.nlink() > 1 {
+        return Err(std::io::Error::other("the file has a second name; remove it and start again"));
+    }
+    lchown(path, Some(uid), Some(gid))
+}
+
 /// The unprivileged part: everything that reads what attackers wrote.
 pub(super) fn analysis(options: &Options) -> Result<ExitCode> {
     let signals = termination().context("cannot take over the signals")?;
@@ -162,4 +177,37 @@ pub(super) fn analysis(options: &Options) -> Result<ExitCode> {
         counts.events, counts.alerts, counts.orders
     ));
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+
+    use super::*;
+
+    #[test]
+    fn what_the_service_user_links_to_is_not_handed_over() {
+        if !tld_sys::privilege::is_root() {
+            assert!(std::env::var_os("TLD_REQUIRE_ALL").is_none(), "needs root");
+            println!("skipped: needs root");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (logs, secret) = (dir.path().join("logs"), dir.path().join("secret"));
+        std::fs::create_dir(&logs).unwrap();
+        std::fs::write(&secret, "root's").unwrap();
+        chown(&logs, Some(65534), Some(65534)).unwrap();
+        symlink(&secret, logs.join("link")).unwrap();
+        std::fs::hard_link(&secret, logs.join("second")).unwrap();
+        change_owner(&logs.join("link"), 65534, 65534).unwrap();
+        change_owner(&logs.join("second"), 65534, 65534).unwrap_err();
+        assert_eq!(secret.metadata().unwrap().uid(), 0);
+
+        let own = dir.path().join("own");
+        std::fs::create_dir(&own).unwrap();
+        std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o750)).unwrap();
+        symlink(&secret, own.join("link")).unwrap();
+        change_owner(&own.join("link"), 65534, 65534).unwrap();
+        assert_eq!(secret.metadata().unwrap().uid(), 65534, "root's own link is followed");
+    }
 }
