@@ -35,13 +35,13 @@ enum Task {
     },
     /// Type-check the agent for Windows and macOS (needs Debian's rustc-web, cargo-web, rust-web-src and mingw)
     Cross,
-    /// Replay every fuzz target and the crash test for a long time, on the stable compiler
+    /// Replay every fuzz target for a long time, on the stable compiler
     Soak {
         /// Minutes in all
         #[arg(default_value_t = 30)]
         minutes: u64,
     },
-    /// Kill the responder at random places and compare what is left
+    /// Run the crash tests of the responder as often as asked (needs root)
     Crash {
         /// How often
         #[arg(long, default_value_t = 200)]

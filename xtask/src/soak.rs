@@ -25,11 +25,11 @@ pub(crate) fn soak(minutes: u64) -> Result<()> {
 /// Runs the responder's crash test so many times.
 pub(crate) fn crash(runs: u32) -> Result<()> {
     let output =
-        cargo().args(["test", "--package", "tld-respond", "--test", "crash", "--no-run"]).output()?;
+        cargo().args(["test", "--package", "tld-respond", "--test", "crash_matrix", "--no-run"]).output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "the crash test does not build:\n{said}");
     run(cargo()
-        .args(["test", "--package", "tld-respond", "--test", "crash", "--", "--nocapture"])
+        .args(["test", "--package", "tld-respond", "--test", "crash_matrix", "--", "--nocapture"])
         .env("TLD_REQUIRE_ALL", "1")
         .env("TLD_CRASH_RUNS", runs.to_string()))
 }
