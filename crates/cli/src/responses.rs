@@ -330,7 +330,7 @@ fn row(one: &Listed, now: Timestamp) -> String {
     let left = match one.until {
         Some(until) => format!("{} s", until.since(now).as_secs()),
         // Not begun: its end is reckoned from when it is in place.
-        None if one.state == journal::State::Accepted => "-".to_owned(),
+        None if one.state == State::Accepted => "-".to_owned(),
         None => "for ever".to_owned(),
     };
     let rule = one.order.rule.map_or_else(|| "-".to_owned(), |rule| rule.to_string());
