@@ -36,6 +36,14 @@ pub enum JournalError {
         /// Lock file.
         path: PathBuf,
     },
+    /// It cannot be told whether there is a journal.
+    #[error("cannot look at `{path}`; run as root")]
+    Unseen {
+        /// Journal.
+        path: PathBuf,
+        /// Reason.
+        source: std::io::Error,
+    },
     /// The database refuses.
     #[error("journal database: {0}")]
     Database(#[from] rusqlite::Error),
@@ -275,7 +283,7 @@ pub struct Listed {
 /// When the database cannot be read. Single unreadable rows are left out.
 pub fn list(home: &Path, closed: u32) -> Result<Vec<Listed>, JournalError> {
     let path = home.join(PATH);
-    if !path.exists() {
+    if is_absent(&path)? {
         return Ok(Vec::new());
     }
     let db = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
@@ -293,7 +301,7 @@ pub fn list(home: &Path, closed: u32) -> Result<Vec<Listed>, JournalError> {
 /// When the database or the row cannot be read.
 pub fn find(home: &Path, order: &OrderId) -> Result<Option<Listed>, JournalError> {
     let path = home.join(PATH);
-    if !path.exists() {
+    if is_absent(&path)? {
         return Ok(None);
     }
     let db = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
@@ -301,6 +309,12 @@ pub fn find(home: &Path, order: &OrderId) -> Result<Option<Listed>, JournalError
     let sql = format!("SELECT {COLUMNS} FROM effect WHERE order_id = ?1");
     let found = db.query_row(&sql, [&order.0], |row| Ok(entry(row))).optional()?.transpose()?;
     Ok(found.map(Listed::from))
+}
+
+/// Whether there is no journal. One that may not be looked at is not an empty one.
+fn is_absent(path: &Path) -> Result<bool, JournalError> {
+    let there = path.try_exists();
+    there.map(|there| !there).map_err(|source| JournalError::Unseen { path: path.into(), source })
 }
 
 impl From<Entry> for Listed {
@@ -457,3 +471,17 @@ const MOST_CLOSED: i64 = 200_000;
 const MOST_OFFENDERS: i64 = 100_000;
 const LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_that_cannot_be_looked_at_is_not_an_empty_one() {
+        let home = tempfile::tempdir().unwrap();
+        assert!(list(home.path(), 0).unwrap().is_empty());
+        // What a missing right does to others, this does to root too.
+        std::fs::write(home.path().join("var"), "").unwrap();
+        assert!(matches!(list(home.path(), 0), Err(JournalError::Unseen { .. })));
+    }
+}
