@@ -12,21 +12,69 @@ pub(crate) fn ends_with(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.len() >= needle.len() && haystack[haystack.len() - needle.len()..].eq_ignore_ascii_case(needle)
 }
 
+/// A lower-case text to look for, with the place of its rarest byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Needle {
+    text: Box<[u8]>,
+    pivot: usize,
+}
+
+impl Needle {
+    pub(crate) fn new(text: &[u8]) -> Self {
+        Self { text: text.into(), pivot: rarest(text) }
+    }
+
+    pub(crate) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Whether it occurs in `haystack`.
+    pub(crate) fn is_in(&self, haystack: &[u8]) -> bool {
+        occurs(haystack, &self.text, self.pivot)
+    }
+
+    /// Where it ends first in `haystack`.
+    pub(crate) fn end_in(&self, haystack: &[u8]) -> Option<usize> {
+        first(haystack, &self.text, self.pivot).map(|start| start + self.text.len())
+    }
+}
+
+/// Long literals before short ones, and among equals those of rare bytes.
+pub(crate) fn worth(needle: &[u8]) -> (usize, u8) {
+    let rarest = needle.iter().map(|&byte| commonness(byte)).min().unwrap_or(u8::MAX);
+    (needle.len(), u8::MAX - rarest)
+}
+
+fn rarest(needle: &[u8]) -> usize {
+    let places = needle.iter().enumerate();
+    places.min_by_key(|&(_, &byte)| commonness(byte)).map_or(0, |(place, _)| place)
+}
+
 /// Whether `needle` occurs in `haystack`.
-///
-/// The rarest byte of the needle is looked for, then its surroundings are compared.
 pub(crate) fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    let Some((pivot, &byte)) = needle.iter().enumerate().min_by_key(|&(_, &byte)| commonness(byte)) else {
-        return true;
-    };
+    occurs(haystack, needle, rarest(needle))
+}
+
+fn occurs(haystack: &[u8], needle: &[u8], pivot: usize) -> bool {
+    first(haystack, needle, pivot).is_some()
+}
+
+/// The rarest byte of the needle is looked for, then its surroundings are compared.
+fn first(haystack: &[u8], needle: &[u8], pivot: usize) -> Option<usize> {
+    let Some(&byte) = needle.get(pivot) else { return Some(0) };
     if haystack.len() < needle.len() {
-        return false;
+        return None;
     }
     // Only starts that leave room for the whole needle are candidates.
     let last = haystack.len() - (needle.len() - pivot - 1);
     let window = &haystack[pivot..last];
-    memchr::memchr2_iter(byte, byte.to_ascii_uppercase(), window)
-        .any(|start| haystack[start..start + needle.len()].eq_ignore_ascii_case(needle))
+    let here = |start: &usize| haystack[*start..*start + needle.len()].eq_ignore_ascii_case(needle);
+    let upper = byte.to_ascii_uppercase();
+    if upper == byte {
+        memchr::memchr_iter(byte, window).find(here)
+    } else {
+        memchr::memchr2_iter(byte, upper, window).find(here)
+    }
 }
 
 /// A coarse order of how often bytes occur in logs; only speed depends on it.

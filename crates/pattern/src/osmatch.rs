@@ -3,6 +3,7 @@
 //! Invariant: alternatives are in lower case; a substring with a byte from 128 on never matches,
 //! because the contract's platform compares such bytes as signed.
 
+use crate::literal::Needle;
 use crate::{CompileError, PATTERN_LIMIT, literal, text};
 
 /// A compiled OSMatch.
@@ -20,7 +21,7 @@ enum Alternative {
     Equal(Box<[u8]>),
     Prefix(Box<[u8]>),
     Suffix(Box<[u8]>),
-    Within(Box<[u8]>),
+    Within(Needle),
 }
 
 impl OsMatch {
@@ -54,7 +55,7 @@ impl OsMatch {
         let within = self.alternatives.iter().filter(|alternative| **alternative != Alternative::Never);
         let literals: Option<Vec<_>> = within
             .map(|alternative| match alternative {
-                Alternative::Within(word) => Some(word.to_vec()),
+                Alternative::Within(word) => Some(word.text().to_vec()),
                 _ => None,
             })
             .collect();
@@ -69,14 +70,12 @@ impl OsMatch {
         for alternative in &self.alternatives {
             match alternative {
                 Alternative::Never => {}
-                Alternative::Equal(word)
-                | Alternative::Prefix(word)
-                | Alternative::Suffix(word)
-                | Alternative::Within(word)
+                Alternative::Equal(word) | Alternative::Prefix(word) | Alternative::Suffix(word)
                     if !word.is_empty() =>
                 {
                     literals.push(word.to_vec());
                 }
+                Alternative::Within(word) => literals.push(word.text().to_vec()),
                 _ => return Vec::new(),
             }
         }
@@ -100,7 +99,7 @@ impl Alternative {
             _ if rest.is_empty() => Self::Always,
             (true, false) => Self::Prefix(rest.into()),
             (false, true) => Self::Suffix(rest.into()),
-            (false, false) if rest.is_ascii() => Self::Within(rest.into()),
+            (false, false) if rest.is_ascii() => Self::Within(Needle::new(rest)),
             (false, false) => Self::Never,
         }
     }
@@ -112,7 +111,7 @@ impl Alternative {
             Self::Equal(word) => subject.eq_ignore_ascii_case(word),
             Self::Prefix(word) => literal::starts_with(subject, word),
             Self::Suffix(word) => literal::ends_with(subject, word),
-            Self::Within(word) => literal::contains(subject, word),
+            Self::Within(word) => word.is_in(subject),
         }
     }
 }

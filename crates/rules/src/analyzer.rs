@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tld_model::{Alert, AlertRule, Event, Frame, RuleId, Timestamp, Zone};
 
 use crate::alert::{self, Chosen, Picture, Shape, previous_output};
-use crate::decoder::{Accumulator, DecoderStep, Scratch};
+use crate::decoder::{Accumulator, DecoderStep, Origins, Scratch};
 use crate::engine::{self, Engine, Pass, Plans, RuleStep, State, Suppressed, WindowMode, Won};
 use crate::predecode::{HostNames, predecode};
 use crate::rule::Index;
@@ -263,6 +263,7 @@ impl Analyzer {
         let result = ruleset.decoders.decode(&mut decoded, &mut self.scratch, steps);
         self.accumulator.apply(&ruleset.decoders, &mut decoded, Timestamp::from_secs(now));
         let decoder = decoded.decoder.map(|id| ruleset.decoders.info(id));
+        let origins = result.origins;
         let reference = self.state.memory.engine() == Engine::Reference;
         let mut pass = Pass {
             ruleset: &ruleset,
@@ -288,7 +289,7 @@ impl Analyzer {
             None if pass.trace.is_some() || reference => pass.winner(),
             None => pass.winner_in(self.plans.view(&ruleset, &decoded, decoder)),
         };
-        let conclusion = won.map(|won| conclude(&mut pass, won, &self.settings));
+        let conclusion = won.map(|won| conclude(&mut pass, won, &self.settings, &origins));
         if let Some(trace) = trace {
             trace.rules = pass.trace.take().unwrap_or_default();
             trace.dropped = dropped;
@@ -356,7 +357,7 @@ struct Conclusion {
 }
 
 /// Everything between winning and being remembered, in the contract's order (analysis-rules 3).
-fn conclude(pass: &mut Pass<'_, '_>, won: Won, settings: &Settings) -> Conclusion {
+fn conclude(pass: &mut Pass<'_, '_>, won: Won, settings: &Settings, origins: &Origins) -> Conclusion {
     let ruleset = pass.ruleset;
     let mut index = won.rule;
     let mut silent = ruleset.rules.all[index].info.level == 0;
@@ -393,7 +394,7 @@ fn conclude(pass: &mut Pass<'_, '_>, won: Won, settings: &Settings) -> Conclusio
     if silent {
         return Conclusion { winner, alert: None, ignored };
     }
-    let alert = alert_of(pass, &winner, settings);
+    let alert = alert_of(pass, &winner, settings, origins);
     pass.remember(index);
     Conclusion { winner, alert: Some(alert), ignored }
 }
@@ -410,7 +411,7 @@ fn inside_window(pass: &mut Pass<'_, '_>, index: Index, mode: Mode) -> bool {
     window.covers(key, pass.now, i64::from(length), mode)
 }
 
-fn alert_of(pass: &Pass<'_, '_>, winner: &Winner, settings: &Settings) -> Alert {
+fn alert_of(pass: &Pass<'_, '_>, winner: &Winner, settings: &Settings, origins: &Origins) -> Alert {
     let event = pass.event;
     let rule = &pass.ruleset.rules.all[winner.index];
     let picture = Picture {
@@ -427,7 +428,7 @@ fn alert_of(pass: &Pass<'_, '_>, winner: &Winner, settings: &Settings) -> Alert 
     let contested = if rule.info.no_ar || (srcip.is_none() && dstuser.is_none()) {
         Vec::new()
     } else {
-        let contested = pass.ruleset.decoders.contested(event).into_iter();
+        let contested = pass.ruleset.decoders.contested_from(event, origins).into_iter();
         contested.flat_map(|(field, values)| values.into_iter().map(move |v| (field.name(), v))).collect()
     };
     Alert {

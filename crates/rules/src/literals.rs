@@ -276,6 +276,9 @@ mod tests {
         let mut bits = Bits::default();
         bits.reset(200);
         [3, 64, 130].into_iter().for_each(|number| bits.insert(number));
-        assert_eq!([bits.next(0), bits.next(4), bits.next(65), bits.next(131)], [Some(3), Some(64), Some(130), None]);
+        assert_eq!(
+            [bits.next(0), bits.next(4), bits.next(65), bits.next(131)],
+            [Some(3), Some(64), Some(130), None]
+        );
     }
 }

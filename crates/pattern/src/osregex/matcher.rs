@@ -5,7 +5,7 @@
 //! over. Invariant: a place in the program is always the index of an item.
 
 use super::program::{Alternative, Item, Quantifier, class_contains};
-use crate::literal;
+use crate::literal::{self, Needle};
 
 /// One alternative, ready to run.
 #[derive(Debug, Clone)]
@@ -15,7 +15,11 @@ pub(super) struct Program {
     end_anchored: bool,
     marks: usize,
     /// The longest run of literals, all of which must be matched one behind the other.
-    required: Box<[u8]>,
+    required: Needle,
+    /// The bytes that an anchored program can begin with, where the first items tell.
+    begin: Option<ByteSet>,
+    /// Nothing but literals, found by searching them.
+    plain: bool,
     can_match: bool,
     first: First,
 }
@@ -30,7 +34,46 @@ enum Op {
         quantifier: Quantifier,
         /// At most one byte of the pattern text is left behind the class letter.
         last: bool,
+        /// What a run of the class does not just pass by: bytes that it refuses or that the next item accepts.
+        /// None for a class without quantifier.
+        stop: Option<Stop>,
+        /// At most a mark stands behind the class.
+        tail: bool,
     },
+}
+
+/// The bytes that end a run.
+#[derive(Debug, Clone)]
+enum Stop {
+    None,
+    One(u8),
+    Two(u8, u8),
+    Set(ByteSet),
+}
+
+impl Stop {
+    fn new(set: &ByteSet, next: Option<&Op>) -> Self {
+        let taken = |byte| next.is_some_and(|next| next.takes(byte));
+        let stops = ByteSet::of(|byte| !set.contains(byte) || taken(byte));
+        let members: Vec<u8> = (1..=u8::MAX).filter(|&byte| stops.contains(byte)).collect();
+        match members[..] {
+            [] => Self::None,
+            [one] => Self::One(one),
+            [one, two] => Self::Two(one, two),
+            _ => Self::Set(stops),
+        }
+    }
+
+    /// How many bytes pass by. Subjects hold no NUL.
+    fn passed(&self, rest: &[u8]) -> usize {
+        let end = match self {
+            Self::None => None,
+            Self::One(one) => memchr::memchr(*one, rest),
+            Self::Two(one, two) => memchr::memchr2(*one, *two, rest),
+            Self::Set(set) => rest.iter().position(|&byte| set.contains(byte)),
+        };
+        end.unwrap_or(rest.len())
+    }
 }
 
 /// What the first item of the program takes, if starts can be skipped by it.
@@ -46,12 +89,16 @@ enum First {
 struct ByteSet([u64; 4]);
 
 impl ByteSet {
-    fn of_class(name: u8) -> Self {
+    fn of(holds: impl Fn(u8) -> bool) -> Self {
         let mut words = [0; 4];
-        for byte in (1..=u8::MAX).filter(|&byte| class_contains(name, byte)) {
+        for byte in (1..=u8::MAX).filter(|&byte| holds(byte)) {
             words[usize::from(byte >> 6)] |= 1 << (byte & 63);
         }
         Self(words)
+    }
+
+    fn of_class(name: u8) -> Self {
+        Self::of(|byte| class_contains(name, byte))
     }
 
     fn contains(&self, byte: u8) -> bool {
@@ -63,7 +110,7 @@ impl Program {
     pub(super) fn new(alternative: &Alternative) -> Self {
         let mut marks = 0;
         let count = alternative.items.len();
-        let items: Box<[_]> = alternative
+        let mut items: Box<[_]> = alternative
             .items
             .iter()
             .enumerate()
@@ -77,10 +124,12 @@ impl Program {
                     let short = quantifier == Quantifier::None
                         && index + 2 == count
                         && !matches!(alternative.items[index + 1], Item::Class { .. });
-                    Op::Class { set: ByteSet::of_class(name), quantifier, last: short || index + 1 == count }
+                    let last = short || index + 1 == count;
+                    Op::Class { set: ByteSet::of_class(name), quantifier, last, stop: None, tail: false }
                 }
             })
             .collect();
+        set_stops(&mut items);
         let obliged = &items[..obliged(&items)];
         let can_match = !obliged.iter().any(|op| matches!(op, Op::Literal(byte) if *byte >= 0x80));
         let required = longest_literal(obliged);
@@ -89,8 +138,14 @@ impl Program {
             Some(Op::Class { set, quantifier: Quantifier::None, .. }) => First::Class(*set),
             _ => First::Unknown,
         };
+        let plain = !items.is_empty()
+            && !alternative.begin_anchored
+            && !alternative.end_anchored
+            && items.iter().all(|op| matches!(op, Op::Literal(_)));
         Self {
-            required,
+            required: Needle::new(&required),
+            begin: alternative.begin_anchored.then(|| beginnings(&items)).flatten(),
+            plain,
             items,
             begin_anchored: alternative.begin_anchored,
             end_anchored: alternative.end_anchored,
@@ -105,7 +160,7 @@ impl Program {
     }
 
     pub(super) fn required(&self) -> &[u8] {
-        &self.required
+        self.required.text()
     }
 
     /// A literal from 128 on never matches, and no success gets around a literal.
@@ -120,7 +175,17 @@ impl Program {
         marks: Option<&mut Vec<Option<usize>>>,
         steps: &mut u32,
     ) -> Option<isize> {
-        if !self.can_match || !literal::contains(subject, &self.required) {
+        let wrong = |(begin, first): (&ByteSet, &u8)| !begin.contains(*first);
+        if !self.can_match || self.begin.as_ref().zip(subject.first()).is_some_and(wrong) {
+            return None;
+        }
+        if self.plain && subject.len() < PLAIN_LIMIT {
+            let end = self.required.end_in(subject)?;
+            // Without a mark of its own; the buffer may hold those of the alternative before.
+            marks.into_iter().for_each(Vec::clear);
+            return isize::try_from(end - 1).ok();
+        }
+        if !self.required.is_in(subject) {
             return None;
         }
         let marks = marks.map(|marks| {
@@ -145,6 +210,10 @@ impl Program {
             *steps = steps.checked_sub(1)?;
             match state.step() {
                 Next::Again => {}
+                // One step for each byte, as if they had been taken one by one.
+                Next::Passed(bytes) => {
+                    *steps = steps.checked_sub(u32::try_from(bytes - 1).unwrap_or(u32::MAX))?;
+                }
                 Next::Succeed => return state.r,
                 Next::Fail => {
                     if !state.retry() {
@@ -155,6 +224,42 @@ impl Program {
         }
         if state.finish() { state.r } else { None }
     }
+}
+
+/// Longer subjects could exhaust the steps of the procedure, which plain searching does not count.
+const PLAIN_LIMIT: usize = 1 << 16;
+
+/// Tells every class what ends its run.
+fn set_stops(items: &mut [Op]) {
+    for index in 0..items.len() {
+        let next = items.get(index + 1..).and_then(|behind| match behind {
+            // A mark behind another mark is compared as the byte that it was written with.
+            [Op::Mark(_), next, ..] => Some(next),
+            [Op::Mark(_)] | [] => None,
+            [next, ..] => Some(next),
+        });
+        let next = next.cloned();
+        if let Some(Op::Class { set, stop, quantifier, tail, .. }) = items.get_mut(index)
+            && *quantifier != Quantifier::None
+        {
+            *stop = Some(Stop::new(set, next.as_ref()));
+            *tail = next.is_none();
+        }
+    }
+}
+
+/// The bytes that the first items accept: some that may be left out and one that may not.
+fn beginnings(items: &[Op]) -> Option<ByteSet> {
+    let mut taken: Vec<&Op> = Vec::new();
+    for op in items.iter().skip_while(|op| matches!(op, Op::Mark(0))) {
+        taken.push(op);
+        match op {
+            Op::Mark(_) => return None,
+            Op::Class { quantifier: Quantifier::Star, .. } => {}
+            _ => return Some(ByteSet::of(|byte| taken.iter().any(|op| op.takes(byte)))),
+        }
+    }
+    None
 }
 
 /// How many items every success must pass: all of them, but for a single byte behind a class
@@ -174,7 +279,7 @@ fn longest_literal(items: &[Op]) -> Box<[u8]> {
             Op::Literal(byte) => current.push(*byte),
             Op::Mark(_) | Op::Class { .. } => current.clear(),
         }
-        if current.len() > best.len() {
+        if literal::worth(&current) > literal::worth(&best) {
             best.clone_from(&current);
         }
     }
@@ -183,6 +288,7 @@ fn longest_literal(items: &[Op]) -> Box<[u8]> {
 
 enum Next {
     Again,
+    Passed(usize),
     Fail,
     Succeed,
 }
@@ -273,7 +379,22 @@ impl<'a> State<'a, '_> {
         }
         let byte = self.subject[self.s];
         match self.op(self.p) {
-            Some(Op::Class { set, quantifier, last }) => {
+            Some(Op::Class { set, quantifier, last, stop, tail }) => {
+                if let Some(stop) = stop
+                    && (self.run || *quantifier == Quantifier::Star)
+                {
+                    let passed = stop.passed(&self.subject[self.s..]);
+                    if passed > 0 {
+                        self.run = true;
+                        self.s += passed;
+                        if *tail {
+                            self.set_mark_at(self.p + 1, self.s);
+                        } else {
+                            self.r = Some(self.place() - 1);
+                        }
+                        return Next::Passed(passed);
+                    }
+                }
                 if set.contains(byte) {
                     self.accept(byte, *quantifier)
                 } else {
@@ -437,6 +558,14 @@ impl<'a> State<'a, '_> {
 }
 
 impl Op {
+    /// Whether the item accepts this byte where it stands.
+    fn takes(&self, byte: u8) -> bool {
+        match self {
+            Self::Class { set, .. } => set.contains(byte),
+            _ => self.is_literal(byte),
+        }
+    }
+
     fn is_literal(&self, byte: u8) -> bool {
         let own = match self {
             Self::Literal(own) => *own,

@@ -10,27 +10,36 @@ use std::net::IpAddr;
 
 use tld_pattern::{Captures, Expression, Kind};
 
-use super::select::{Origin, origins};
-use super::{Action, Decoders, Scratch};
+use super::select::{Origin, Origins};
+use super::{Action, Decoders, Field, Scratch};
 use crate::{Decoded, StaticField};
 
 /// Most restarts per field, so most other values reported.
 const RESTARTS: usize = 64;
 
+/// For an event whose decoding is long past.
 pub(super) fn contested(decoders: &Decoders, decoded: &Decoded<'_>) -> Vec<(StaticField, Vec<Vec<u8>>)> {
     if super::built_in(decoded.event.queue).is_some() || decoded.decoder.is_none() {
         return Vec::new();
     }
-    let mut scratch = Scratch::new();
     let mut again = Decoded::new(decoded.event);
     again.log = std::borrow::Cow::Borrowed(&decoded.log);
     again.program_name = decoded.program_name.as_deref().map(std::borrow::Cow::Borrowed);
-    let origins = origins(decoders, &mut again, &mut scratch);
-    [StaticField::SrcIp, StaticField::DstUser]
+    let result = decoders.decode(&mut again, &mut Scratch::new(), None);
+    from_origins(decoders, &again, &result.origins)
+}
+
+/// For an event that was just decoded.
+pub(super) fn from_origins(
+    decoders: &Decoders,
+    decoded: &Decoded<'_>,
+    origins: &Origins,
+) -> Vec<(StaticField, Vec<Vec<u8>>)> {
+    let fields = [(StaticField::SrcIp, origins.srcip), (StaticField::DstUser, origins.dstuser)];
+    fields
         .into_iter()
-        .filter_map(|field| {
-            let origin = origins.get(field as usize).copied().flatten()?;
-            let value = again.field(field)?;
+        .filter_map(|(field, origin)| {
+            let (origin, value) = (origin?, decoded.field(field)?);
             let others = others(decoders, &decoded.log, field, value, origin);
             (!others.is_empty()).then_some((field, others))
         })
@@ -39,18 +48,21 @@ pub(super) fn contested(decoders: &Decoders, decoded: &Decoded<'_>) -> Vec<(Stat
 
 fn others(decoders: &Decoders, log: &[u8], field: StaticField, value: &[u8], origin: Origin) -> Vec<Vec<u8>> {
     let Action::Regex(regex) = &decoders.entry(origin.decoder).action else { return Vec::new() };
-    let expression = &regex.expression;
-    if is_bound(expression) {
-        return behind(expression, log, field, value, origin);
+    // Another address could only stand behind the one that was taken.
+    if field == StaticField::SrcIp && !has_address(log.get(origin.end..).unwrap_or_default()) {
+        return Vec::new();
+    }
+    if regex.rivals.bound {
+        return behind(&regex.rivals, log, field, value, origin);
     }
     let mut captures = Captures::new();
     let mut capture = |from: usize| {
         let subject = log.get(from..).filter(|subject| !subject.is_empty())?;
-        expression.find(subject, &mut captures)?;
+        regex.expression.find(subject, &mut captures)?;
         captures.get(origin.group).map(|range| from + range.start..from + range.end)
     };
     let mut found: Vec<Vec<u8>> = Vec::new();
-    let Some(mut last) = capture(origin.from) else { return found };
+    let mut last = origin.start..origin.end;
     for _ in 0..RESTARTS {
         // The captured text may itself be what comes before the next target, so the search goes on at its start;
         // a match inside it would be a piece of the same word.
@@ -65,27 +77,52 @@ fn others(decoders: &Decoders, log: &[u8], field: StaticField, value: &[u8], ori
     found
 }
 
+/// How to look for other targets of one expression, worked out when it is loaded.
+#[derive(Debug, Default)]
+pub(super) struct Rivals {
+    /// Some alternative is anchored, so that a restart would ask another question.
+    bound: bool,
+    /// What stands around the group of a field in a bound OSRegex, and the group's number there.
+    around: Vec<(StaticField, usize, Expression, usize)>,
+}
+
+impl Rivals {
+    /// Of an expression whose groups go to these fields.
+    pub(super) fn new(expression: &Expression, order: &[Field]) -> Self {
+        let bound = is_bound(expression);
+        let mut around = Vec::new();
+        if bound && expression.kind() == Kind::OsRegex {
+            for (group, field) in order.iter().enumerate() {
+                let Field::Static(field @ (StaticField::SrcIp | StaticField::DstUser)) = field else {
+                    continue;
+                };
+                // A later address is one by its form; a later name only by the words before it.
+                let least = if *field == StaticField::SrcIp { 1 } else { 3 };
+                for (pattern, inner) in surroundings(expression.pattern(), group, least) {
+                    if let Ok(expression) = Expression::compile(Kind::OsRegex, pattern) {
+                        around.push((*field, group, expression, inner));
+                    }
+                }
+            }
+        }
+        Self { bound, around }
+    }
+}
+
 /// Other targets behind the match of a bound expression.
-fn behind(expression: &Expression, log: &[u8], field: StaticField, value: &[u8], origin: Origin) -> Vec<Vec<u8>> {
+fn behind(rivals: &Rivals, log: &[u8], field: StaticField, value: &[u8], origin: Origin) -> Vec<Vec<u8>> {
     let mut found: Vec<Vec<u8>> = Vec::new();
     let mut captures = Captures::new();
-    let subject = log.get(origin.from..).unwrap_or_default();
-    let Some(end) = expression.find(subject, &mut captures) else { return found };
-    let target = captures.get(origin.group).map_or(0, |range| range.end);
-    let rest = subject.get(end.max(target)..).unwrap_or_default();
-    if expression.kind() != Kind::OsRegex {
-        return found;
-    }
-    // A later address is one by its form; a later name only by the words before it.
-    let least = if field == StaticField::SrcIp { 1 } else { 3 };
-    for (pattern, group) in surroundings(expression.pattern(), origin.group, least) {
-        let Ok(around) = Expression::compile(Kind::OsRegex, pattern) else { continue };
+    let rest = log.get(origin.after.max(origin.end)..).unwrap_or_default();
+    for (_, _, around, group) in
+        rivals.around.iter().filter(|(of, group, ..)| *of == field && *group == origin.group)
+    {
         let mut rest = rest;
         for _ in 0..RESTARTS {
             if rest.is_empty() || around.find(rest, &mut captures).is_none() {
                 break;
             }
-            let Some(range) = captures.get(group) else { break };
+            let Some(range) = captures.get(*group) else { break };
             let other = rest.get(range.clone()).unwrap_or_default();
             if differs(field, value, other) && !found.iter().any(|known| known == other) {
                 found.push(other.to_vec());
@@ -131,6 +168,12 @@ fn surrounding(text: &[u8], group: usize, least: usize) -> Option<(&[u8], usize)
         }
     }
     None
+}
+
+/// Whether a text may hold an address: dots or colons between digits.
+fn has_address(text: &[u8]) -> bool {
+    let dots = memchr::memchr_iter(b'.', text).nth(2);
+    dots.is_some() || memchr::memchr_iter(b':', text).nth(1).is_some()
 }
 
 fn differs(field: StaticField, value: &[u8], other: &[u8]) -> bool {

@@ -13,6 +13,7 @@ use super::{
     Prematch, Regex, Top,
 };
 use crate::Category;
+use crate::decoder::contested;
 use crate::decoder::load::element::Draft;
 use crate::decoder::prefilter::Prefilter;
 
@@ -150,7 +151,9 @@ impl Reader<'_> {
                     Offset::AfterPrematch if draft.parent.is_none() => Offset::AfterParent,
                     offset => offset,
                 };
-                Action::Regex(Box::new(Regex { expression, offset, order: draft.order.unwrap_or_default() }))
+                let order = draft.order.unwrap_or_default();
+                let rivals = contested::Rivals::new(&expression, &order);
+                Action::Regex(Box::new(Regex { expression, offset, order, rivals }))
             }
             (None, Some(plugin)) => Action::Plugin { plugin: plugin.plugin, offset: plugin.offset },
             (None, None) => Action::None,

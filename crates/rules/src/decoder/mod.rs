@@ -26,6 +26,7 @@ use crate::literals::Bits;
 use crate::{Category, Decoded, StaticField};
 
 pub use accumulate::Accumulator;
+pub(crate) use select::Origins;
 pub use select::{DecoderStep, DecoderTest};
 
 /// A decoder's number; built-in decoders come first.
@@ -86,6 +87,8 @@ pub struct DecoderInfo {
 pub struct DecodeResult {
     /// A forwarded alert names the rule that it is to become; the rule tree is not walked.
     pub forced_rule: Option<RuleId>,
+    /// Which expressions took the fields that responses act on.
+    pub(crate) origins: Origins,
 }
 
 /// All decoders, in the order of the files.
@@ -182,6 +185,15 @@ impl Decoders {
         contested::contested(self, decoded)
     }
 
+    /// [`Decoders::contested`] without decoding again, for the event that was just decoded.
+    pub(crate) fn contested_from(
+        &self,
+        decoded: &Decoded<'_>,
+        origins: &Origins,
+    ) -> Vec<(StaticField, Vec<Vec<u8>>)> {
+        contested::from_origins(self, decoded, origins)
+    }
+
     fn entry(&self, number: u16) -> &Decoder {
         &self.entries[usize::from(number).min(self.entries.len() - 1)]
     }
@@ -269,6 +281,7 @@ struct Regex {
     expression: Expression,
     offset: Offset,
     order: Vec<Field>,
+    rivals: contested::Rivals,
 }
 
 #[derive(Debug)]

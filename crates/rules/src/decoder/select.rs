@@ -12,7 +12,7 @@ use crate::decoder::{
     Action, Child, DecodeResult, Decoder, DecoderId, Decoders, Field, JsonOptions, Offset, Prematch, Scratch,
     Top, built_in, eventchannel,
 };
-use crate::{Category, Decoded, Value};
+use crate::{Category, Decoded, StaticField, Value};
 
 /// What was tested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,16 +40,24 @@ pub struct DecoderStep {
     pub matched: bool,
 }
 
-/// Where a static field came from: the regex of this decoder, run on the log from this place.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Origin {
+/// Where a static field came from: a group of this decoder's regex.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Origin {
     pub(super) decoder: u16,
-    pub(super) from: usize,
     pub(super) group: usize,
+    /// The value's place in the log.
+    pub(super) start: usize,
+    pub(super) end: usize,
+    /// Where the search went on behind the whole match.
+    pub(super) after: usize,
 }
 
-/// The last regex that set each static field, in the order of [`crate::StaticField::ALL`].
-pub(super) type Origins = [Option<Origin>; 14];
+/// The last regex that set the source address and the user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Origins {
+    pub(super) srcip: Option<Origin>,
+    pub(super) dstuser: Option<Origin>,
+}
 
 pub(super) fn decode<'e>(
     decoders: &'e Decoders,
@@ -71,27 +79,12 @@ pub(super) fn decode<'e>(
     run.finish(decoded)
 }
 
-/// Decodes again, only to learn which expressions the static fields came from.
-pub(super) fn origins<'e>(
-    decoders: &'e Decoders,
-    decoded: &mut Decoded<'e>,
-    scratch: &mut Scratch,
-) -> Origins {
-    let mut run = Run::new(decoders, decoded, scratch);
-    run.origins = Some([None; 14]);
-    run.select(decoded);
-    let origins = run.origins.unwrap_or_default();
-    run.finish(decoded);
-    origins
-}
-
 /// One event on its way through the decoders. The log is taken out of the event meanwhile, so that its slices
 /// can be put into the event's fields.
 struct Run<'e, 's> {
     decoders: &'e Decoders,
     scratch: &'s mut Scratch,
     trace: Option<&'s mut Vec<DecoderStep>>,
-    origins: Option<Origins>,
     log: Value<'e>,
     after_parent: usize,
     after_prematch: Option<usize>,
@@ -105,7 +98,6 @@ impl<'e, 's> Run<'e, 's> {
             decoders,
             scratch,
             trace: None,
-            origins: None,
             log: std::mem::take(&mut decoded.log),
             after_parent: 0,
             after_prematch: None,
@@ -278,8 +270,17 @@ impl<'e, 's> Run<'e, 's> {
             match field {
                 Field::Static(field) => {
                     decoded.set(*field, value);
-                    if let Some(origin) = self.origins.as_mut().and_then(|all| all.get_mut(*field as usize)) {
-                        *origin = Some(Origin { decoder: number, from, group });
+                    let origin = Some(Origin {
+                        decoder: number,
+                        group,
+                        start: from + range.start,
+                        end: from + range.end,
+                        after: self.after_regex.unwrap_or(0),
+                    });
+                    match field {
+                        StaticField::SrcIp => self.result.origins.srcip = origin,
+                        StaticField::DstUser => self.result.origins.dstuser = origin,
+                        _ => {}
                     }
                 }
                 Field::Dynamic(name) => {
@@ -304,6 +305,8 @@ impl<'e, 's> Run<'e, 's> {
                     return false;
                 };
                 self.result.forced_rule = Some(rule);
+                // The log is another text now, and the fields are what the other manager said.
+                self.result.origins = Origins::default();
                 true
             }
         }

@@ -24,8 +24,8 @@ use crate::ruleset::Ruleset;
 use crate::{Decoded, StaticField};
 use first_time::{FirstTime, KEY_LIMIT, Limits};
 use indexed::Indexed;
-use reference::{Found, Lists};
 pub(crate) use plan::{Plans, View};
+use reference::{Found, Lists};
 pub(crate) use window::{Window, WindowMode, key as window_key};
 
 /// Longest text that `check_diff` compares.
@@ -300,7 +300,8 @@ impl Pass<'_, '_> {
         let (index, conditions, children) = view.node(node);
         let ruleset = self.ruleset;
         let rule = &ruleset.rules.all[index];
-        let holds = conditions.iter().all(|condition| self.holds(&rule.conditions[usize::from(*condition)], rule));
+        let holds =
+            conditions.iter().all(|condition| self.holds(&rule.conditions[usize::from(*condition)], rule));
         if !holds || (rule.searches() && !matches!(self.search(index, rule), Found::Enough(_))) {
             return None;
         }

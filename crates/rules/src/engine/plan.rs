@@ -29,7 +29,7 @@ const MOST_PROGRAMS: usize = 1024;
 const LONGEST_PROGRAM: usize = 64;
 /// Views of all plans together, and bytes of all plans; beyond it everything is forgotten and made anew.
 const MOST_VIEWS: usize = 4096;
-const MOST_PLAN_BYTES: usize = 24 << 20;
+const MOST_PLAN_BYTES: usize = 40 << 20;
 
 /// All plans of one worker.
 #[derive(Debug, Default)]
@@ -39,6 +39,8 @@ pub(crate) struct Plans {
     programs: HashMap<Box<[u8]>, u32, Quick>,
     classes: HashMap<Bits, u32, Quick>,
     by_key: HashMap<Key, usize, Quick>,
+    /// Plans of the same rules and conditions are one.
+    by_content: HashMap<Vec<(Index, Vec<u16>)>, usize, Quick>,
     plans: Vec<Plan>,
     views: usize,
     bytes: usize,
@@ -74,8 +76,8 @@ struct Need {
     condition: u16,
     /// It can prune: everything before it is without memory.
     early: bool,
-    /// One of these must occur; empty: unknown.
-    literals: Vec<u32>,
+    /// The group of literals of which one must occur; none: unknown.
+    group: Option<u32>,
     /// The literals alone decide it, inverted or not.
     decided: Option<bool>,
 }
@@ -124,11 +126,17 @@ impl Plans {
             None => {
                 let program = event.program_name.as_deref();
                 let facts = Facts { decoder: decoder.map(|info| info.name.as_str()), program };
-                let plan = Plan::new(ruleset, event.category, &facts);
-                self.bytes += plan.literals.bytes() + plan.nodes.len() * 128;
-                self.plans.push(plan);
-                self.by_key.insert(key, self.plans.len() - 1);
-                self.plans.len() - 1
+                let draft = Draft::new(ruleset, event.category, &facts);
+                let plans = &mut self.plans;
+                let bytes = &mut self.bytes;
+                let place = *self.by_content.entry(draft.content()).or_insert_with(|| {
+                    let plan = draft.plan();
+                    *bytes += plan.literals.bytes() + plan.nodes.len() * 256;
+                    plans.push(plan);
+                    plans.len() - 1
+                });
+                self.by_key.insert(key, place);
+                place
             }
         };
         let plan = &mut self.plans[place];
@@ -158,7 +166,9 @@ impl Plans {
         held.reset(conditions.len());
         for (number, (rule, condition)) in conditions.iter().enumerate() {
             let condition = &ruleset.rules.all[*rule].conditions[*condition];
-            if on_program(condition).is_some_and(|(expression, negate)| expression.is_match(program) != negate) {
+            if on_program(condition)
+                .is_some_and(|(expression, negate)| expression.is_match(program) != negate)
+            {
                 held.insert(number);
             }
         }
@@ -212,37 +222,16 @@ impl Facts<'_> {
 struct Draft<'a> {
     ruleset: &'a Ruleset,
     facts: &'a Facts<'a>,
+    roots: Vec<u32>,
     nodes: Vec<Node>,
     /// Where a rule stands in the plan, or that it is not in it.
     places: HashMap<Index, Option<u32>>,
-    numbers: HashMap<Vec<u8>, u32>,
+    /// Sets of literals that some condition needs one of, by number.
+    groups: HashMap<Vec<Vec<u8>>, u32>,
 }
 
 impl Plan {
-    fn new(ruleset: &Ruleset, category: Category, facts: &Facts<'_>) -> Self {
-        let mut draft = Draft {
-            ruleset,
-            facts,
-            nodes: Vec::new(),
-            places: HashMap::new(),
-            numbers: HashMap::new(),
-        };
-        let roots = ruleset.rules.roots.iter().copied();
-        let roots = roots
-            .filter(|root| ruleset.rules.all[*root].category == category)
-            .filter_map(|root| draft.place(root))
-            .collect();
-        let literals: Vec<(Vec<u8>, u32)> = draft.numbers.into_iter().collect();
-        Self {
-            literals: LiteralSet::new(&literals),
-            roots,
-            nodes: draft.nodes,
-            by_signature: HashMap::default(),
-            views: Vec::new(),
-        }
-    }
-
-    /// What occurs: a bit for each literal, then one for each static field, then one that tells that not only the
+    /// What occurs: a bit for each group of literals, then one for each static field, then one that tells that not only the
     /// log was looked at.
     fn sign(&self, event: &Decoded<'_>, signature: &mut Bits) {
         let count = self.literals.len();
@@ -272,7 +261,8 @@ impl Plan {
     }
 
     fn build(&self, signature: &Bits) -> View {
-        let mut building = Building { plan: self, signature, view: View::default(), places: HashMap::default() };
+        let mut building =
+            Building { plan: self, signature, view: View::default(), places: HashMap::default() };
         let roots = self.roots.iter().filter_map(|root| building.place(*root)).collect();
         let mut view = building.view;
         view.roots = roots;
@@ -289,7 +279,42 @@ fn inside(value: &[u8], log: &[u8]) -> bool {
     value.is_empty() || offset.checked_add(value.len()).is_some_and(|end| end <= log.len())
 }
 
-impl Draft<'_> {
+impl<'a> Draft<'a> {
+    fn new(ruleset: &'a Ruleset, category: Category, facts: &'a Facts<'a>) -> Self {
+        let mut draft = Self {
+            ruleset,
+            facts,
+            roots: Vec::new(),
+            nodes: Vec::new(),
+            places: HashMap::new(),
+            groups: HashMap::new(),
+        };
+        let roots = ruleset.rules.roots.iter().copied();
+        let roots = roots.filter(|root| ruleset.rules.all[*root].category == category);
+        draft.roots = roots.filter_map(|root| draft.place(root)).collect();
+        draft
+    }
+
+    /// All that the plan depends on: which rules are in it, and which of their conditions are open.
+    fn content(&self) -> Vec<(Index, Vec<u16>)> {
+        let open = |node: &Node| node.needs.iter().map(|need| need.condition).collect();
+        self.nodes.iter().map(|node| (node.rule, open(node))).collect()
+    }
+
+    fn plan(self) -> Plan {
+        let groups = self.groups.into_iter();
+        let literals: Vec<(Vec<u8>, u32)> = groups
+            .flat_map(|(literals, number)| literals.into_iter().map(move |literal| (literal, number)))
+            .collect();
+        Plan {
+            literals: LiteralSet::new(&literals),
+            roots: self.roots,
+            nodes: self.nodes,
+            by_signature: HashMap::default(),
+            views: Vec::new(),
+        }
+    }
+
     /// Puts a rule and what is below it into the plan, unless one of its conditions can never hold.
     fn place(&mut self, index: Index) -> Option<u32> {
         if let Some(known) = self.places.get(&index) {
@@ -325,7 +350,7 @@ impl Draft<'_> {
     }
 
     fn need(&mut self, condition: u16, early: bool, test: &Test) -> Need {
-        let nothing = Need { condition, early, literals: Vec::new(), decided: None };
+        let nothing = Need { condition, early, group: None, decided: None };
         let Test::Expression { subject, expression, negate } = test else { return nothing };
         if !early {
             return nothing;
@@ -334,8 +359,8 @@ impl Draft<'_> {
             && let Some((literals, inverted)) = expression.occurrences()
             && self.worth(&literals)
         {
-            let literals = literals.into_iter().map(|literal| self.number(literal)).collect();
-            return Need { condition, early, literals, decided: Some(inverted != *negate) };
+            let group = Some(self.number(literals));
+            return Need { condition, early, group, decided: Some(inverted != *negate) };
         }
         let searched = matches!(
             subject,
@@ -352,8 +377,8 @@ impl Draft<'_> {
         if !self.worth(&literals) {
             return nothing;
         }
-        let literals = literals.into_iter().map(|literal| self.number(literal)).collect();
-        Need { condition, early, literals, decided: None }
+        let group = Some(self.number(literals));
+        Need { condition, early, group, decided: None }
     }
 
     fn worth(&self, literals: &[Vec<u8>]) -> bool {
@@ -362,16 +387,20 @@ impl Draft<'_> {
             && literals.iter().all(|literal| literal.len() >= SHORTEST)
     }
 
-    fn number(&mut self, literal: Vec<u8>) -> u32 {
-        let fresh = self.numbers.len() as u32;
-        *self.numbers.entry(literal).or_insert(fresh)
+    fn number(&mut self, mut group: Vec<Vec<u8>>) -> u32 {
+        group.sort();
+        group.dedup();
+        let fresh = self.groups.len() as u32;
+        *self.groups.entry(group).or_insert(fresh)
     }
 }
 
 /// The static field without which a condition fails.
 fn required_field(test: &Test) -> Option<StaticField> {
     match test {
-        Test::Expression { subject: Subject::Static(field), .. } | Test::Network { field, .. } => Some(*field),
+        Test::Expression { subject: Subject::Static(field), .. } | Test::Network { field, .. } => {
+            Some(*field)
+        }
         Test::List(list) => match &list.subject {
             Subject::Static(field) => Some(*field),
             _ => None,
@@ -402,9 +431,9 @@ impl Building<'_> {
         let mut possible = !StaticField::ALL.iter().any(lacks);
         let start = self.view.conditions.len() as u32;
         for need in &node.needs {
-            let occurs = need.literals.iter().any(|literal| self.signature.contains(*literal as usize));
+            let occurs = need.group.is_some_and(|group| self.signature.contains(group as usize));
             match need.decided {
-                _ if need.literals.is_empty() => self.view.conditions.push(need.condition),
+                _ if need.group.is_none() => self.view.conditions.push(need.condition),
                 // What occurs only outside the log says nothing of it; what occurs nowhere does.
                 Some(inverted) if !mixed || !occurs => possible &= occurs != inverted,
                 None if !occurs && need.early => possible = false,

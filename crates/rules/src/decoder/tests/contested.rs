@@ -55,7 +55,10 @@ fn only_lines_that_hold_a_second_target_are_contested() {
         ("pam: rhost=198.51.100.5 user=a rhost=192.0.2.1 user=b", "srcip: 192.0.2.1; dstuser: b"),
         ("Bad thing from 203.0.113.9 from 198.51.100.5", ""),
         // Bound to the beginning, but with a name before the address.
-        ("Failed password for x from 203.0.113.9 port 22 from 198.51.100.5 port 4 ssh2", "srcip: 198.51.100.5"),
+        (
+            "Failed password for x from 203.0.113.9 port 22 from 198.51.100.5 port 4 ssh2",
+            "srcip: 198.51.100.5",
+        ),
         ("Failed password for x from 203.0.113.9 port 22 from 203.0.113.9 port 4 ssh2", ""),
         ("Disconnected from user bob 198.51.100.5 port 4", ""),
         ("Disconnected from user x 203.0.113.9 port 2 198.51.100.5 port 4", "srcip: 198.51.100.5"),
