@@ -32,6 +32,11 @@ struct Taken {
 }
 
 impl Taken {
+    /// The same file with the same content. Its mode may have changed: the one we set stays when it is moved by others.
+    fn is(&self, other: &Self) -> bool {
+        (self.device, self.inode, &self.sha256) == (other.device, other.inode, &other.sha256)
+    }
+
     /// Its name in the quarantine.
     fn name(&self) -> String {
         format!("{}-{:x}-{:x}", self.sha256, self.device, self.inode)
@@ -154,7 +159,7 @@ impl Local for QuarantineFile {
         let kept = OsStr::new(&kept);
         if !exists(&to, kept) {
             let (_, now) = take(&from, name, &shown)?;
-            if now != taken {
+            if !now.is(&taken) {
                 return Err(Failure::Failed(format!("`{}` changed meanwhile", shown.display())));
             }
             shift((&from, name), (&to, kept), &shown)?;
@@ -164,7 +169,7 @@ impl Local for QuarantineFile {
         rustix::fs::fchmod(&file, Mode::empty())
             .map_err(|error| Failure::io("lock", &place)(error.into()))?;
         let _ = rustix::fs::fsync(File::open(&place).map_err(Failure::io("open", &place))?);
-        if exists(&from, name) && take(&from, name, &shown).is_ok_and(|(_, other)| other == taken) {
+        if exists(&from, name) && take(&from, name, &shown).is_ok_and(|(_, other)| other.is(&taken)) {
             return Err(Failure::Failed(format!("`{}` is still in its place", shown.display())));
         }
         Ok(format!("`{}` is in quarantine, sha256 {}", shown.display(), now.sha256))
