@@ -311,8 +311,8 @@ fn a_file_goes_into_quarantine_and_comes_back_as_it_was() {
         let other = tempfile::tempdir().unwrap();
         let file = other.path().join("evil file");
         std::fs::write(&file, "bad").unwrap();
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o4711)).unwrap();
         std::os::unix::fs::chown(&file, Some(1), Some(2)).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o4711)).unwrap();
         let data = serde_json::json!({"file": file}).to_string();
         running.applied(host.order("a", "quarantine-file", &data, 600));
         assert!(!file.exists());
