@@ -481,7 +481,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         assert!(list(home.path(), 0).unwrap().is_empty());
         // What a missing right does to others, this does to root too.
-        tld_sys::durable::replace(&home.path().join("var"), b"", 0o600).unwrap();
+        durable::replace(&home.path().join("var"), b"", 0o600).unwrap();
         assert!(matches!(list(home.path(), 0), Err(JournalError::Unseen { .. })));
     }
 }
