@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use tld_model::{Alert, AlertRule, Event, Frame, RuleId, Timestamp, Zone};
+use tld_model::{Alert, AlertRule, Event, Frame, LocalTime, RuleId, Timestamp, Zone};
 
 use crate::alert::{self, Chosen, Picture, Shape, previous_output};
 use crate::decoder::{Accumulator, DecoderStep, Origins, Scratch};
@@ -152,6 +152,8 @@ pub struct Analyzer {
     /// State time: never runs back by less than [`SET_BACK`].
     clock: i64,
     hour: Hour,
+    /// Local time of the last second that was asked for.
+    second: Option<(i64, LocalTime)>,
 }
 
 /// Events may arrive out of order by so many seconds; a longer step back means that the clock was set.
@@ -176,6 +178,7 @@ impl Analyzer {
             accumulator: Accumulator::default(),
             clock: i64::MIN,
             hour: Hour::default(),
+            second: None,
             ruleset,
             settings,
         }
@@ -270,7 +273,7 @@ impl Analyzer {
             state: &mut self.state,
             decoder,
             now,
-            moment: Moment::new(event.received, &self.settings.zone),
+            moment: Moment::after(event.received, &self.settings.zone, self.second),
             host: decoded.hostname.as_deref().unwrap_or_default(),
             event: &decoded,
             mark: 0,
@@ -297,6 +300,7 @@ impl Analyzer {
                 .filter(|_| conclusion.as_ref().is_some_and(|conclusion| conclusion.ignored))
                 .map(|won| ruleset.rules.all[won.rule].info.id);
         }
+        self.second = pass.moment.known().or(self.second);
         let Pass { last_events, previous_log, effects, .. } = pass;
         let (rule, alert) = conclusion.map_or((None, None), |c| (Some(c.winner), c.alert));
         let level = ruleset.options.log_alert_level;

@@ -3,15 +3,22 @@
 
 /// Appends a JSON string.
 pub(crate) fn string(text: &[u8], out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
+    out.reserve(text.len() + 2);
     out.push(b'"');
-    let mut plain = 0;
-    for (at, &byte) in text.iter().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        out.extend_from_slice(&text[plain..at]);
-        plain = at + 1;
+    escaped(text, out);
+    out.push(b'"');
+}
+
+/// Appends what stands between the quotes of a JSON string.
+pub(crate) fn escaped(text: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut rest = text;
+    loop {
+        let plain = plain_length(rest);
+        let (head, tail) = rest.split_at(plain);
+        out.extend_from_slice(head);
+        let Some((&byte, tail)) = tail.split_first() else { return };
+        rest = tail;
         out.push(b'\\');
         match byte {
             b'"' | b'\\' => out.push(byte),
@@ -27,8 +34,27 @@ pub(crate) fn string(text: &[u8], out: &mut Vec<u8>) {
             }
         }
     }
-    out.extend_from_slice(&text[plain..]);
-    out.push(b'"');
+}
+
+/// How many bytes stand before the first that must be escaped; eight at a time.
+fn plain_length(text: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES * 0x80;
+    // A byte below a limit borrows into its high bit; exact for the first such byte, which is all that counts.
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGH;
+    let mut at = 0;
+    for chunk in text.chunks_exact(8) {
+        let word = chunk.try_into().map_or(0, u64::from_le_bytes);
+        let quote = word ^ (ONES * u64::from(b'"'));
+        let slash = word ^ (ONES * u64::from(b'\\'));
+        let special = below(word, 0x20) | below(quote, 1) | below(slash, 1);
+        if special != 0 {
+            return at + (special.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    let rest = text[at..].iter().position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\');
+    at + rest.unwrap_or(text.len() - at)
 }
 
 /// Appends members of one object.
@@ -296,6 +322,19 @@ mod tests {
         let mut out = Vec::new();
         string(b"a\"\\\n\x01/\xff", &mut out);
         assert_eq!(out, b"\"a\\\"\\\\\\n\\u0001/\xff\"");
+    }
+
+    #[test]
+    fn the_first_byte_to_escape_is_found_wherever_it_stands() {
+        for byte in 0..=u8::MAX {
+            for at in 0..20 {
+                let mut text = vec![0xff; 24];
+                text[at] = byte;
+                text[21] = b'"';
+                let special = byte < 0x20 || byte == b'"' || byte == b'\\';
+                assert_eq!(plain_length(&text), if special { at } else { 21 }, "{byte} at {at}");
+            }
+        }
     }
 
     #[test]

@@ -9,8 +9,6 @@ mod json;
 #[expect(clippy::type_complexity, reason = "generated: one table, used in one place")]
 mod mitre_table;
 
-use std::io::Write as _;
-
 use tld_model::{Frame, LocalTime};
 
 pub(crate) use description::expand;
@@ -59,9 +57,10 @@ const LOCATION_LIMIT: usize = 1022;
 impl Picture<'_> {
     /// The JSON object around the gap for its id.
     pub(crate) fn json(&self, shape: Shape) -> Frame {
-        let mut out = Vec::with_capacity(512 + 2 * self.event.full_log.len());
+        let previous = self.last_events.iter().map(|log| log.len() + 8).sum::<usize>();
+        let mut out = Vec::with_capacity(1536 + 2 * self.event.full_log.len() + previous);
         let mut root = Object::open(&mut out);
-        root.text("timestamp", self.local.alert_stamp().to_string().as_bytes());
+        alert_stamp(&self.local, root.key(b"timestamp"));
         if let Some(chosen) = self.rule {
             chosen.write(shape, root.key(b"rule"));
         }
@@ -81,8 +80,16 @@ impl Picture<'_> {
             cluster.text("node", node.as_bytes());
             cluster.close();
         }
-        if let Some(previous) = previous_output(self.last_events) {
-            root.text("previous_output", &previous);
+        if has_previous(self.last_events) {
+            let out = root.key(b"previous_output");
+            out.push(b'"');
+            for (number, log) in self.last_events.iter().enumerate() {
+                if number > 0 {
+                    out.extend_from_slice(b"\\n");
+                }
+                json::escaped(log, out);
+            }
+            out.push(b'"');
         }
         let hidden = self.rule.is_some_and(|chosen| chosen.rule.no_full_log) && shape != Shape::Archive;
         if !hidden {
@@ -211,7 +218,9 @@ impl Picture<'_> {
         let Some(chosen) = self.rule else { return Frame::default() };
         let event = self.event;
         let info = &chosen.rule.info;
-        let mut tail = Vec::with_capacity(256 + event.full_log.len());
+        let previous = self.last_events.iter().map(|log| log.len() + 1).sum::<usize>();
+        let room = info.groups.len() + chosen.description.len() + 2 * event.full_log.len() + previous;
+        let mut tail = Vec::with_capacity(384 + room);
         let mail = if info.mail { " mail " } else { "" };
         line(&mut tail, &[b":", mail.as_bytes(), b" - ", info.groups.as_bytes()]);
         let host: &[&[u8]] = match &event.hostname {
@@ -219,15 +228,18 @@ impl Picture<'_> {
             Some(host) => &[host, b"->"],
             None => &[b"->"],
         };
-        tail.extend_from_slice(self.local.plain_stamp().to_string().as_bytes());
+        plain_stamp(&self.local, &mut tail);
         tail.push(b' ');
         host.iter().for_each(|part| tail.extend_from_slice(part));
         line(&mut tail, &[&event.location]);
         for (label, value) in &event.event.agent.labels {
             line(&mut tail, &[label.as_bytes(), b": ", value.as_bytes()]);
         }
-        let head = format!("Rule: {} (level {}) -> '", info.id, info.level);
-        line(&mut tail, &[head.as_bytes(), chosen.description, b"'"]);
+        tail.extend_from_slice(b"Rule: ");
+        decimal(info.id.0, &mut tail);
+        tail.extend_from_slice(b" (level ");
+        decimal(u32::from(info.level), &mut tail);
+        line(&mut tail, &[b") -> '", chosen.description, b"'"]);
         let named: [(&[u8], StaticField); 5] = [
             (b"Src IP: ", StaticField::SrcIp),
             (b"Src Port: ", StaticField::SrcPort),
@@ -252,17 +264,32 @@ impl Picture<'_> {
     }
 }
 
-impl Chosen<'_> {
-    fn write(&self, shape: Shape, out: &mut Vec<u8>) {
-        let Rule { info, shown, .. } = self.rule;
-        let mut rule = Object::open(out);
+/// The parts of `rule` in alerts that are the same for every event, as bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Constant {
+    /// From the brace to the key of the description.
+    head: Vec<u8>,
+    /// From behind the description to the counter.
+    middle: Vec<u8>,
+    /// From `mail` on, without the brace.
+    tail: Vec<u8>,
+}
+
+impl Constant {
+    /// Of a rule that has got its place.
+    pub(crate) fn new(rule: &Rule) -> Self {
+        let Rule { info, shown, .. } = rule;
+        let mut head = Vec::new();
+        let mut object = Object::open(&mut head);
         if info.level > 0 {
-            number(&mut rule, "level", u32::from(info.level));
+            object.raw("level", &info.level.to_string());
         }
-        rule.text("description", self.description);
-        rule.text("id", info.id.to_string().as_bytes());
+        object.key(b"description");
+        let mut middle = Vec::new();
+        let mut object = Object::open(&mut middle);
+        object.text("id", info.id.to_string().as_bytes());
         if !shown.mitre.tactic.is_empty() {
-            let mut mitre = Object::open(rule.key(b"mitre"));
+            let mut mitre = Object::open(object.key(b"mitre"));
             for (name, values) in [
                 ("id", &shown.mitre.id),
                 ("tactic", &shown.mitre.tactic),
@@ -274,41 +301,132 @@ impl Chosen<'_> {
         }
         for (name, text) in [("cve", &shown.cve), ("info", &shown.info)] {
             if !text.is_empty() {
-                rule.text(name, text);
+                object.text(name, text);
             }
         }
         if let Some(frequency) = info.frequency {
-            number(&mut rule, "frequency", frequency);
+            object.raw("frequency", &frequency.to_string());
         }
-        if !self.rule.no_counter {
-            number(&mut rule, "firedtimes", self.fired);
-        }
-        rule.raw("mail", if info.mail { "true" } else { "false" });
+        let mut tail = Vec::new();
+        let mut object = Object::open(&mut tail);
+        object.raw("mail", if info.mail { "true" } else { "false" });
         for (name, values) in groups::arrays(&info.groups) {
-            rule.texts(name.as_bytes(), values);
+            object.texts(name.as_bytes(), values);
         }
-        if info.level == 0 && shape == Shape::Logtest {
-            rule.raw("level", "0");
-        }
-        rule.close();
+        // The pieces are members of one object: its brace becomes the comma between them.
+        middle[0] = b',';
+        tail[0] = b',';
+        Self { head, middle, tail }
     }
 }
 
-fn number(object: &mut Object<'_>, key: &str, number: u32) {
-    object.raw(key, &number.to_string());
+impl Chosen<'_> {
+    fn write(&self, shape: Shape, out: &mut Vec<u8>) {
+        let Constant { head, middle, tail } = &self.rule.constant;
+        out.extend_from_slice(head);
+        json::string(self.description, out);
+        out.extend_from_slice(middle);
+        if !self.rule.no_counter {
+            out.extend_from_slice(b",\"firedtimes\":");
+            decimal(self.fired, out);
+        }
+        out.extend_from_slice(tail);
+        if self.rule.info.level == 0 && shape == Shape::Logtest {
+            out.extend_from_slice(b",\"level\":0");
+        }
+        out.push(b'}');
+    }
+}
+
+/// Appends a number.
+fn decimal(number: u32, out: &mut Vec<u8>) {
+    let mut digits = [0; 10];
+    let mut at = digits.len();
+    let mut rest = number;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Appends the last digits of a number.
+fn digits<const N: usize>(number: u32, out: &mut Vec<u8>) {
+    let mut text = [0; N];
+    let mut rest = number;
+    for digit in text.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    out.extend_from_slice(&text);
+}
+
+/// [`LocalTime::alert_stamp`] in quotes; years beyond four digits go the long way.
+fn alert_stamp(at: &LocalTime, out: &mut Vec<u8>) {
+    out.push(b'"');
+    match u32::try_from(at.year) {
+        Ok(year @ 0..=9999) => {
+            digits::<4>(year, out);
+            for (mark, number) in [(b'-', at.month), (b'-', at.day), (b'T', at.hour)] {
+                out.push(mark);
+                digits::<2>(u32::from(number), out);
+            }
+            clock(at, out);
+            out.push(b'.');
+            digits::<3>(at.millis, out);
+            out.push(if at.offset < 0 { b'-' } else { b'+' });
+            let minutes = at.offset.unsigned_abs() / 60;
+            digits::<2>(minutes / 60, out);
+            digits::<2>(minutes % 60, out);
+        }
+        _ => out.extend_from_slice(at.alert_stamp().to_string().as_bytes()),
+    }
+    out.push(b'"');
+}
+
+/// [`LocalTime::plain_stamp`].
+fn plain_stamp(at: &LocalTime, out: &mut Vec<u8>) {
+    match u32::try_from(at.year) {
+        Ok(year @ 0..=9999) => {
+            digits::<4>(year, out);
+            out.push(b' ');
+            out.extend_from_slice(at.month_name().as_bytes());
+            for number in [at.day, at.hour] {
+                out.push(b' ');
+                digits::<2>(u32::from(number), out);
+            }
+            clock(at, out);
+        }
+        _ => out.extend_from_slice(at.plain_stamp().to_string().as_bytes()),
+    }
+}
+
+/// Minutes and seconds behind the hour.
+fn clock(at: &LocalTime, out: &mut Vec<u8>) {
+    for number in [at.minute, at.second] {
+        out.push(b':');
+        digits::<2>(u32::from(number), out);
+    }
 }
 
 fn line(out: &mut Vec<u8>, parts: &[&[u8]]) {
     for part in parts {
-        // Writing into a vector cannot fail.
-        let _ = out.write_all(part);
+        out.extend_from_slice(part);
     }
     out.push(b'\n');
 }
 
 /// The last events as one text; nothing unless there are two and the second is not empty.
 pub(crate) fn previous_output(last_events: &[Vec<u8>]) -> Option<Vec<u8>> {
-    last_events.get(1).is_some_and(|second| !second.is_empty()).then(|| last_events.join(&b'\n'))
+    has_previous(last_events).then(|| last_events.join(&b'\n'))
+}
+
+fn has_previous(last_events: &[Vec<u8>]) -> bool {
+    last_events.get(1).is_some_and(|second| !second.is_empty())
 }
 
 /// The host of a classic header: three letters, day, time, then the next run without blanks. Independent of

@@ -8,12 +8,13 @@
 //! Invariant: equal to [`super::reference`] as long as state time does not run back.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::reference::{Found, Search, is_static_name, list_of};
 use super::remembered::{Remembered, Values};
 use crate::Decoded;
+use crate::hash::Quick;
 use crate::rule::correlation::{Correlation, Shared, Target};
 use crate::rule::{Index, Rule, Rules};
 
@@ -29,7 +30,7 @@ struct Buckets {
     timeframe: i64,
     /// Most events of a key that a search can reach; none where it may have to skip some.
     most: Option<usize>,
-    by_key: HashMap<u64, VecDeque<Arc<Remembered>>>,
+    by_key: HashMap<u64, VecDeque<Arc<Remembered>>, Quick>,
     /// When which bucket got an event, oldest first.
     order: VecDeque<(i64, u64)>,
 }
@@ -39,7 +40,9 @@ struct Buckets {
 pub(crate) struct Indexed {
     indexes: Vec<Buckets>,
     /// Index of a searching rule.
-    of_rule: HashMap<Index, usize>,
+    of_rule: HashMap<Index, usize, Quick>,
+    /// Hashes the values of keys.
+    quick: Quick,
     /// Indexes that a list's events enter.
     of_list: Vec<Vec<usize>>,
     /// Indexes of rules that search all events.
@@ -69,7 +72,7 @@ impl Indexed {
                 rule: index,
                 timeframe: i64::from(correlation.timeframe),
                 most: (!skips).then_some(correlation.frequency as usize + 1),
-                by_key: HashMap::new(),
+                by_key: HashMap::default(),
                 order: VecDeque::new(),
             });
         }
@@ -81,7 +84,8 @@ impl Indexed {
             return Found::Nothing(0);
         };
         let everything = rule.searches_everything();
-        let bucket = key(&rule.correlation, everything, event).and_then(|key| buckets.by_key.get(&key));
+        let bucket =
+            key(&self.quick, &rule.correlation, everything, event).and_then(|key| buckets.by_key.get(&key));
         let Some(bucket) = bucket else { return Found::Nothing(0) };
         Search::of(rule, now).run(event, bucket.iter().rev())
     }
@@ -138,7 +142,9 @@ impl Indexed {
         {
             return;
         }
-        let Some(key) = key(&rule.correlation, rule.searches_everything(), &**event) else { return };
+        let Some(key) = key(&self.quick, &rule.correlation, rule.searches_everything(), &**event) else {
+            return;
+        };
         let times = buckets.most.map_or(times, |most| times.min(most));
         let bucket = buckets.by_key.entry(key).or_default();
         bucket.extend(std::iter::repeat_n(Arc::clone(event), times));
@@ -244,8 +250,8 @@ impl Indexed {
 }
 
 /// The bucket of an event; none when it lacks a value that must be the same, so that no search can ever count it.
-fn key(correlation: &Correlation, everything: bool, event: &impl Values) -> Option<u64> {
-    let mut hasher = DefaultHasher::new();
+fn key(quick: &Quick, correlation: &Correlation, everything: bool, event: &impl Values) -> Option<u64> {
+    let mut hasher = quick.build_hasher();
     if !correlation.any_agent {
         event.agent().hash(&mut hasher);
     }

@@ -156,6 +156,20 @@ impl<'a> Moment<'a> {
         Self { at, zone, local: OnceCell::new() }
     }
 
+    /// The same where the fields of some moment in this second may be known.
+    pub(crate) fn after(at: Timestamp, zone: &'a Zone, known: Option<(i64, LocalTime)>) -> Self {
+        let moment = Self::new(at, zone);
+        if let Some((_, local)) = known.filter(|(second, _)| *second == at.secs()) {
+            let _ = moment.local.set(LocalTime { millis: at.millis(), ..local });
+        }
+        moment
+    }
+
+    /// The second and its fields, if they were asked for.
+    pub(crate) fn known(&self) -> Option<(i64, LocalTime)> {
+        self.local.get().map(|local| (self.at.secs(), *local))
+    }
+
     pub(crate) fn local(&self) -> &LocalTime {
         self.local.get_or_init(|| self.zone.local(self.at))
     }

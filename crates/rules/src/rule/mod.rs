@@ -21,6 +21,7 @@ use tld_model::RuleId;
 pub(crate) use load::load;
 
 use crate::Category;
+use crate::alert::Constant;
 use condition::Condition;
 use correlation::{Correlation, Target};
 use subject::Subject;
@@ -82,6 +83,8 @@ pub(crate) struct Rule {
     pub(crate) no_full_log: bool,
     pub(crate) no_counter: bool,
     pub(crate) shown: Shown,
+    /// The unchanging bytes of its alerts, made when the rule has its place.
+    pub(crate) constant: Constant,
     pub(crate) place: Place,
 }
 

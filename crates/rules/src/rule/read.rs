@@ -93,6 +93,7 @@ pub(crate) fn rule(
         ignore_line: text(&texts, "ignore").map(ignore_line),
         no_full_log: flags.no_full_log,
         no_counter: flags.no_counter,
+        constant: crate::alert::Constant::default(),
         shown: Shown {
             mitre,
             cve: text(&texts, "cve").unwrap_or_default().to_vec(),

@@ -7,6 +7,7 @@ use tld_pattern::{GroupPattern, OsMatch};
 
 use super::correlation::Target;
 use super::{Draft, Index, ListId, Rule, Rules};
+use crate::alert::Constant;
 
 /// Rules below this number are roots.
 const FIRST_CHILD: u32 = 10;
@@ -194,6 +195,7 @@ impl Tree {
                 None => rule.place.groups.clone(),
             };
             rule.info.frequency = rule.searches().then_some(rule.correlation.frequency + 2);
+            rule.constant = Constant::new(rule);
         }
         self.rules
     }
