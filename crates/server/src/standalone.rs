@@ -17,7 +17,7 @@ use crate::dispatch::{Dispatch, OrderIds};
 use crate::load::Prepared;
 use crate::log::Log;
 use crate::logtime::LogTime;
-use crate::output::Record;
+use crate::output::{Record, state};
 use crate::output::file::{FileOutput, Files};
 use crate::pipeline::{Archives, Counts, Fresh, Observer, Pipeline};
 use crate::sequencer::{Rotation, Sequencer};
@@ -197,6 +197,9 @@ fn analyzer(home: &Path, prepared: &Prepared, zone: &Zone) -> Analyzer {
     let mut analyzer = Analyzer::new(Arc::clone(&prepared.ruleset), settings);
     let seen = lines(&home.join("queue/fts/fts-queue"));
     analyzer.restore_fts(seen.iter().map(Vec::as_slice));
+    for (host, rule, text) in state::last_entries(home) {
+        analyzer.restore_diff(host.as_bytes(), rule, &text);
+    }
     analyzer
 }
 

@@ -10,10 +10,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tld_model::{Timestamp, Zone};
-use tld_rules::Effect;
 use tld_sys::clock::Clock;
 
-use super::Record;
+use super::{Record, state};
 use crate::sequencer::Volume;
 
 /// Records that may wait for the disk; beyond that the analysis waits (back-pressure before loss).
@@ -147,7 +146,7 @@ impl Writer {
                 })
             }
             Record::Archive { at, json, plain } => self.archive(at, json, plain),
-            Record::State(effect) => keep(&self.files.home, &effect),
+            Record::State(effect) => state::keep(&self.files.home, &effect),
         };
         if let Err(error) = written {
             report(&self.failures, format!("cannot write below `{}`: {error}", self.files.home.display()));
@@ -169,36 +168,6 @@ fn report(failures: &Mutex<Vec<String>>, line: String) {
     if list.len() < 16 && !list.contains(&line) {
         list.push(line);
     }
-}
-
-/// State files of the contract: first-time-seen keys, ignore lines, last entries of `check_diff`.
-fn keep(home: &Path, effect: &Effect) -> io::Result<()> {
-    match effect {
-        Effect::Fts(line) => append(&home.join("queue/fts/fts-queue"), line),
-        Effect::Ignore(line) => append(&home.join("queue/fts/ig-queue"), line),
-        Effect::Diff { host, rule, text } => {
-            let folder = home.join("queue/diff").join(file_name(host)).join(rule.to_string());
-            fs::create_dir_all(&folder)?;
-            tld_sys::durable::replace(&folder.join("last-entry"), text, 0o640)
-        }
-    }
-}
-
-/// A host's name, which the sender of a line chose, as one harmless path component.
-fn file_name(host: &[u8]) -> String {
-    let text = String::from_utf8_lossy(host);
-    let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
-    let name: String = text.chars().take(200).map(safe).collect();
-    if name.is_empty() || name.starts_with('.') { format!("_{name}") } else { name }
-}
-
-fn append(path: &Path, line: &[u8]) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let mut text = line.to_vec();
-    text.push(b'\n');
-    tld_sys::durable::append_line(path, &text, 0o640)
 }
 
 /// One kind of file: the open one, and the hard link that names it.
@@ -273,3 +242,6 @@ impl Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Outputs: each takes finished alerts from a bounded queue on its own thread, so that a slow disk never delays a response.
 
 pub mod file;
+pub(crate) mod state;
 
 use tld_model::{Alert, Timestamp};
 use tld_rules::Effect;
