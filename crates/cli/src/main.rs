@@ -8,6 +8,7 @@ mod agents;
 mod check;
 mod logtest;
 mod paint;
+mod reload;
 mod responder;
 mod responses;
 mod standalone;
@@ -36,6 +37,8 @@ enum Command {
     Standalone(standalone::Options),
     /// Check configuration, ruleset and response executables
     Check(check::Options),
+    /// Change a running service to the rules and responses as they are now
+    Reload(reload::Options),
     /// Show what log lines become, and why
     Logtest(logtest::Options),
     /// Take requests in place of the 4.x execution daemon and carry them out
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Standalone(options) => standalone::run(options),
         Command::Check(options) => check::run(&options),
+        Command::Reload(options) => reload::run(&options),
         Command::Logtest(options) => logtest::run(&options),
         Command::Responder(options) => responder::run(&options),
         Command::Responses(options) => responses::run(&options),

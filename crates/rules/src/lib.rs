@@ -16,4 +16,4 @@ pub use analyzer::{Analyzer, Effect, Mode, Settings, Trace, Verdict, Winner};
 pub use engine::{Engine, Failure, RuleStep, Searched, Suppressed};
 pub use fields::{Category, Decoded, StaticField, Value};
 pub use rule::RuleInfo;
-pub use ruleset::{Counts, Loaded, Options, Ruleset};
+pub use ruleset::{Counts, Differences, Loaded, Options, Ruleset};

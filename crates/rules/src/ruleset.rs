@@ -82,6 +82,17 @@ pub struct Counts {
     pub lists: usize,
 }
 
+/// Rules that differ between two rulesets, each list in order of loading.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Differences {
+    /// Only in the newer one.
+    pub added: Vec<RuleId>,
+    /// Only in the older one.
+    pub removed: Vec<RuleId>,
+    /// In both, with another text.
+    pub changed: Vec<RuleId>,
+}
+
 impl Ruleset {
     /// Compiles files that are already in the contract's order.
     pub fn load(decoders: &[Source], rules: &[Source], lists: &[Source], options: &Options) -> Loaded {
@@ -130,6 +141,23 @@ impl Ruleset {
 
     pub(crate) fn index(&self, id: RuleId) -> Option<Index> {
         self.rules.by_id.get(&id).copied()
+    }
+
+    /// What is new, gone or different in comparison with `old`.
+    pub fn differences(&self, old: &Self) -> Differences {
+        let mut differences = Differences::default();
+        for rule in &self.rules.all {
+            match old.index(rule.info.id) {
+                None => differences.added.push(rule.info.id),
+                Some(before) if old.rules.all[before].hash != rule.hash => {
+                    differences.changed.push(rule.info.id);
+                }
+                Some(_) => {}
+            }
+        }
+        let gone = old.rules().filter(|rule| self.index(rule.id).is_none());
+        differences.removed.extend(gone.map(|rule| rule.id));
+        differences
     }
 
     /// Where each rule of `old` stands here, if its text did not change.

@@ -17,7 +17,7 @@ pub struct PrepareHome {
     source: io::Error,
 }
 
-const FOLDERS: [(&str, u32); 18] = [
+const FOLDERS: [(&str, u32); 19] = [
     ("active-response", 0o750),
     ("active-response/bin", 0o750),
     ("etc", 0o770),
@@ -36,6 +36,7 @@ const FOLDERS: [(&str, u32); 18] = [
     ("queue/logcollector", 0o750),
     ("ruleset", 0o750),
     ("var/threatlockdown", 0o750),
+    (crate::presence::REPORT_FOLDER, 0o750),
 ];
 
 /// Executables of the contract that this build carries out in its own process.

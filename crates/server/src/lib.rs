@@ -13,6 +13,7 @@ pub mod logtest;
 pub mod logtime;
 pub mod output;
 pub mod pipeline;
+pub mod presence;
 pub mod registry;
 pub mod sequencer;
 pub mod shipped;

@@ -79,7 +79,15 @@ impl fmt::Debug for Pipeline {
 }
 
 /// A new ruleset with the policy bound to it, ready to be taken by a running pipeline.
-pub type Fresh = (Arc<Ruleset>, Arc<Policy>);
+#[derive(Debug)]
+pub struct Fresh {
+    /// Decoders, rules, lists.
+    pub ruleset: Arc<Ruleset>,
+    /// Responses bound to them.
+    pub policy: Arc<Policy>,
+    /// Told once every following event is judged by them.
+    pub taken: SyncSender<()>,
+}
 
 impl Pipeline {
     /// Runs until the events' senders are gone. `fresh` is asked between events for a ruleset to change to.
@@ -90,9 +98,11 @@ impl Pipeline {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if let Some((ruleset, policy)) = fresh() {
+            if let Some(Fresh { ruleset, policy, taken }) = fresh() {
                 self.analyzer.swap(ruleset);
                 self.policy = policy;
+                // Whoever asked may have lost patience.
+                let _ = taken.try_send(());
             }
         }
     }

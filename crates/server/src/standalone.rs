@@ -4,8 +4,9 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tld_collect::Collector;
 use tld_model::{Event, Timestamp, Zone};
@@ -17,13 +18,15 @@ use crate::dispatch::{Dispatch, OrderIds};
 use crate::load::Prepared;
 use crate::log::Log;
 use crate::logtime::LogTime;
-use crate::output::{Record, state};
 use crate::output::file::{FileOutput, Files};
+use crate::output::{Record, state};
 use crate::pipeline::{Archives, Counts, Fresh, Observer, Pipeline};
 use crate::sequencer::{Rotation, Sequencer};
 
 /// Events that may wait for the analysis; then the collectors wait.
 const QUEUE: usize = 16_384;
+/// An event or two may be judged before a new ruleset is taken; an analysis that takes longer is stuck behind its outputs.
+const TAKEN_WITHIN: Duration = Duration::from_secs(20);
 /// Bound of a state file read at start.
 const STATE_LIMIT: u64 = 64 << 20;
 
@@ -126,9 +129,14 @@ impl Standalone {
         self.events.clone()
     }
 
-    /// Hands a new ruleset with its policy to the running analysis.
-    pub fn reload(&self, prepared: &Prepared) {
-        let _ = self.fresh.send((Arc::clone(&prepared.ruleset), Arc::clone(&prepared.policy)));
+    /// Hands a new ruleset with its policy to the running analysis and waits until they are in force; false when the
+    /// analysis does not take them in time.
+    #[must_use]
+    pub fn reload(&self, prepared: &Prepared) -> bool {
+        let (taken, answer) = sync_channel(1);
+        let fresh =
+            Fresh { ruleset: Arc::clone(&prepared.ruleset), policy: Arc::clone(&prepared.policy), taken };
+        self.fresh.send(fresh).is_ok() && answer.recv_timeout(TAKEN_WITHIN).is_ok()
     }
 
     /// Output failures since the last call.
@@ -151,10 +159,7 @@ impl Standalone {
 }
 
 fn analyse(mut pipeline: Pipeline, incoming: &Receiver<Event>, changes: &Receiver<Fresh>) -> Counts {
-    pipeline.run(incoming, || match changes.try_recv() {
-        Ok(fresh) => Some(fresh),
-        Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-    });
+    pipeline.run(incoming, || changes.try_recv().ok());
     pipeline.counts
 }
 

@@ -54,17 +54,7 @@ pub fn end_with_parent() -> io::Result<()> {
 impl Part {
     /// Passes a signal on; one that has ended already is fine.
     pub fn signal(&self, signal: crate::signal::Signal) {
-        use crate::signal::Signal;
-        let Some(process) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw)
-        else {
-            return;
-        };
-        let signal = match signal {
-            Signal::Terminate => rustix::process::Signal::TERM,
-            Signal::Interrupt => rustix::process::Signal::INT,
-            Signal::Hangup => rustix::process::Signal::HUP,
-        };
-        let _ = rustix::process::kill_process(process, signal);
+        let _ = crate::signal::send(self.child.id(), signal);
     }
 
     /// Its exit status if it has ended.

@@ -21,6 +21,22 @@ pub enum Signal {
     Hangup,
 }
 
+/// Sends a signal to a process.
+///
+/// # Errors
+/// There is no such process, or it is not ours to signal.
+pub fn send(process: u32, signal: Signal) -> io::Result<()> {
+    let process = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
+    let process = process.ok_or(io::ErrorKind::InvalidInput)?;
+    let signal = match signal {
+        Signal::Terminate => rustix::process::Signal::TERM,
+        Signal::Interrupt => rustix::process::Signal::INT,
+        Signal::Hangup => rustix::process::Signal::HUP,
+    };
+    rustix::process::kill_process(process, signal)?;
+    Ok(())
+}
+
 /// The signals of termination, waiting to be read.
 #[derive(Debug)]
 pub struct Signals {

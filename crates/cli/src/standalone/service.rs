@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tld_config::Settings;
 use tld_model::{Alert, Event, Outcome, OutcomeKind, Zone};
 use tld_respond::carrier::Carrier;
 use tld_respond::carrier::channel::ChannelCarrier;
@@ -16,6 +17,7 @@ use tld_server::dispatch::Considered;
 use tld_server::load::Prepared;
 use tld_server::log::{Level, Log};
 use tld_server::pipeline::Observer;
+use tld_server::presence::{Presence, Report};
 use tld_server::standalone::{Setup, Standalone};
 use tld_sys::clock::{Clock, SystemClock};
 use tld_sys::signal::{Signal, Signals, termination};
@@ -56,6 +58,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode> {
     let signals = termination().context("cannot take over the signals")?;
     let home = home(options);
     tld_server::home::prepare(&home, tld_config::DEFAULT_OSSEC_CONF)?;
+    let _presence = Presence::take(&home)?;
     let ground = Ground::of(&home, true);
     let Some(prepared) = read(&home, options)? else { return Ok(ExitCode::FAILURE) };
     let (sender, outcomes) = channel();
@@ -69,8 +72,8 @@ pub(super) fn run(options: &Options) -> Result<ExitCode> {
     let responder = Arc::new(responder);
     let carrier = Box::new(ChannelCarrier::new(Arc::clone(&responder)));
     let reporter = report(outcomes, ground.log.clone());
-    let service = start(&ground, options, prepared, carrier)?;
-    wait(&signals, &ground, options, &service);
+    let service = start(&ground, options, prepared.clone(), carrier)?;
+    wait(&signals, &ground, options, &service, prepared);
     let counts = service.stop();
     if let Some(responder) = Arc::into_inner(responder) {
         responder.stop();
@@ -190,11 +193,34 @@ impl Observer for Withheld {
 }
 
 /// Serves until TERM or INT; HUP reloads.
-pub(super) fn wait(signals: &Signals, ground: &Ground, options: &Options, service: &Standalone) {
+pub(super) fn wait(
+    signals: &Signals,
+    ground: &Ground,
+    options: &Options,
+    service: &Standalone,
+    mut current: Prepared,
+) {
+    let mut report = Report {
+        in_force: true,
+        rules: current.ruleset.rules().count(),
+        responses: current.policy.responses().len(),
+        ..Report::default()
+    };
+    tell(ground, &report);
     loop {
         match signals.wait(Duration::from_millis(500)) {
             Ok(Some(Signal::Terminate | Signal::Interrupt)) => return,
-            Ok(Some(Signal::Hangup)) => reload(ground, options, service),
+            Ok(Some(Signal::Hangup)) => {
+                let attempt = report.attempt + 1;
+                report = match reload(ground, options, service, &current) {
+                    Some((fresh, fresh_report)) => {
+                        current = fresh;
+                        Report { attempt, ..fresh_report }
+                    }
+                    None => Report { attempt, in_force: false, ..Report::default() },
+                };
+                tell(ground, &report);
+            }
             Ok(None) => {}
             Err(error) => {
                 ground.log.error(&format!("signals cannot be read, stopping: {error}"));
@@ -207,22 +233,66 @@ pub(super) fn wait(signals: &Signals, ground: &Ground, options: &Options, servic
     }
 }
 
-fn reload(ground: &Ground, options: &Options, service: &Standalone) {
-    match tld_server::load::load(&ground.home, options.config.as_deref()) {
-        Ok(reading) => {
-            for diagnostic in &reading.diagnostics {
-                ground.log.line(Level::Warning, diagnostic.render(false).trim_end());
-            }
-            match reading.prepared {
-                Some(prepared) => {
-                    service.reload(&prepared);
-                    ground.log.info(&format!("reloaded: {} rules", prepared.ruleset.rules().count()));
-                }
-                None => ground.log.error("not reloaded: the running ruleset stays; mend the errors above"),
-            }
-        }
-        Err(error) => ground.log.error(&format!("not reloaded: {error}")),
+fn tell(ground: &Ground, report: &Report) {
+    if let Err(error) = report.write(&ground.home) {
+        ground.log.warning(&format!("`threatlockdown reload` cannot be answered: {error}"));
     }
+}
+
+/// Reads everything anew; takes it if it has no error.
+fn reload(
+    ground: &Ground,
+    options: &Options,
+    service: &Standalone,
+    current: &Prepared,
+) -> Option<(Prepared, Report)> {
+    let reading = tld_server::load::load(&ground.home, options.config.as_deref())
+        .inspect_err(|error| ground.log.error(&format!("not reloaded: {error}")))
+        .ok()?;
+    for diagnostic in &reading.diagnostics {
+        ground.log.line(Level::Warning, diagnostic.render(false).trim_end());
+    }
+    let Some(prepared) = reading.prepared else {
+        ground.log.error("not reloaded: the running ruleset stays; mend the errors above");
+        return None;
+    };
+    if !service.reload(&prepared) {
+        ground.log.error("not reloaded: the analysis does not answer");
+        return None;
+    }
+    let report = Report {
+        in_force: true,
+        rules: prepared.ruleset.rules().count(),
+        responses: prepared.policy.responses().len(),
+        restart: takes_restart(&current.settings, &prepared.settings),
+        ..Report::default()
+    };
+    let report = report.with(prepared.ruleset.differences(&current.ruleset));
+    ground.log.info(&format!(
+        "reloaded: {} rules ({} new, {} gone, {} changed), {} responses",
+        report.rules, report.added.count, report.removed.count, report.changed.count, report.responses
+    ));
+    for part in &report.restart {
+        ground.log.warning(&format!("{part} changed: this takes effect at the next start"));
+    }
+    // What needs a restart is compared with what the start read, however often rules are reloaded until then.
+    Some((Prepared { settings: Arc::clone(&current.settings), ..prepared }, report))
+}
+
+/// Parts of the configuration that only a start reads, where they differ.
+fn takes_restart(old: &Settings, new: &Settings) -> Vec<String> {
+    let outputs = |settings: &Settings| {
+        let global = settings.global.clone();
+        format!("{:?}", tld_config::Global { white_list: Vec::new(), ..global })
+    };
+    let parts = [
+        ("<localfile>", format!("{:?}", old.localfiles) != format!("{:?}", new.localfiles)),
+        ("<global>", outputs(old) != outputs(new)),
+        ("the responder's part of <active-response>", {
+            format!("{:?}", old.responder) != format!("{:?}", new.responder)
+        }),
+    ];
+    parts.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
 }
 
 /// One line for each outcome, until the responder is gone.

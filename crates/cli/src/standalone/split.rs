@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tld_respond::Responder;
 use tld_respond::carrier::socket::{self, SocketCarrier};
+use tld_server::presence::{Presence, REPORT_FOLDER};
 use tld_sys::part::{self, Part};
 use tld_sys::signal::{Signal, Signals, termination};
 
@@ -43,6 +44,7 @@ pub(super) fn responder(options: &Options, user: User) -> Result<ExitCode> {
     let home = home(options);
     tld_server::home::prepare(&home, tld_config::DEFAULT_OSSEC_CONF)?;
     hand_over(&home, user)?;
+    let _presence = Presence::take(&home)?;
     let ground = Ground::of(&home, true);
     let Some(prepared) = service::read(&home, options)? else { return Ok(ExitCode::FAILURE) };
     let (near, far) = socket::pair().context("cannot make the socket to the analysis")?;
@@ -109,6 +111,7 @@ fn hand_over(home: &Path, user: User) -> Result<()> {
         "queue/fts",
         "queue/diff",
         "queue/logcollector",
+        REPORT_FOLDER,
     ] {
         give(path, user.uid)?;
     }
@@ -169,8 +172,8 @@ pub(super) fn analysis(options: &Options) -> Result<ExitCode> {
     let carrier = SocketCarrier::new(socket, sender, Arc::new(move |line: &str| log.warning(line)))
         .context("cannot use the responder's socket")?;
     let _reporter = service::report(outcomes, ground.log.clone());
-    let service = service::start(&ground, options, prepared, Box::new(carrier))?;
-    service::wait(&signals, &ground, options, &service);
+    let service = service::start(&ground, options, prepared.clone(), Box::new(carrier))?;
+    service::wait(&signals, &ground, options, &service, prepared);
     let counts = service.stop();
     ground.log.info(&format!(
         "stopped: {} events, {} alerts, {} responses sent; blocks stay and are reverted on time",
