@@ -98,8 +98,9 @@ impl Policy {
     ) -> Decision<'p> {
         let uses = Uses::of(&response.executable);
         let (target, contested) = self.target(alert, subject, response, uses);
+        let chosen = Self::chosen(alert, subject, response, &target);
         let outcome = self
-            .refusal(alert, subject, uses, because)
+            .refusal(alert, chosen.as_ref().unwrap_or(subject), uses, because)
             .or(contested)
             .map_or_else(|| destination(response, alert.agent.id), Err);
         Decision { response, because, target, outcome }
@@ -115,6 +116,21 @@ impl Policy {
         }
         let entry = self.allowed(subject)?;
         Some(Reason::AllowListed { entry })
+    }
+
+    /// What the response sees where `<contested>last` took another value than the decoded one, which then protects nobody.
+    fn chosen(alert: &Alert, subject: &Subject, response: &Response, target: &Target) -> Option<Subject> {
+        if response.contested != Contested::Last || alert.contested.is_empty() {
+            return None;
+        }
+        match target {
+            Target::Address(address) if subject.address != Some(*address) => Some(Subject {
+                address: Some(*address),
+                raw_source: Some(address.to_string().into_bytes()),
+                user: subject.user.clone(),
+            }),
+            _ => None,
+        }
     }
 
     /// The allow-list entry that covers the address which the response would act on.

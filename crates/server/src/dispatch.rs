@@ -9,6 +9,8 @@ use tld_policy::{Decision, Destination, Reason};
 use tld_respond::carrier::{Carrier, DeliverError};
 use tld_sys::clock::Deadline;
 
+use crate::retarget;
+
 /// A responder that takes no order for so long is taken for dead.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_micros(500);
@@ -86,7 +88,10 @@ impl Dispatch {
                 Ok(Destination::Agent(id)) => Err(Reason::UnknownAgent(*id).to_string()),
                 // Standalone: the one endpoint is every endpoint.
                 Ok(Destination::Here | Destination::All) => {
-                    let alert_text = text.get_or_insert_with(|| alert_text(alert, alert_id)).clone();
+                    let mut alert_text = text.get_or_insert_with(|| alert_text(alert, alert_id)).clone();
+                    if let Some((field, value)) = retarget::chosen(alert, decision) {
+                        alert_text = retarget::retarget(alert_text, field, &value);
+                    }
                     self.deliver(alert, alert_id, decision, alert_text, timings, now)
                 }
             };

@@ -15,6 +15,7 @@ pub mod output;
 pub mod pipeline;
 pub mod presence;
 pub mod registry;
+mod retarget;
 pub mod sequencer;
 pub mod shipped;
 pub mod standalone;

@@ -1,10 +1,10 @@
 //! Whether a captured target could have been another one: a user name that imitates the rest of its own message
 //! (`Invalid user x from 203.0.113.9 port 22 from 198.51.100.5 port 40022`) makes an expression stop too early.
 //!
-//! The expression that set a field is started again at its first capture. One that is bound to the beginning cannot be
-//! started elsewhere; if it lets text of any length pass before the target, that text may have imitated what follows it,
-//! and the part of the expression around the target is looked for once more behind the match. Where nothing variable
-//! stands before the target, or the expression is bound to the end, nobody could have moved the target.
+//! The expression that set a field is started again at its first capture. If it lets text of any length pass before the
+//! target, that text may also have imitated only what follows it, so the part of the expression around the target is looked
+//! for once more behind the match; this is all for one that is bound to the beginning and cannot be started elsewhere. Where
+//! nothing variable stands before the target, or the expression is bound to the end, nobody could have moved the target.
 
 use std::net::IpAddr;
 
@@ -52,16 +52,38 @@ fn others(decoders: &Decoders, log: &[u8], field: StaticField, value: &[u8], ori
     if field == StaticField::SrcIp && !has_address(log.get(origin.end..).unwrap_or_default()) {
         return Vec::new();
     }
-    if regex.rivals.bound {
-        return behind(&regex.rivals, log, field, value, origin);
+    let mut found = behind(&regex.rivals, log, field, value, origin);
+    if !regex.rivals.bound {
+        again(&regex.expression, log, field, value, origin, &mut found);
     }
+    found.sort_unstable();
+    let mut values: Vec<Vec<u8>> = Vec::new();
+    for (_, other) in found {
+        if !values.contains(&other) {
+            values.push(other);
+        }
+    }
+    values
+}
+
+/// A place in the line and what stands there.
+type Found = Vec<(usize, Vec<u8>)>;
+
+/// Starts an expression again at what it captured.
+fn again(
+    expression: &Expression,
+    log: &[u8],
+    field: StaticField,
+    value: &[u8],
+    origin: Origin,
+    found: &mut Found,
+) {
     let mut captures = Captures::new();
     let mut capture = |from: usize| {
         let subject = log.get(from..).filter(|subject| !subject.is_empty())?;
-        regex.expression.find(subject, &mut captures)?;
+        expression.find(subject, &mut captures)?;
         captures.get(origin.group).map(|range| from + range.start..from + range.end)
     };
-    let mut found: Vec<Vec<u8>> = Vec::new();
     let mut last = origin.start..origin.end;
     for _ in 0..RESTARTS {
         // The captured text may itself be what comes before the next target, so the search goes on at its start;
@@ -69,12 +91,11 @@ fn others(decoders: &Decoders, log: &[u8], field: StaticField, value: &[u8], ori
         let next = capture(last.start).filter(|next| next.start >= last.end);
         let Some(next) = next.or_else(|| capture(last.end)) else { break };
         let other = log.get(next.clone()).unwrap_or_default();
-        if differs(field, value, other) && !found.iter().any(|known| known == other) {
-            found.push(other.to_vec());
+        if differs(field, value, other) {
+            found.push((next.start, other.to_vec()));
         }
         last = next.start..next.end.max(last.end + 1);
     }
-    found
 }
 
 /// How to look for other targets of one expression, worked out when it is loaded.
@@ -82,7 +103,7 @@ fn others(decoders: &Decoders, log: &[u8], field: StaticField, value: &[u8], ori
 pub(super) struct Rivals {
     /// Some alternative is anchored, so that a restart would ask another question.
     bound: bool,
-    /// What stands around the group of a field in a bound OSRegex, and the group's number there.
+    /// What stands around the group of a field in an OSRegex, and the group's number there.
     around: Vec<(StaticField, usize, Expression, usize)>,
 }
 
@@ -91,7 +112,7 @@ impl Rivals {
     pub(super) fn new(expression: &Expression, order: &[Field]) -> Self {
         let bound = is_bound(expression);
         let mut around = Vec::new();
-        if bound && expression.kind() == Kind::OsRegex {
+        if expression.kind() == Kind::OsRegex {
             for (group, field) in order.iter().enumerate() {
                 let Field::Static(field @ (StaticField::SrcIp | StaticField::DstUser)) = field else {
                     continue;
@@ -109,25 +130,27 @@ impl Rivals {
     }
 }
 
-/// Other targets behind the match of a bound expression.
-fn behind(rivals: &Rivals, log: &[u8], field: StaticField, value: &[u8], origin: Origin) -> Vec<Vec<u8>> {
-    let mut found: Vec<Vec<u8>> = Vec::new();
+/// Other targets behind the match that are surrounded as the one that was taken.
+fn behind(rivals: &Rivals, log: &[u8], field: StaticField, value: &[u8], origin: Origin) -> Found {
+    let mut found = Found::new();
     let mut captures = Captures::new();
-    let rest = log.get(origin.after.max(origin.end)..).unwrap_or_default();
+    // The last byte of the match, often a blank, may be the first of what stands before the other target.
+    let start = origin.after.saturating_sub(1).max(origin.end);
     for (_, _, around, group) in
         rivals.around.iter().filter(|(of, group, ..)| *of == field && *group == origin.group)
     {
-        let mut rest = rest;
+        let mut from = start;
         for _ in 0..RESTARTS {
+            let rest = log.get(from..).unwrap_or_default();
             if rest.is_empty() || around.find(rest, &mut captures).is_none() {
                 break;
             }
             let Some(range) = captures.get(*group) else { break };
             let other = rest.get(range.clone()).unwrap_or_default();
-            if differs(field, value, other) && !found.iter().any(|known| known == other) {
-                found.push(other.to_vec());
+            if differs(field, value, other) {
+                found.push((from + range.start, other.to_vec()));
             }
-            rest = rest.get(range.end.max(range.start + 1)..).unwrap_or_default();
+            from += range.end.max(range.start + 1);
         }
     }
     found
