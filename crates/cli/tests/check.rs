@@ -1,0 +1,109 @@
+//! What `threatlockdown check` tells of an installation, and that it only reads.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests start programs and may fail loudly"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::SystemTime;
+
+use common::BINARY;
+
+fn check(home: &Path, more: &[&str]) -> Output {
+    Command::new(BINARY).args(["check", "--home"]).arg(home).args(more).output().expect("it runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Every file below a directory with its time of change.
+fn tree(folder: &Path, found: &mut BTreeMap<PathBuf, SystemTime>) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let changed = entry.metadata().unwrap().modified().unwrap();
+        found.insert(entry.path(), changed);
+        if entry.file_type().unwrap().is_dir() {
+            tree(&entry.path(), found);
+        }
+    }
+}
+
+fn unchanged<T>(home: &Path, act: impl FnOnce() -> T) -> T {
+    let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());
+    tree(home, &mut before);
+    let result = act();
+    tree(home, &mut after);
+    assert_eq!(before, after, "a check only reads");
+    result
+}
+
+/// A home whose second rule file repeats the ids of the first.
+fn home(rules: usize) -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    for folder in ["etc/rules", "etc/decoders"] {
+        fs::create_dir_all(home.path().join(folder)).unwrap();
+    }
+    let conf = "<ossec_config><ruleset><decoder_dir>etc/decoders</decoder_dir><rule_dir>etc/rules</rule_dir></ruleset></ossec_config>\n";
+    fs::write(home.path().join("etc/ossec.conf"), conf).unwrap();
+    let text: String = (0..rules)
+        .map(|n| format!("<rule id=\"{}\" level=\"3\"><if_sid>1</if_sid><match>x</match><description>x</description></rule>\n", 100_000 + n))
+        .collect();
+    let root = "<group name=\"x,\"><rule id=\"1\" level=\"0\"><category>syslog</category><description>All.</description></rule></group>\n";
+    fs::write(home.path().join("etc/rules/0_rules.xml"), root).unwrap();
+    for name in ["a_rules.xml", "b_rules.xml"] {
+        fs::write(home.path().join("etc/rules").join(name), format!("<group name=\"x,\">\n{text}</group>\n"))
+            .unwrap();
+    }
+    home
+}
+
+#[test]
+fn many_warnings_of_a_kind_are_summed_up_and_verbose_shows_all() {
+    let home = home(20);
+    let output = unchanged(home.path(), || check(home.path(), &[]));
+    let shown = text(&output.stderr);
+    assert!(output.status.success(), "{shown}");
+    assert_eq!(shown.matches("exists already").count(), 1, "{shown}");
+    assert!(shown.contains("and 19 more like this: etc/rules/b_rules.xml:3, 4, 5, 6, 7, …"), "{shown}");
+    assert!(text(&output.stdout).contains("20 warnings"));
+    let all = check(home.path(), &["--verbose"]);
+    assert_eq!(text(&all.stderr).matches("exists already").count(), 20);
+    let json: serde_json::Value = serde_json::from_slice(&check(home.path(), &["--json"]).stdout).unwrap();
+    assert_eq!((json["ok"].as_bool(), json["diagnostics"].as_array().map(Vec::len)), (Some(true), Some(20)));
+}
+
+#[test]
+fn few_warnings_and_all_errors_are_shown_in_full() {
+    let home = home(3);
+    assert_eq!(text(&check(home.path(), &[]).stderr).matches("exists already").count(), 3);
+    let broken: String = (0..8).map(|n| format!("<rule id=\"{}\" level=\"77\"/>\n", 100_100 + n)).collect();
+    fs::write(home.path().join("etc/rules/c_rules.xml"), format!("<group name=\"x,\">{broken}</group>"))
+        .unwrap();
+    let output = check(home.path(), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).matches("c_rules.xml").count() >= 8, "{}", text(&output.stderr));
+}
+
+#[test]
+fn an_existing_installation_is_checked_in_a_screenful_without_a_write() {
+    let shared = std::env::var_os("TLD_SHARED").map(PathBuf::from);
+    let shared = shared.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"));
+    let home = shared.join("conformance/home");
+    if !home.is_dir() {
+        common::skip("no conformance data");
+        return;
+    }
+    let output = unchanged(&home, || check(&home, &[]));
+    assert!(output.status.success());
+    assert!(text(&output.stdout).contains("70 warnings"), "{}", text(&output.stdout));
+    let lines = text(&output.stderr).lines().count();
+    assert!(lines < 40, "{lines} lines for 70 warnings");
+}
