@@ -3,20 +3,21 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tld_collect::Collector;
 use tld_model::{Event, Timestamp, Zone};
 use tld_respond::carrier::Carrier;
-use tld_rules::{Analyzer, Mode};
+use tld_rules::{Analyzer, Mode, Ruleset};
 use tld_sys::clock::Clock;
 
 use crate::dispatch::{Dispatch, OrderIds};
 use crate::load::Prepared;
 use crate::log::Log;
+use crate::logtest::{self, LogtestServer, RulesetSource};
 use crate::logtime::LogTime;
 use crate::output::file::{FileOutput, Files};
 use crate::output::{Record, state};
@@ -82,6 +83,8 @@ pub struct Standalone {
     fresh: SyncSender<Fresh>,
     outputs: FileOutput,
     analysis: JoinHandle<Counts>,
+    ruleset: Arc<RwLock<Arc<Ruleset>>>,
+    logtest: Option<LogtestServer>,
     log: Log,
 }
 
@@ -115,13 +118,15 @@ impl Standalone {
         let log = setup.log.clone();
         let (events, incoming) = sync_channel(QUEUE);
         let (fresh, changes) = sync_channel(1);
+        let ruleset = Arc::new(RwLock::new(Arc::clone(&setup.prepared.ruleset)));
+        let logtest = serve_logtest(&setup, &ruleset);
         let pipeline = pipeline(setup, outputs.queue());
         let analysis = std::thread::Builder::new()
             .name("analysis".into())
             .spawn(move || analyse(pipeline, &incoming, &changes))
             .map_err(StartError::Analysis)?;
         let collector = Collector::start(&settings.localfiles, collect, events.clone())?;
-        Ok(Self { collector, events, fresh, outputs, analysis, log })
+        Ok(Self { collector, events, fresh, outputs, analysis, ruleset, logtest, log })
     }
 
     /// Entrance for events that no collector brings (sockets, tests).
@@ -133,6 +138,7 @@ impl Standalone {
     /// analysis does not take them in time.
     #[must_use]
     pub fn reload(&self, prepared: &Prepared) -> bool {
+        *self.ruleset.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&prepared.ruleset);
         let (taken, answer) = sync_channel(1);
         let fresh =
             Fresh { ruleset: Arc::clone(&prepared.ruleset), policy: Arc::clone(&prepared.policy), taken };
@@ -146,6 +152,9 @@ impl Standalone {
 
     /// Stops reading, judges what was read, writes it out. Blocks stay.
     pub fn stop(self) -> Counts {
+        if let Some(logtest) = self.logtest {
+            logtest.stop();
+        }
         if let Err(error) = self.collector.stop() {
             self.log.error(&format!(
                 "the positions in the logs were not saved, some lines will be read again: {error}"
@@ -156,6 +165,21 @@ impl Standalone {
         self.outputs.finish();
         counts
     }
+}
+
+/// Tools ask the running ruleset what a line becomes. Without the socket the service is still worth running.
+fn serve_logtest(setup: &Setup, ruleset: &Arc<RwLock<Arc<Ruleset>>>) -> Option<LogtestServer> {
+    let path = setup.home.join("queue/sockets/logtest");
+    let ruleset = Arc::clone(ruleset);
+    let source: RulesetSource =
+        Arc::new(move || Arc::clone(&ruleset.read().unwrap_or_else(PoisonError::into_inner)));
+    let served =
+        logtest::serve(path.clone(), source, logtest::settings(setup.zone.clone()), Arc::clone(&setup.clock));
+    served
+        .inspect_err(|error| {
+            setup.log.warning(&format!("the logtest socket `{}` is not served: {error}", path.display()));
+        })
+        .ok()
 }
 
 fn analyse(mut pipeline: Pipeline, incoming: &Receiver<Event>, changes: &Receiver<Fresh>) -> Counts {

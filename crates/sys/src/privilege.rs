@@ -83,7 +83,8 @@ pub fn is_member_in(accounts: &Path, groups: &Path, uid: u32, gid: u32) -> bool 
     let groups = read(groups);
     groups.split(|byte| *byte == b'\n').filter_map(fields_of).any(|fields| {
         let members = fields.get(3).map_or("", String::as_str);
-        number(fields.get(2)) == Some(gid) && members.split(',').any(|member| names.iter().any(|n| n == member))
+        number(fields.get(2)) == Some(gid)
+            && members.split(',').any(|member| names.iter().any(|n| n == member))
     })
 }
 
