@@ -1,6 +1,6 @@
 //! Lines per CPU-second of the whole engine on one log, with the ruleset of the shared conformance data.
 //!
-//! `throughput LOG [passes] [--arrival] [--print] [--reference]`: the hash over all alerts tells whether two builds
+//! `throughput LOG [passes] [--print] [--slow] [--reference]`: the hash over all alerts tells whether two builds
 //! judge alike. A file that ends in `.jsonl` holds conformance cases, whose logs are the lines.
 
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a tool for developers")]
@@ -85,7 +85,7 @@ fn main() {
         arguments.retain(|argument| argument != name);
         arguments.len() != before
     };
-    let (print, reference) = (flag("--print"), flag("--reference"));
+    let (print, reference, slow) = (flag("--print"), flag("--reference"), flag("--slow"));
     let passes: usize = arguments.get(1).map_or(1, |passes| passes.parse().unwrap());
     let started = Instant::now();
     let ruleset = ruleset();
@@ -106,7 +106,11 @@ fn main() {
     let (begin, wall) = (cpu(), Instant::now());
     for _ in 0..passes {
         for event in &events {
+            let before = slow.then(Instant::now);
             let verdict = analyzer.analyze(event);
+            if let Some(before) = before {
+                println!("{} ns {}", before.elapsed().as_nanos(), String::from_utf8_lossy(&event.text));
+            }
             if print {
                 let rule = verdict.rule.as_ref().map_or(0, |rule| rule.id.0);
                 println!("{rule} {}", String::from_utf8_lossy(&event.text));

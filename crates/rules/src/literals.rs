@@ -1,18 +1,11 @@
 //! Which of many literals occur in a text, told by one pass over it: the base of every pre-filter here.
 //!
-//! A dense automaton in the manner of Aho and Corasick, ASCII case folded, with few bytes per state so that the
-//! states in use stay close to the processor. Too many literals for it go to the library's compact automaton.
-//! Invariant: exactly the literals that occur are reported, each at least once.
+//! Three neighbouring bytes of each literal, the rarest ones, are hashed into a small table of bits. The pass hashes
+//! every three bytes of the text and compares a literal only where its bit is set. Nothing in the pass waits for the
+//! byte before, and the table stays close to the processor also where many sets take turns.
+//! Invariant: exactly the literals that occur are reported, ASCII case folded, each at least once.
 
-use std::collections::VecDeque;
-
-use aho_corasick::{AhoCorasick, MatchKind};
-
-/// States that a dense automaton has at most: the upper bit of a transition tells that something ends there.
-const MOST_STATES: usize = 1 << 15;
-/// Transitions of a dense automaton, two bytes each.
-const MOST_TRANSITIONS: usize = 1 << 20;
-const ENDS: u16 = 1 << 15;
+use std::collections::BTreeMap;
 
 /// A set of numbers that starts empty and keeps its memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -51,51 +44,73 @@ impl Bits {
     }
 }
 
+/// Bytes that are hashed.
+const GRAM: usize = 3;
+/// The table has this power of two of bits, and a quarter as many buckets.
+const TABLE: u32 = 14;
+const BUCKETS: usize = 1 << (TABLE - 2);
+
 /// Lower-case literals, ready to be looked for all at once.
 #[derive(Debug)]
 pub(crate) struct LiteralSet {
-    machine: Machine,
-    /// The number of each literal, for the automata that count themselves.
-    numbers: Box<[u32]>,
+    table: Box<[u64]>,
+    /// Where the entries of a bucket begin; one more than there are buckets.
+    starts: Box<[u32]>,
+    entries: Box<[Entry]>,
+    /// Literals of one or two bytes, looked for one by one.
+    short: Box<[Short]>,
     /// One more than the highest number.
     count: usize,
 }
 
 #[derive(Debug)]
-enum Machine {
-    Nothing,
-    Dense(Dense),
-    Compact(AhoCorasick),
-    /// Not even that could be built: everything is reported.
-    Everything,
+struct Short {
+    literal: Box<[u8]>,
+    numbers: Box<[u32]>,
 }
 
 #[derive(Debug)]
-struct Dense {
-    classes: Box<[u8; 256]>,
-    shift: u32,
-    transitions: Box<[u16]>,
-    /// Where the literals that end in a state stand in `ends`, by state.
-    outputs: Box<[(u32, u32)]>,
-    ends: Box<[u32]>,
+struct Entry {
+    /// The hashed bytes, letters in one case.
+    gram: u32,
+    literal: Box<[u8]>,
+    /// Where in the literal the hashed bytes stand.
+    offset: usize,
+    /// The numbers to report.
+    numbers: Box<[u32]>,
 }
 
 impl LiteralSet {
     /// The set of these literals, each with the number to report, which several may share.
     pub(crate) fn new(literals: &[(Vec<u8>, u32)]) -> Self {
         let count = literals.iter().map(|(_, number)| *number as usize + 1).max().unwrap_or(0);
-        let machine = if literals.is_empty() {
-            Machine::Nothing
-        } else if let Some(dense) = Dense::new(literals) {
-            Machine::Dense(dense)
-        } else {
-            let automaton = AhoCorasick::builder()
-                .ascii_case_insensitive(true)
-                .match_kind(MatchKind::Standard)
-                .build(literals.iter().map(|(literal, _)| literal));
-            automaton.map_or(Machine::Everything, Machine::Compact)
-        };
-        Self { machine, numbers: literals.iter().map(|(_, number)| *number).collect(), count }
+        let mut by_text: BTreeMap<&[u8], Vec<u32>> = BTreeMap::new();
+        for (literal, number) in literals {
+            by_text.entry(literal).or_default().push(*number);
+        }
+        let (mut short, mut entries) = (Vec::new(), Vec::new());
+        for (literal, numbers) in by_text {
+            if literal.len() < GRAM {
+                short.push(Short { literal: literal.into(), numbers: numbers.into() });
+                continue;
+            }
+            let offset = rarest(literal);
+            let gram = literal.get(offset..).map_or(0, gram_of);
+            entries
+                .push((hash(gram), Entry { gram, literal: literal.into(), offset, numbers: numbers.into() }));
+        }
+        entries.sort_by_key(|(hash, _)| *hash);
+        let mut table = vec![0_u64; if entries.is_empty() { 0 } else { 1 << (TABLE - 6) }];
+        let mut starts = vec![0_u32; if entries.is_empty() { 0 } else { BUCKETS + 1 }];
+        for (hash, _) in &entries {
+            table[(hash >> 6) as usize] |= 1 << (hash & 63);
+            starts[(hash >> 2) as usize + 1] += 1;
+        }
+        for bucket in 1..starts.len() {
+            starts[bucket] += starts[bucket - 1];
+        }
+        let entries = entries.into_iter().map(|(_, entry)| entry).collect();
+        Self { table: table.into(), starts: starts.into(), entries, short: short.into(), count }
     }
 
     /// One more than the highest number.
@@ -105,130 +120,79 @@ impl LiteralSet {
 
     /// Memory that it takes, roughly.
     pub(crate) fn bytes(&self) -> usize {
-        match &self.machine {
-            Machine::Dense(dense) => 2 * dense.transitions.len() + 8 * dense.outputs.len(),
-            Machine::Compact(compact) => compact.memory_usage(),
-            Machine::Nothing | Machine::Everything => 0,
-        }
+        8 * self.table.len() + 4 * self.starts.len() + 96 * self.entries.len()
     }
 
     /// Adds the numbers of the literals that occur in `text`.
     pub(crate) fn find(&self, text: &[u8], found: &mut Bits) {
-        match &self.machine {
-            Machine::Nothing => {}
-            Machine::Dense(dense) => dense.find(text, found),
-            Machine::Compact(compact) => {
-                for occurrence in compact.find_overlapping_iter(text) {
-                    let number = self.numbers.get(occurrence.pattern().as_usize());
-                    number.into_iter().for_each(|number| found.insert(*number as usize));
-                }
+        for Short { literal, numbers } in &self.short {
+            if short_occurs(text, literal) {
+                numbers.iter().for_each(|number| found.insert(*number as usize));
             }
-            Machine::Everything => self.numbers.iter().for_each(|number| found.insert(*number as usize)),
+        }
+        let Ok(table) = <&[u64; 1 << (TABLE - 6)]>::try_from(&*self.table) else { return };
+        for (at, window) in text.windows(GRAM + 1).enumerate() {
+            let gram = folded(window.try_into().map_or(0, u32::from_le_bytes));
+            let hash = hash(gram);
+            if table[(hash >> 6) as usize] >> (hash & 63) & 1 == 1 {
+                self.compare(text, at, gram, found);
+            }
+        }
+        if let Some(at) = text.len().checked_sub(GRAM) {
+            self.compare(text, at, gram_of(&text[at..]), found);
         }
     }
-}
 
-impl Dense {
-    fn new(literals: &[(Vec<u8>, u32)]) -> Option<Self> {
-        let (classes, kinds) = classes(literals);
-        let shift = kinds.next_power_of_two().trailing_zeros();
-        let width = 1 << shift;
-        // The trie first; 0 is the root and, as a child, none.
-        let mut next: Vec<u16> = vec![0; width];
-        let mut own: Vec<Vec<u32>> = vec![Vec::new()];
-        for (literal, number) in literals {
-            let mut state = 0;
-            for byte in literal {
-                let slot = (state << shift) + usize::from(classes[usize::from(*byte)]);
-                if next[slot] == 0 {
-                    let fresh = own.len();
-                    if fresh >= MOST_STATES || next.len() + width > MOST_TRANSITIONS {
-                        return None;
-                    }
-                    next[slot] = u16::try_from(fresh).ok()?;
-                    next.resize(next.len() + width, 0);
-                    own.push(Vec::new());
-                }
-                state = usize::from(next[slot]);
-            }
-            own[state].push(*number);
-        }
-        // What is always there needs no search, and 0 must stay a state without an end.
-        if !own[0].is_empty() {
-            return None;
-        }
-        complete(&mut next, &mut own, shift);
-        let mut ends = Vec::new();
-        let outputs: Box<[(u32, u32)]> = own
-            .iter()
-            .map(|numbers| {
-                let start = ends.len() as u32;
-                ends.extend_from_slice(numbers);
-                (start, ends.len() as u32)
-            })
-            .collect();
-        for target in &mut next {
-            if !own[usize::from(*target)].is_empty() {
-                *target |= ENDS;
-            }
-        }
-        Some(Self { classes, shift, transitions: next.into(), outputs, ends: ends.into() })
-    }
-
-    fn find(&self, text: &[u8], found: &mut Bits) {
-        let mut state = 0_u16;
-        for byte in text {
-            let class = usize::from(self.classes[usize::from(*byte)]);
-            state = self.transitions[(usize::from(state & !ENDS) << self.shift) + class];
-            if state & ENDS != 0 {
-                let (start, end) = self.outputs[usize::from(state & !ENDS)];
-                self.ends[start as usize..end as usize]
-                    .iter()
-                    .for_each(|number| found.insert(*number as usize));
+    /// The literals whose hashed bytes may stand at a place.
+    #[inline(never)]
+    fn compare(&self, text: &[u8], at: usize, gram: u32, found: &mut Bits) {
+        let bucket = (hash(gram) >> 2) as usize;
+        let range = self.starts[bucket] as usize..self.starts[bucket + 1] as usize;
+        for entry in self.entries[range].iter().filter(|entry| entry.gram == gram) {
+            let Some(start) = at.checked_sub(entry.offset) else { continue };
+            let there = text.get(start..start + entry.literal.len());
+            if there.is_some_and(|there| there.eq_ignore_ascii_case(&entry.literal)) {
+                entry.numbers.iter().for_each(|number| found.insert(*number as usize));
             }
         }
     }
 }
 
-/// A number for every byte that occurs in some literal, cases folded; 0 for all others.
-fn classes(literals: &[(Vec<u8>, u32)]) -> (Box<[u8; 256]>, usize) {
-    let mut used = [false; 256];
-    literals.iter().flat_map(|(literal, _)| literal).for_each(|byte| used[usize::from(*byte)] = true);
-    let mut classes = Box::new([0; 256]);
-    let mut kinds = 1_usize;
-    for byte in 0..=u8::MAX {
-        // Bytes beyond the last class would need a ninth bit; all 256 bytes never stand in literals.
-        if used[usize::from(byte)] && !byte.is_ascii_uppercase() && kinds < 256 {
-            classes[usize::from(byte)] = kinds as u8;
-            kinds += 1;
-        }
-    }
-    for upper in b'A'..=b'Z' {
-        classes[usize::from(upper)] = classes[usize::from(upper.to_ascii_lowercase())];
-    }
-    (classes, kinds)
+/// The first three bytes of a word, letters in one case.
+fn folded(word: u32) -> u32 {
+    (word | 0x0020_2020) & 0x00ff_ffff
 }
 
-/// Turns the trie into an automaton: where a literal does not go on, the longest other one that may does.
-fn complete(next: &mut [u16], own: &mut [Vec<u32>], shift: u32) {
-    let width = 1 << shift;
-    let mut fall = vec![0_u16; own.len()];
-    let mut queue: VecDeque<u16> = next[..width].iter().copied().filter(|child| *child != 0).collect();
-    while let Some(state) = queue.pop_front() {
-        let back = fall[usize::from(state)];
-        let inherited = own[usize::from(back)].clone();
-        own[usize::from(state)].extend(inherited);
-        for class in 0..width {
-            let slot = (usize::from(state) << shift) + class;
-            let other = next[(usize::from(back) << shift) + class];
-            if next[slot] == 0 {
-                next[slot] = other;
-            } else {
-                fall[usize::from(next[slot])] = other;
-                queue.push_back(next[slot]);
-            }
-        }
+fn hash(gram: u32) -> u32 {
+    gram.wrapping_mul(0x9e37_79b1) >> (32 - TABLE)
+}
+
+fn gram_of(text: &[u8]) -> u32 {
+    text.first_chunk::<GRAM>()
+        .map_or(0, |[one, two, three]| folded(u32::from_le_bytes([*one, *two, *three, 0])))
+}
+
+/// Where the three rarest bytes in a row stand.
+fn rarest(literal: &[u8]) -> usize {
+    let windows = literal.windows(GRAM).enumerate();
+    let weighed = windows.map(|(at, gram)| (gram.iter().map(|byte| commonness(*byte)).sum::<u32>(), at));
+    weighed.min().map_or(0, |(_, at)| at)
+}
+
+/// A coarse order of how often bytes occur in logs; only speed depends on it.
+fn commonness(byte: u8) -> u32 {
+    match byte {
+        b' ' | b'e' | b'a' | b'i' | b'o' | b'n' | b'r' | b's' | b't' | b'0'..=b'9' => 4,
+        b'.' | b':' | b'd' | b'l' | b'c' | b'u' | b'p' | b'm' | b'=' | b'/' => 3,
+        b'f' | b'g' | b'h' | b'b' | b'w' | b'y' | b'v' | b'k' | b'-' | b'"' => 2,
+        _ => 1,
     }
+}
+
+fn short_occurs(text: &[u8], literal: &[u8]) -> bool {
+    let Some(&first) = literal.first() else { return true };
+    memchr::memchr2_iter(first, first.to_ascii_uppercase(), text)
+        .any(|at| text.get(at..at + literal.len()).is_some_and(|there| there.eq_ignore_ascii_case(literal)))
 }
 
 #[cfg(test)]
@@ -247,8 +211,8 @@ mod tests {
     proptest! {
         #[test]
         fn exactly_the_literals_that_occur_are_found(
-            literals in proptest::collection::vec("[ab!]{1,4}", 0..12),
-            text in "[abAB!x]{0,40}",
+            literals in proptest::collection::vec("[ab!@]{1,6}", 0..12),
+            text in "[abAB!@`x]{0,40}",
         ) {
             let bytes: Vec<_> = literals.iter().map(|literal| literal.clone().into_bytes()).zip(0..).collect();
             let lower = text.to_ascii_lowercase();
@@ -263,12 +227,10 @@ mod tests {
     }
 
     #[test]
-    fn more_literals_than_a_dense_automaton_takes_are_found_too() {
+    fn thousands_of_literals_are_told_apart() {
         let literals: Vec<_> =
             (0..20_000_u32).map(|number| (format!("<{number}>").into_bytes(), number)).collect();
-        let set = LiteralSet::new(&literals);
-        assert!(matches!(set.machine, Machine::Compact(_)));
-        assert_eq!(found(&set, b"a <17> b <19999>"), [17, 19_999]);
+        assert_eq!(found(&LiteralSet::new(&literals), b"a <17> b <19999>"), [17, 19_999]);
     }
 
     #[test]
@@ -276,9 +238,7 @@ mod tests {
         let mut bits = Bits::default();
         bits.reset(200);
         [3, 64, 130].into_iter().for_each(|number| bits.insert(number));
-        assert_eq!(
-            [bits.next(0), bits.next(4), bits.next(65), bits.next(131)],
-            [Some(3), Some(64), Some(130), None]
-        );
+        let next = [0, 4, 65, 131].map(|from| bits.next(from));
+        assert_eq!(next, [Some(3), Some(64), Some(130), None]);
     }
 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 use tld_model::{Event, Timestamp};
-use tld_rules::{Analyzer, Loaded, Mode, Options, Ruleset, Settings, Verdict};
+use tld_rules::{Analyzer, Engine, Loaded, Mode, Options, Ruleset, Settings, Verdict};
 use tld_xml::{Severity, Source};
 
 const DIFFERENCES_SHOWN: usize = 12;
@@ -203,4 +203,61 @@ fn every_open_line_is_answered_as_the_reference_answered() {
     }
     println!("reference output: {equal} of {all} equal");
     assert_eq!(equal, all);
+}
+
+/// Lines of the shared cases, and lines made of pieces of two of them or changed in some bytes.
+fn mixed_lines(conformance: &Path, spliced: usize) -> Vec<String> {
+    let cases = lines(&conformance.join("analysis/cases-open.jsonl"));
+    let mut all: Vec<String> = cases.iter().map(|line| line["log"].as_str().unwrap().to_owned()).collect();
+    let plain: Vec<Vec<char>> = all.iter().map(|line| line.chars().collect()).collect();
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below.max(1) as u64) as usize
+    };
+    for _ in 0..spliced {
+        let (one, other) = (&plain[random(plain.len())], &plain[random(plain.len())]);
+        let (cut, from) = (random(one.len()), random(other.len()));
+        let mut line: Vec<char> = one[..cut].iter().chain(&other[from..]).copied().collect();
+        match random(4) {
+            0 => line.truncate(random(line.len())),
+            1 if !line.is_empty() => {
+                let at = random(line.len());
+                line[at] = ['\0', 'A', '%', '"', ' ', '\u{fc}'][random(6)];
+            }
+            2 => line = line.iter().map(char::to_ascii_uppercase).collect(),
+            _ => line = one[..cut].iter().chain(&one[cut.saturating_sub(random(20))..]).copied().collect(),
+        }
+        all.push(line.into_iter().collect());
+    }
+    all
+}
+
+#[test]
+fn leaving_out_rules_that_cannot_match_changes_no_answer() {
+    let Some(conformance) = shared() else { return };
+    let ruleset = loaded(&conformance).ruleset.as_ref().expect("no errors");
+    let analyzer = |engine| {
+        let settings = Settings { short_host: "host".into(), ..Settings::default() };
+        Analyzer::with_engine(engine, Arc::clone(ruleset), settings)
+    };
+    let (mut served, mut plain) = (analyzer(Engine::Indexed), analyzer(Engine::Reference));
+    for (at, line) in mixed_lines(&conformance, 6_000).into_iter().enumerate() {
+        let event = Event::local("stdin", line, Timestamp::from_secs(1_772_446_530 + at as i64 / 20));
+        let (found, wanted) = (served.analyze(&event), plain.analyze(&event));
+        let told = |verdict: &Verdict<'_>| {
+            let rule = verdict.rule.as_ref();
+            (
+                rule.map(|rule| (rule.id, rule.description.clone(), rule.fired)),
+                verdict.alert.clone(),
+                verdict.last_events.clone(),
+                verdict.effects.clone(),
+            )
+        };
+        assert_eq!(told(&found), told(&wanted), "{}", String::from_utf8_lossy(&event.text));
+    }
+    let suppressed = |analyzer: &Analyzer| analyzer.suppressed().collect::<Vec<_>>();
+    assert_eq!(suppressed(&served), suppressed(&plain));
 }
