@@ -6,6 +6,8 @@ use std::ops::Range;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Captures {
     groups: Vec<Range<usize>>,
+    /// A buffer of the OSRegex matcher, empty between matches.
+    marks: Vec<Option<usize>>,
 }
 
 impl Captures {
@@ -37,6 +39,16 @@ impl Captures {
     /// Forgets all groups and keeps the memory.
     pub fn clear(&mut self) {
         self.groups.clear();
+    }
+
+    /// The buffer for marks, to be given back.
+    pub(crate) fn take_marks(&mut self) -> Vec<Option<usize>> {
+        std::mem::take(&mut self.marks)
+    }
+
+    pub(crate) fn give_marks(&mut self, mut marks: Vec<Option<usize>>) {
+        marks.clear();
+        self.marks = marks;
     }
 
     pub(crate) fn push(&mut self, group: Range<usize>) {

@@ -13,6 +13,7 @@ mod tests;
 
 use matcher::Program;
 
+use crate::literal::Needle;
 use crate::{Captures, CompileError, text};
 
 /// A compiled OSRegex.
@@ -21,6 +22,8 @@ pub struct OsRegex {
     pattern: Box<[u8]>,
     alternatives: Box<[Program]>,
     groups: bool,
+    /// What every alternative requires, where there are several and they require the same.
+    common: Option<Needle>,
 }
 
 impl OsRegex {
@@ -35,7 +38,14 @@ impl OsRegex {
     pub fn compile(pattern: &[u8]) -> Result<Self, CompileError> {
         let alternatives: Box<[_]> = program::parse(text(pattern))?.iter().map(Program::new).collect();
         let groups = alternatives.iter().any(|program| program.marks() > 0);
-        Ok(Self { pattern: pattern.into(), alternatives, groups })
+        let common = match &*alternatives {
+            [first, rest @ ..] if !rest.is_empty() && !first.required().is_empty() => {
+                let same = rest.iter().all(|program| program.required() == first.required());
+                same.then(|| Needle::new(first.required()))
+            }
+            _ => None,
+        };
+        Ok(Self { pattern: pattern.into(), alternatives, groups, common })
     }
 
     /// Matches with captures. The answer is the reported place, which may be -1.
@@ -45,19 +55,29 @@ impl OsRegex {
             return self.place(subject);
         }
         let subject = text(subject);
-        let mut steps = Self::STEP_LIMIT;
-        let mut marks = Vec::new();
-        for program in &self.alternatives {
-            if let Some(place) = program.run(subject, Some(&mut marks), &mut steps) {
-                return collect(&marks, captures).then_some(place);
-            }
+        if !self.may_match(subject) {
+            return None;
         }
-        None
+        let mut steps = Self::STEP_LIMIT;
+        let mut marks = captures.take_marks();
+        let mut found =
+            self.alternatives.iter().filter_map(|program| program.run(subject, Some(&mut marks), &mut steps));
+        let place = found.next();
+        let place = place.filter(|_| collect(&marks, captures));
+        captures.give_marks(marks);
+        place
+    }
+
+    fn may_match(&self, subject: &[u8]) -> bool {
+        self.common.as_ref().is_none_or(|common| common.is_in(subject))
     }
 
     /// Matches without captures and tells the reported place.
     pub fn place(&self, subject: &[u8]) -> Option<isize> {
         let subject = text(subject);
+        if !self.may_match(subject) {
+            return None;
+        }
         let mut steps = Self::STEP_LIMIT;
         self.alternatives.iter().find_map(|program| program.run(subject, None, &mut steps))
     }
