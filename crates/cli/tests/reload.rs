@@ -2,8 +2,10 @@
 
 #![allow(
     clippy::disallowed_methods,
-    clippy::panic,
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
     reason = "tests start programs and may fail loudly"
 )]
 

@@ -1,6 +1,13 @@
 //! One line to one block and its revert, crashes in between, and operators' own scripts: the real binary, the real kernel.
 
-#![allow(clippy::disallowed_methods, clippy::panic, reason = "tests start programs")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests start programs"
+)]
 
 mod common;
 

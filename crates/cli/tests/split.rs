@@ -1,6 +1,13 @@
 //! Least privilege: what reads attackers' text runs as another user, the responder keeps root, and neither lives without the other.
 
-#![allow(clippy::disallowed_methods, clippy::panic, reason = "tests start programs")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests start programs"
+)]
 
 mod common;
 

@@ -1,6 +1,13 @@
 //! The main job on real input: OpenSSH's server logs through syslog, a real client fails passwords, and is shut out.
 
-#![allow(clippy::disallowed_methods, clippy::panic, reason = "tests start programs")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests start programs"
+)]
 
 mod common;
 

@@ -1,6 +1,13 @@
 //! Generated logs with known attackers, through the running service into the kernel: every attacker is blocked, no one else.
 
-#![allow(clippy::disallowed_methods, clippy::panic, reason = "tests start programs")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests start programs"
+)]
 
 mod common;
 

@@ -198,7 +198,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (logs, secret) = (dir.path().join("logs"), dir.path().join("secret"));
         std::fs::create_dir(&logs).unwrap();
-        std::fs::write(&secret, "root's").unwrap();
+        std::fs::File::create(&secret).unwrap();
         chown(&logs, Some(65534), Some(65534)).unwrap();
         symlink(&secret, logs.join("link")).unwrap();
         std::fs::hard_link(&secret, logs.join("second")).unwrap();
