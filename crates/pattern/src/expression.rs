@@ -68,9 +68,7 @@ impl Expression {
     pub fn find(&self, subject: &[u8], captures: &mut Captures) -> Option<usize> {
         captures.clear();
         match self {
-            Self::OsRegex(regex) => {
-                regex.find(subject, captures).map(|place| following(place, text(subject).len()))
-            }
+            Self::OsRegex(regex) => regex.find(subject, captures).map(|place| following(place, subject)),
             Self::Pcre(pcre) => pcre.find(subject, captures),
             Self::OsMatch(_) | Self::Exact(_) => self.place(subject),
         }
@@ -82,7 +80,7 @@ impl Expression {
     /// captures, because stars at the end of the subject are then skipped.
     pub fn place(&self, subject: &[u8]) -> Option<usize> {
         match self {
-            Self::OsRegex(regex) => regex.place(subject).map(|place| following(place, text(subject).len())),
+            Self::OsRegex(regex) => regex.place(subject).map(|place| following(place, subject)),
             Self::OsMatch(matcher) => matcher.is_match(subject).then_some(0),
             Self::Pcre(pcre) => pcre.end(subject),
             Self::Exact(wanted) => self.is_match(subject).then_some(wanted.len()),
@@ -140,7 +138,30 @@ impl Expression {
     }
 }
 
-/// Callers go on one behind the reported place, but never behind the terminator.
-fn following(place: isize, length: usize) -> usize {
-    usize::try_from(place + 1).unwrap_or(0).min(length)
+/// Callers go on one behind the reported place, but never behind the terminator, at which no place lies beyond.
+fn following(place: isize, subject: &[u8]) -> usize {
+    let next = usize::try_from(place + 1).unwrap_or(0);
+    let terminated = next.checked_sub(1).and_then(|place| subject.get(place)) == Some(&0);
+    if terminated { next - 1 } else { next.min(subject.len()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn callers_go_on_behind_the_place_and_within_the_text(
+            subject in proptest::collection::vec(prop_oneof![Just(0_u8), Just(b'a'), Just(b'b')], 0..12),
+            pattern in "(\\^)?(a|\\\\w\\+|\\\\.\\*|b|\\\\s\\*){1,4}",
+        ) {
+            let Ok(regex) = OsRegex::compile(pattern.as_bytes()) else { return Ok(()) };
+            if let Some(place) = regex.place(&subject) {
+                let wanted = usize::try_from(place + 1).unwrap_or(0).min(text(&subject).len());
+                prop_assert_eq!(following(place, &subject), wanted);
+            }
+        }
+    }
 }

@@ -81,8 +81,8 @@ pub struct Winner {
     pub id: RuleId,
     /// 0–16.
     pub level: u8,
-    /// Expanded.
-    pub description: Vec<u8>,
+    /// Expanded; shared with the rule where nothing had to be.
+    pub description: Arc<[u8]>,
     /// Raw group string.
     pub groups: Arc<str>,
     /// How often it won since the last full hour.
@@ -254,7 +254,7 @@ impl Analyzer {
             previous_log: verdict.previous_log.as_deref(),
             local: self.settings.zone.local(verdict.decoded.event.received),
         };
-        picture.json(shape)
+        picture.json(shape, &mut Vec::with_capacity(2048))
     }
 
     fn judge<'e>(&mut self, event: &'e Event, mut trace: Option<&mut Trace>) -> Verdict<'e> {
@@ -388,7 +388,10 @@ fn conclude(pass: &mut Pass<'_, '_>, won: Won, settings: &Settings, origins: &Or
     let winner = Winner {
         id: rule.info.id,
         level: rule.info.level,
-        description: alert::expand(&rule.info.description, pass.event),
+        description: match &rule.constant.description {
+            Some(description) => Arc::clone(description),
+            None => alert::expand(&rule.info.description, pass.event).into(),
+        },
         groups: Arc::clone(&rule.info.groups),
         fired: pass.state.fired[index],
         file: Arc::clone(&rule.info.file),
@@ -398,7 +401,9 @@ fn conclude(pass: &mut Pass<'_, '_>, won: Won, settings: &Settings, origins: &Or
     if silent {
         return Conclusion { winner, alert: None, ignored };
     }
-    let alert = alert_of(pass, &winner, settings, origins);
+    let mut buffer = std::mem::take(&mut pass.state.buffer);
+    let alert = alert_of(pass, &winner, settings, origins, &mut buffer);
+    pass.state.buffer = buffer;
     pass.remember(index);
     Conclusion { winner, alert: Some(alert), ignored }
 }
@@ -415,7 +420,13 @@ fn inside_window(pass: &mut Pass<'_, '_>, index: Index, mode: Mode) -> bool {
     window.covers(key, pass.now, i64::from(length), mode)
 }
 
-fn alert_of(pass: &Pass<'_, '_>, winner: &Winner, settings: &Settings, origins: &Origins) -> Alert {
+fn alert_of(
+    pass: &Pass<'_, '_>,
+    winner: &Winner,
+    settings: &Settings,
+    origins: &Origins,
+    buffer: &mut Vec<u8>,
+) -> Alert {
     let event = pass.event;
     let rule = &pass.ruleset.rules.all[winner.index];
     let picture = Picture {
@@ -440,12 +451,12 @@ fn alert_of(pass: &Pass<'_, '_>, winner: &Winner, settings: &Settings, origins: 
         rule: AlertRule {
             id: winner.id,
             level: winner.level,
-            description: winner.description.clone(),
+            description: winner.description.to_vec(),
             groups: Arc::clone(&winner.groups),
         },
         agent: Arc::clone(&event.event.agent),
-        json: picture.json(Shape::Alert),
-        plain: if settings.with_plain { picture.plain() } else { Frame::default() },
+        json: picture.json(Shape::Alert, buffer),
+        plain: if settings.with_plain { picture.plain(buffer) } else { Frame::default() },
         srcip,
         dstuser,
         logged: rule.info.log,

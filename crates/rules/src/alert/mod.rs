@@ -9,6 +9,8 @@ mod json;
 #[expect(clippy::type_complexity, reason = "generated: one table, used in one place")]
 mod mitre_table;
 
+use std::sync::Arc;
+
 use tld_model::{Frame, LocalTime};
 
 pub(crate) use description::expand;
@@ -55,11 +57,11 @@ pub(crate) enum Shape {
 const LOCATION_LIMIT: usize = 1022;
 
 impl Picture<'_> {
-    /// The JSON object around the gap for its id.
-    pub(crate) fn json(&self, shape: Shape) -> Frame {
-        let previous = self.last_events.iter().map(|log| log.len() + 8).sum::<usize>();
-        let mut out = Vec::with_capacity(1536 + 2 * self.event.full_log.len() + previous);
-        let mut root = Object::open(&mut out);
+    /// The JSON object around the gap for its id. `buffer` is only lent: rendering into memory that stays and copying
+    /// two short pieces is cheaper than asking for a long one each time.
+    pub(crate) fn json(&self, shape: Shape, buffer: &mut Vec<u8>) -> Frame {
+        buffer.clear();
+        let mut root = Object::open(buffer);
         alert_stamp(&self.local, root.key(b"timestamp"));
         if let Some(chosen) = self.rule {
             chosen.write(shape, root.key(b"rule"));
@@ -105,8 +107,8 @@ impl Picture<'_> {
             agentless.close();
         }
         root.close();
-        let tail = out.split_off(gap);
-        Frame { head: out, tail }
+        let (head, tail) = buffer.split_at(gap);
+        Frame { head: head.to_vec(), tail: tail.to_vec() }
     }
 
     /// From `predecoder` to `data`.
@@ -214,32 +216,30 @@ impl Picture<'_> {
     }
 
     /// The record of alerts.log around the gap for its id.
-    pub(crate) fn plain(&self) -> Frame {
+    pub(crate) fn plain(&self, tail: &mut Vec<u8>) -> Frame {
         let Some(chosen) = self.rule else { return Frame::default() };
         let event = self.event;
         let info = &chosen.rule.info;
-        let previous = self.last_events.iter().map(|log| log.len() + 1).sum::<usize>();
-        let room = info.groups.len() + chosen.description.len() + 2 * event.full_log.len() + previous;
-        let mut tail = Vec::with_capacity(384 + room);
+        tail.clear();
         let mail = if info.mail { " mail " } else { "" };
-        line(&mut tail, &[b":", mail.as_bytes(), b" - ", info.groups.as_bytes()]);
+        line(tail, &[b":", mail.as_bytes(), b" - ", info.groups.as_bytes()]);
         let host: &[&[u8]] = match &event.hostname {
             _ if event.location.starts_with(b"(") => &[],
             Some(host) => &[host, b"->"],
             None => &[b"->"],
         };
-        plain_stamp(&self.local, &mut tail);
+        plain_stamp(&self.local, tail);
         tail.push(b' ');
         host.iter().for_each(|part| tail.extend_from_slice(part));
-        line(&mut tail, &[&event.location]);
+        line(tail, &[&event.location]);
         for (label, value) in &event.event.agent.labels {
-            line(&mut tail, &[label.as_bytes(), b": ", value.as_bytes()]);
+            line(tail, &[label.as_bytes(), b": ", value.as_bytes()]);
         }
         tail.extend_from_slice(b"Rule: ");
-        decimal(info.id.0, &mut tail);
+        decimal(info.id.0, tail);
         tail.extend_from_slice(b" (level ");
-        decimal(u32::from(info.level), &mut tail);
-        line(&mut tail, &[b") -> '", chosen.description, b"'"]);
+        decimal(u32::from(info.level), tail);
+        line(tail, &[b") -> '", chosen.description, b"'"]);
         let named: [(&[u8], StaticField); 5] = [
             (b"Src IP: ", StaticField::SrcIp),
             (b"Src Port: ", StaticField::SrcPort),
@@ -249,24 +249,26 @@ impl Picture<'_> {
         ];
         for (name, field) in named {
             if let Some(value) = event.field(field) {
-                line(&mut tail, &[name, value]);
+                line(tail, &[name, value]);
             }
         }
-        line(&mut tail, &[&event.full_log]);
+        line(tail, &[&event.full_log]);
         for (key, value) in event.dynamic().iter().filter(|(_, value)| !value.is_empty()) {
-            line(&mut tail, &[key.as_bytes(), b": ", value]);
+            line(tail, &[key.as_bytes(), b": ", value]);
         }
         for last in self.last_events {
-            line(&mut tail, &[last]);
+            line(tail, &[last]);
         }
         tail.push(b'\n');
-        Frame { head: b"** Alert ".to_vec(), tail }
+        Frame { head: b"** Alert ".to_vec(), tail: tail.clone() }
     }
 }
 
 /// The parts of `rule` in alerts that are the same for every event, as bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Constant {
+    /// The description, if no value of the event stands in it.
+    pub(crate) description: Option<Arc<[u8]>>,
     /// From the brace to the key of the description.
     head: Vec<u8>,
     /// From behind the description to the counter.
@@ -316,13 +318,15 @@ impl Constant {
         // The pieces are members of one object: its brace becomes the comma between them.
         middle[0] = b',';
         tail[0] = b',';
-        Self { head, middle, tail }
+        let fixed = memchr::memmem::find(&info.description, b"$(").is_none();
+        let description = fixed.then(|| info.description.as_slice().into());
+        Self { description, head, middle, tail }
     }
 }
 
 impl Chosen<'_> {
     fn write(&self, shape: Shape, out: &mut Vec<u8>) {
-        let Constant { head, middle, tail } = &self.rule.constant;
+        let Constant { head, middle, tail, .. } = &self.rule.constant;
         out.extend_from_slice(head);
         json::string(self.description, out);
         out.extend_from_slice(middle);

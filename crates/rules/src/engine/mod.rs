@@ -104,6 +104,8 @@ pub(crate) struct State {
     pub(crate) seen: FirstTime,
     pub(crate) diffs: Differences,
     pub(crate) suppressed: Vec<Suppressed>,
+    /// What alerts are rendered in.
+    pub(crate) buffer: Vec<u8>,
 }
 
 impl State {
@@ -116,6 +118,7 @@ impl State {
             seen: FirstTime::default(),
             diffs: Differences::default(),
             suppressed: vec![Suppressed::default(); rules],
+            buffer: Vec::new(),
         }
     }
 
