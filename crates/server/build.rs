@@ -6,7 +6,8 @@ use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
     // Read at run time: a build script may be shared by checkouts at different places.
-    let manifest = env::var_os("CARGO_MANIFEST_DIR").ok_or_else(|| io::Error::other("CARGO_MANIFEST_DIR is not set"))?;
+    let manifest =
+        env::var_os("CARGO_MANIFEST_DIR").ok_or_else(|| io::Error::other("CARGO_MANIFEST_DIR is not set"))?;
     let root = Path::new(&manifest).join("../../ruleset");
     let mut code = String::new();
     for (constant, folder) in [("DECODERS", "decoders"), ("RULES", "rules")] {

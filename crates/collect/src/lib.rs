@@ -25,7 +25,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use thiserror::Error;
@@ -105,6 +105,7 @@ pub struct Collector {
     saver: Option<JoinHandle<()>>,
     others: Vec<JoinHandle<()>>,
     counters: Arc<Counters>,
+    cursor: Arc<Mutex<Option<String>>>,
     state: PathBuf,
 }
 
@@ -144,6 +145,7 @@ impl Collector {
         let mut collector = Self {
             waker: notify.waker(),
             counters: Arc::clone(&outlet.counters),
+            cursor: Arc::clone(&cursor),
             state: setup.state.clone(),
             reader: None,
             saver: None,
@@ -189,7 +191,9 @@ impl Collector {
             join(other)?;
         }
         let Some(reader) = self.reader.take() else { return Ok(()) };
-        let positions = join(reader)?;
+        let mut positions = join(reader)?;
+        // The files' reader may have looked at the cursor before the journal's thread moved it for the last time.
+        positions.journal.clone_from(&self.cursor.lock().unwrap_or_else(PoisonError::into_inner));
         if let Some(saver) = self.saver.take() {
             join(saver)?;
         }
