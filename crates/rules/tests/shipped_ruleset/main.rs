@@ -1,7 +1,11 @@
 //! The ruleset that we ship, judged by the engine that loads it: which rule wins, and above all whose address it
 //! names. The generator of attack logs and the collected log lines come from the shared data, where there is any.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests: a failure is told by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests: a failure is told by panicking"
+)]
 
 mod tables;
 
