@@ -81,14 +81,23 @@ impl<'o> Object<'o> {
         self.out
     }
 
+    /// The same for a name of ours, which needs no escapes.
+    pub(crate) fn named(&mut self, key: &'static str) -> &mut Vec<u8> {
+        self.out.extend_from_slice(if self.empty { b"\"" } else { b",\"" });
+        self.empty = false;
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        self.out
+    }
+
     /// A text member.
-    pub(crate) fn text(&mut self, key: &str, value: &[u8]) {
-        string(value, self.key(key.as_bytes()));
+    pub(crate) fn text(&mut self, key: &'static str, value: &[u8]) {
+        string(value, self.named(key));
     }
 
     /// A number or truth value, already in JSON form.
-    pub(crate) fn raw(&mut self, key: &str, value: &str) {
-        self.key(key.as_bytes()).extend_from_slice(value.as_bytes());
+    pub(crate) fn raw(&mut self, key: &'static str, value: &str) {
+        self.named(key).extend_from_slice(value.as_bytes());
     }
 
     /// An array of texts.

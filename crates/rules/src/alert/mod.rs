@@ -62,28 +62,28 @@ impl Picture<'_> {
     pub(crate) fn json(&self, shape: Shape, buffer: &mut Vec<u8>) -> Frame {
         buffer.clear();
         let mut root = Object::open(buffer);
-        alert_stamp(&self.local, root.key(b"timestamp"));
+        alert_stamp(&self.local, root.named("timestamp"));
         if let Some(chosen) = self.rule {
-            chosen.write(shape, root.key(b"rule"));
+            chosen.write(shape, root.named("rule"));
         }
         let agentless = self.agentless();
         if agentless.is_none() {
-            self.agent(root.key(b"agent"));
+            self.agent(root.named("agent"));
         }
-        let mut manager = Object::open(root.key(b"manager"));
+        let mut manager = Object::open(root.named("manager"));
         manager.text("name", self.settings.manager_name.as_bytes());
         manager.close();
-        root.key(b"id").push(b'"');
+        root.named("id").push(b'"');
         let gap = root.out.len();
         root.out.push(b'"');
         if let Some((name, node)) = &self.settings.cluster {
-            let mut cluster = Object::open(root.key(b"cluster"));
+            let mut cluster = Object::open(root.named("cluster"));
             cluster.text("name", name.as_bytes());
             cluster.text("node", node.as_bytes());
             cluster.close();
         }
         if has_previous(self.last_events) {
-            let out = root.key(b"previous_output");
+            let out = root.named("previous_output");
             out.push(b'"');
             for (number, log) in self.last_events.iter().enumerate() {
                 if number > 0 {
@@ -100,7 +100,7 @@ impl Picture<'_> {
         self.decoded(&mut root);
         root.text("location", self.inner_location());
         if let Some([script, user, host]) = agentless {
-            let mut agentless = Object::open(root.key(b"agentless"));
+            let mut agentless = Object::open(root.named("agentless"));
             agentless.text("script", script);
             agentless.text("user", user);
             agentless.text("host", host);
@@ -117,7 +117,7 @@ impl Picture<'_> {
         let host = header_host(&event.full_log);
         let early = event.program_name.is_some() || event.timestamp.is_some();
         let predecoder = |root: &mut Object<'_>| {
-            let mut object = Object::open(root.key(b"predecoder"));
+            let mut object = Object::open(root.named("predecoder"));
             let members = [
                 ("program_name", event.program_name.as_deref()),
                 ("timestamp", event.timestamp.as_deref()),
@@ -133,7 +133,7 @@ impl Picture<'_> {
         if early {
             predecoder(root);
         }
-        let mut decoder = Object::open(root.key(b"decoder"));
+        let mut decoder = Object::open(root.named("decoder"));
         if let Some(info) = self.decoder {
             if info.accumulate {
                 decoder.raw("accumulate", "1");
@@ -150,9 +150,20 @@ impl Picture<'_> {
         if let Some(previous) = self.previous_log {
             root.text("previous_log", previous);
         }
-        let data = Tree::of(event);
-        if !data.is_empty() {
-            data.write(root.key(b"data"));
+        let any_static = || StaticField::ALL.iter().any(|field| event.field(*field).is_some());
+        if !event.dynamic().is_empty() {
+            let data = Tree::of(event);
+            if !data.is_empty() {
+                data.write(root.named("data"));
+            }
+        } else if any_static() {
+            let mut data = Object::open(root.named("data"));
+            for field in StaticField::ALL {
+                if let Some(value) = event.field(field) {
+                    data.text(field.name(), value);
+                }
+            }
+            data.close();
         }
         if !early && host.is_some() {
             predecoder(root);
@@ -177,7 +188,7 @@ impl Picture<'_> {
             for (key, value) in &agent.labels {
                 labels.insert(key.as_bytes(), value.as_bytes());
             }
-            labels.write(object.key(b"labels"));
+            labels.write(object.named("labels"));
         }
         object.close();
     }
@@ -286,12 +297,12 @@ impl Constant {
         if info.level > 0 {
             object.raw("level", &info.level.to_string());
         }
-        object.key(b"description");
+        object.named("description");
         let mut middle = Vec::new();
         let mut object = Object::open(&mut middle);
         object.text("id", info.id.to_string().as_bytes());
         if !shown.mitre.tactic.is_empty() {
-            let mut mitre = Object::open(object.key(b"mitre"));
+            let mut mitre = Object::open(object.named("mitre"));
             for (name, values) in [
                 ("id", &shown.mitre.id),
                 ("tactic", &shown.mitre.tactic),
