@@ -14,6 +14,7 @@ pub mod logtime;
 pub mod output;
 pub mod pipeline;
 pub mod presence;
+pub mod reach;
 pub mod registry;
 mod retarget;
 pub mod sequencer;
