@@ -24,7 +24,7 @@ mod tail;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -33,6 +33,7 @@ use tld_config::LocalFile;
 use tld_model::{Event, Zone};
 use tld_sys::clock::Clock;
 use tld_sys::durable;
+use tld_sys::queue::Sender;
 
 use crate::command::Command;
 use crate::journald::Journal;
@@ -112,11 +113,7 @@ pub struct Collector {
 impl Collector {
     /// Starts to read. When it returns, the beginning of each existing file has been fixed: what is written from
     /// now on is an event. Blocks that cannot be read are reported to `setup.log` and left out.
-    pub fn start(
-        localfiles: &[LocalFile],
-        setup: Setup,
-        events: SyncSender<Event>,
-    ) -> Result<Self, StartError> {
+    pub fn start(localfiles: &[LocalFile], setup: Setup, events: Sender<Event>) -> Result<Self, StartError> {
         let stop = Arc::new(AtomicBool::new(false));
         let notify = Notify::new().map_err(StartError::Notify)?;
         let outlet = Outlet::new(events, Arc::clone(&stop), Arc::clone(&setup.clock));

@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 
 use tld_model::{Agent, Event, QUEUE_LOCAL, Timestamp};
 use tld_sys::clock::Clock;
+use tld_sys::queue::{Refused, Sender};
 
-/// Longest pause between two looks at a full channel.
-const PAUSE: Duration = Duration::from_micros(500);
+/// Time between two looks whether to stop while the channel is full.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Counts of what happened, readable at any time.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ pub(crate) struct Counters {
 /// Where all readers put their events.
 #[derive(Clone)]
 pub(crate) struct Outlet {
-    channel: SyncSender<Event>,
+    channel: Sender<Event>,
     stop: Arc<AtomicBool>,
     clock: Arc<dyn Clock>,
     agent: Arc<Agent>,
@@ -40,7 +40,7 @@ pub(crate) struct Closed;
 
 impl Outlet {
     /// A way into `channel` that closes when `stop` is set.
-    pub(crate) fn new(channel: SyncSender<Event>, stop: Arc<AtomicBool>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(channel: Sender<Event>, stop: Arc<AtomicBool>, clock: Arc<dyn Clock>) -> Self {
         Self { channel, stop, clock, agent: Arc::default(), counters: Arc::default() }
     }
 
@@ -53,23 +53,19 @@ impl Outlet {
             text,
             received: self.now(),
         };
-        let mut pause = Duration::from_micros(20);
         loop {
-            match self.channel.try_send(event) {
+            match self.channel.send_timeout(event, LOOK) {
                 Ok(()) => {
                     self.counters.sent.fetch_add(1, Ordering::Relaxed);
                     return Ok(());
                 }
-                Err(TrySendError::Disconnected(_)) => {
+                Err(Refused::Closed(_)) => {
                     self.stop.store(true, Ordering::Relaxed);
                     return Err(Closed);
                 }
-                Err(TrySendError::Full(_)) if self.stopping() => return Err(Closed),
-                Err(TrySendError::Full(back)) => event = back,
+                Err(Refused::Full(_)) if self.stopping() => return Err(Closed),
+                Err(Refused::Full(back)) => event = back,
             }
-            // A plain `send` could not be left at a stop while nobody takes.
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(PAUSE);
         }
     }
 

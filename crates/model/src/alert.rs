@@ -39,6 +39,11 @@ impl Frame {
         self.head.len() + id.len() + self.tail.len()
     }
 
+    /// Bytes of memory behind it.
+    pub fn weight(&self) -> usize {
+        self.head.capacity() + self.tail.capacity()
+    }
+
     /// True when nothing was rendered.
     pub fn is_empty(&self) -> bool {
         self.head.is_empty() && self.tail.is_empty()
@@ -72,4 +77,19 @@ pub struct Alert {
     /// For each of `srcip`, `dstuser`: other values that the decoder's expression would also have captured
     /// from the same line. Not empty = the target is contested.
     pub contested: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Alert {
+    /// Bytes it takes up while it waits; what alerts share is not counted.
+    pub fn weight(&self) -> usize {
+        let optional = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, Vec::capacity);
+        let contested: usize = self.contested.iter().map(|(_, value)| value.capacity()).sum();
+        size_of::<Self>()
+            + self.json.weight()
+            + self.plain.weight()
+            + self.rule.description.capacity()
+            + optional(&self.srcip)
+            + optional(&self.dstuser)
+            + contested
+    }
 }

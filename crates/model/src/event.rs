@@ -52,4 +52,9 @@ impl Event {
             received,
         }
     }
+
+    /// Bytes it takes up while it waits; what events share is not counted.
+    pub fn weight(&self) -> usize {
+        size_of::<Self>() + self.text.capacity()
+    }
 }

@@ -3,13 +3,14 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
 use tld_model::{Alert, Event, Stage, Timestamp, Timings, Zone};
 use tld_policy::Policy;
 use tld_rules::{Analyzer, Ruleset, Verdict};
 use tld_sys::clock::Clock;
+use tld_sys::queue::{Receiver, Sender};
 
 use crate::dispatch::{Considered, Dispatch};
 use crate::logtime::LogTime;
@@ -57,7 +58,7 @@ pub struct Pipeline {
     /// Orders.
     pub dispatch: Dispatch,
     /// Files.
-    pub records: SyncSender<Record>,
+    pub records: Sender<Record>,
     /// Archives asked for.
     pub archives: Archives,
     /// Local time of the archives.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{self, SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tld_model::{Event, Timestamp, Zone};
 use tld_respond::carrier::Carrier;
 use tld_rules::{Analyzer, Mode, Ruleset};
 use tld_sys::clock::Clock;
+use tld_sys::queue::{self, Limits, Receiver, Sender};
 
 use crate::dispatch::{Dispatch, OrderIds};
 use crate::load::Prepared;
@@ -25,7 +26,7 @@ use crate::pipeline::{Archives, Counts, Fresh, Observer, Pipeline};
 use crate::sequencer::{Rotation, Sequencer};
 
 /// Events that may wait for the analysis; then the collectors wait.
-const QUEUE: usize = 16_384;
+const QUEUE: Limits = Limits { items: 16_384, bytes: 16 << 20 };
 /// An event or two may be judged before a new ruleset is taken; an analysis that takes longer is stuck behind its outputs.
 const TAKEN_WITHIN: Duration = Duration::from_secs(20);
 /// Bound of a state file read at start.
@@ -79,7 +80,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Standalone {
     collector: Collector,
-    events: SyncSender<Event>,
+    events: Sender<Event>,
     fresh: SyncSender<Fresh>,
     outputs: FileOutput,
     analysis: JoinHandle<Counts>,
@@ -116,7 +117,7 @@ impl Standalone {
         };
         let settings = Arc::clone(&setup.prepared.settings);
         let log = setup.log.clone();
-        let (events, incoming) = sync_channel(QUEUE);
+        let (events, incoming) = queue::bounded(QUEUE, Event::weight);
         let (fresh, changes) = sync_channel(1);
         let ruleset = Arc::new(RwLock::new(Arc::clone(&setup.prepared.ruleset)));
         let logtest = serve_logtest(&setup, &ruleset);
@@ -130,7 +131,7 @@ impl Standalone {
     }
 
     /// Entrance for events that no collector brings (sockets, tests).
-    pub fn events(&self) -> SyncSender<Event> {
+    pub fn events(&self) -> Sender<Event> {
         self.events.clone()
     }
 
@@ -182,12 +183,12 @@ fn serve_logtest(setup: &Setup, ruleset: &Arc<RwLock<Arc<Ruleset>>>) -> Option<L
         .ok()
 }
 
-fn analyse(mut pipeline: Pipeline, incoming: &Receiver<Event>, changes: &Receiver<Fresh>) -> Counts {
+fn analyse(mut pipeline: Pipeline, incoming: &Receiver<Event>, changes: &mpsc::Receiver<Fresh>) -> Counts {
     pipeline.run(incoming, || changes.try_recv().ok());
     pipeline.counts
 }
 
-fn pipeline(setup: Setup, records: SyncSender<Record>) -> Pipeline {
+fn pipeline(setup: Setup, records: Sender<Record>) -> Pipeline {
     let Setup { home, prepared, carrier, clock, zone, observer, log_time, dry_run, .. } = setup;
     let global = &prepared.settings.global;
     let start = Timestamp::from_nanos(clock.wall_nanos());

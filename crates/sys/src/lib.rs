@@ -21,6 +21,7 @@ pub mod nft;
 #[cfg(unix)]
 pub mod part;
 pub mod privilege;
+pub mod queue;
 #[cfg(unix)]
 pub mod ready;
 #[cfg(target_os = "linux")]

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tld_collect::{Collector, Setup};
 use tld_config::LocalFile;
 use tld_model::Event;
 use tld_sys::clock::SystemClock;
+use tld_sys::queue::{Limits, Receiver, Sender, bounded};
 
 pub(crate) struct Home {
     pub(crate) directory: TempDir,
@@ -21,6 +22,10 @@ pub(crate) struct Home {
 pub(crate) struct Running {
     pub(crate) collector: Collector,
     pub(crate) events: Receiver<Event>,
+}
+
+pub(crate) fn queue(items: usize) -> (Sender<Event>, Receiver<Event>) {
+    bounded(Limits { items, bytes: 64 << 20 }, Event::weight)
 }
 
 pub(crate) fn block(location: &str, log_format: &str) -> LocalFile {
@@ -82,7 +87,7 @@ impl Home {
     }
 
     pub(crate) fn start_with(&self, blocks: &[LocalFile], room: usize) -> Running {
-        let (sender, events) = sync_channel(room);
+        let (sender, events) = queue(room);
         Running { collector: Collector::start(blocks, self.setup(), sender).unwrap(), events }
     }
 
@@ -121,6 +126,6 @@ impl Running {
 
     pub(crate) fn stop(self) -> Vec<Event> {
         self.collector.stop().unwrap();
-        self.events.into_iter().collect()
+        self.events.iter().collect()
     }
 }

@@ -1,10 +1,9 @@
 //! A journal of our own: `systemd-journal-remote` writes it, `journalctl` follows it.
 
 use std::path::Path;
-use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use crate::common::{Home, Running, block};
+use crate::common::{Home, Running, block, queue};
 use tld_collect::Collector;
 use tld_pattern::{Expression, Kind};
 use tld_sys::child::{Child, Limits, Spec, Stdin, spawn};
@@ -55,7 +54,7 @@ impl Journal {
     }
 
     fn start(&self, filter: Option<&str>) -> Running {
-        let (sender, events) = sync_channel(100);
+        let (sender, events) = queue(100);
         let setup =
             tld_collect::Setup { journal_directory: Some(self.home.path("journal")), ..self.home.setup() };
         let mut source = block("journald", "journald");
@@ -129,7 +128,7 @@ fn filters_choose_entries() {
 fn a_journal_that_cannot_be_read_is_reported_once_and_files_are_read_all_the_same() {
     let Some(journal) = Journal::new() else { return };
     journal.home.append("a.log", b"");
-    let (sender, events) = sync_channel(100);
+    let (sender, events) = queue(100);
     let setup =
         tld_collect::Setup { journal_directory: Some(journal.home.path("absent")), ..journal.home.setup() };
     let blocks = [block("journald", "journald"), block("a.log", "syslog")];

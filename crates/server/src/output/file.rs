@@ -4,19 +4,20 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tld_model::{Timestamp, Zone};
 use tld_sys::clock::Clock;
+use tld_sys::queue::{self, Limits, Receiver, Sender};
 
 use super::{Record, state};
 use crate::sequencer::Volume;
 
 /// Records that may wait for the disk; beyond that the analysis waits (back-pressure before loss).
-const QUEUE: usize = 65_536;
+const QUEUE: Limits = Limits { items: 65_536, bytes: 32 << 20 };
 /// A written line is on its way to the disk within this time even when no other follows.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -38,7 +39,7 @@ pub struct Files {
 /// The writer's thread and its queue.
 #[derive(Debug)]
 pub struct FileOutput {
-    queue: SyncSender<Record>,
+    queue: Sender<Record>,
     thread: JoinHandle<()>,
     failures: Arc<Mutex<Vec<String>>>,
 }
@@ -49,7 +50,7 @@ impl FileOutput {
     /// # Errors
     /// The thread cannot be started.
     pub fn start(files: Files, zone: Zone, clock: Arc<dyn Clock>) -> io::Result<Self> {
-        let (queue, records) = sync_channel(QUEUE);
+        let (queue, records) = queue::bounded(QUEUE, Record::weight);
         let failures = Arc::default();
         let writer = Writer::new(files, zone, clock, Arc::clone(&failures));
         let thread =
@@ -58,7 +59,7 @@ impl FileOutput {
     }
 
     /// The queue's entrance.
-    pub fn queue(&self) -> SyncSender<Record> {
+    pub fn queue(&self) -> Sender<Record> {
         self.queue.clone()
     }
 

@@ -25,3 +25,16 @@ pub enum Record {
     /// State that the analysis wants kept.
     State(Effect),
 }
+
+impl Record {
+    /// Bytes it takes up while it waits.
+    pub(crate) fn weight(&self) -> usize {
+        let inside = match self {
+            Self::Alert(record) => record.0.weight() + size_of::<Place>() + record.1.id.capacity(),
+            Self::Archive { json, plain, .. } => json.capacity() + plain.capacity(),
+            Self::State(Effect::Fts(line) | Effect::Ignore(line)) => line.capacity(),
+            Self::State(Effect::Diff { host, text, .. }) => host.capacity() + text.capacity(),
+        };
+        size_of::<Self>() + inside
+    }
+}
