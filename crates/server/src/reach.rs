@@ -43,13 +43,20 @@ pub trait Reach: Send + Sync {
     /// When it was not queued; it may be given again, since its id makes that harmless.
     fn order(&self, agent: AgentId, message: &ExecMessage, ticket: &Ticket) -> Result<Queued, ReachError>;
 
+    /// Seals a payload of the contract as it is (`#!-execd …`, `#!-force_reconnect`) and queues it: what other tools of this
+    /// host send to an agent (wire 5.1).
+    ///
+    /// # Errors
+    /// When it was not queued.
+    fn relay(&self, agent: AgentId, payload: &[u8]) -> Result<Queued, ReachError>;
+
     /// Tells the agent that an outcome of it is stored.
     ///
     /// # Errors
     /// When it was not queued; the agent will report the outcome again.
     fn confirm(&self, agent: AgentId, outcome: &Outcome) -> Result<(), ReachError>;
 
-    /// Withdraws an order that was not applied yet; only agents that confirm understand it.
+    /// Withdraws an order: not applied yet, it never will be; in force, it is undone. Only agents that confirm understand it.
     ///
     /// # Errors
     /// When it was not queued.

@@ -3,6 +3,8 @@
 //! Invariant: the agent's version alone chooses the form; nothing in an alert can.
 
 use memchr::memchr;
+use serde::Deserialize;
+use tld_model::ExecMessage;
 
 use crate::version::Version;
 
@@ -115,6 +117,91 @@ impl Form {
             _ => Self::Json,
         }
     }
+}
+
+/// An order as agents of that form take it, to stand behind `#!-execd `.
+///
+/// # Errors
+/// When the message does not encode.
+pub fn text(form: Form, message: &ExecMessage) -> Result<String, serde_json::Error> {
+    match form {
+        Form::Json => message.to_line(),
+        Form::Neutralised => Ok(neutralise(&message.to_line()?)),
+        Form::Legacy => Ok(legacy(message)),
+    }
+}
+
+/// The line for agents before 4.2, from what the alert says. A file that is named directly gets its arguments instead.
+fn legacy(message: &ExecMessage) -> String {
+    let parameters = &message.parameters;
+    if message.command.starts_with('!') {
+        let words: Vec<_> = parameters.extra_args.iter().map(|word| shell_escape(word)).collect();
+        let words = if words.is_empty() { "- -".to_owned() } else { words.join(" ") };
+        let mut line = format!("{} {words}", message.command).replace(['\n', '\r', '\0'], " ");
+        line.truncate(line.floor_char_boundary(LEGACY_LIMIT));
+        return line;
+    }
+    // An alert of another shape names nothing; the line then says so with its dashes.
+    let alert: Cause = serde_json::from_str(parameters.alert.get()).unwrap_or_default();
+    let location = match &alert.agent {
+        Some(agent) => format!(
+            "({}) {}->{}",
+            agent.name,
+            agent.ip.as_deref().unwrap_or("any"),
+            alert.location.as_deref().unwrap_or("-")
+        ),
+        None => alert.location.unwrap_or_else(|| "-".into()),
+    };
+    let extra = parameters.extra_args.join(" ");
+    let words = Legacy {
+        response: &message.command,
+        user: alert.data.dstuser.as_deref(),
+        ip: alert.data.srcip.as_deref(),
+        alert_id: alert.id.as_deref().unwrap_or("-"),
+        rule: alert.rule.id.as_deref().unwrap_or("-"),
+        location: &location,
+        file: alert.syscheck.path.as_deref(),
+        extra: Some(extra.as_str()).filter(|extra| !extra.is_empty()),
+    };
+    words.to_line()
+}
+
+/// What the legacy line takes from an alert.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Cause {
+    id: Option<String>,
+    rule: CauseRule,
+    agent: Option<CauseAgent>,
+    location: Option<String>,
+    syscheck: CauseFile,
+    data: CauseData,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct CauseRule {
+    id: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct CauseAgent {
+    name: String,
+    ip: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct CauseFile {
+    path: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct CauseData {
+    srcip: Option<String>,
+    dstuser: Option<String>,
 }
 
 /// JSON in the form for 4.2.0 to 4.2.4.
@@ -298,6 +385,28 @@ mod tests {
         let hostile = Legacy { user: Some("bob\nrm"), extra: Some(&long), ..legacy };
         assert!(!hostile.to_line().contains('\n'));
         assert_eq!(hostile.to_line().len(), LEGACY_LIMIT - usize::from(hostile.to_line().len() == 1_022));
+    }
+
+    #[test]
+    fn an_order_takes_the_form_of_the_agents_generation() {
+        let json = r#"{"version":1,"origin":{"name":"n","module":"wazuh-analysisd"},"command":"firewall-drop600","parameters":{"extra_args":["-x","2"],"alert":{"rule":{"id":"100200"},"agent":{"id":"001","name":"web01","ip":"10.0.0.21"},"id":"1772446530.48213","data":{"srcip":"203.0.113.7","dstuser":"it's"},"location":"/var/log/auth.log"}}}"#;
+        let message: ExecMessage = serde_json::from_str(json).unwrap();
+        assert_eq!(text(Form::Json, &message).unwrap(), json);
+        assert_eq!(text(Form::Neutralised, &message).unwrap(), json.replace('\'', r"\\x27"));
+        assert_eq!(
+            text(Form::Legacy, &message).unwrap(),
+            "firewall-drop600 it's 203.0.113.7 1772446530.48213 100200 (web01) 10.0.0.21->/var/log/auth.log - -x 2"
+        );
+    }
+
+    #[test]
+    fn a_legacy_agent_gets_the_arguments_of_a_file_that_is_named_directly() {
+        let json = |words: &str| {
+            format!(r#"{{"version":1,"origin":{{"name":null,"module":"API"}},"command":"!custom-ar","parameters":{{"extra_args":{words},"alert":{{}}}}}}"#)
+        };
+        let legacy = |words| text(Form::Legacy, &serde_json::from_str(&json(words)).unwrap()).unwrap();
+        assert_eq!(legacy(r#"["a","b;c"]"#), r"!custom-ar a b\;c");
+        assert_eq!(legacy("[]"), "!custom-ar - -");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! Invariant: peers of other makes never see a byte of it beyond that one member, which they ignore.
 
 use serde::{Deserialize, Serialize};
-use tld_model::{ExecMessage, OrderId, Outcome, Timestamp};
+use tld_model::{ExecMessage, OrderId, OrderOptions, Outcome, Timestamp};
 
 /// The revision of the extension that is spoken here.
 pub const PROTOCOL: u32 = 1;
@@ -56,7 +56,7 @@ pub enum FromManager {
         /// The state of it that was stored.
         kind: tld_model::OutcomeKind,
     },
-    /// Withdraws an order that was not applied yet.
+    /// Withdraws an order: what was not applied yet never is, and what is in force is undone. The outcome tells which.
     Cancel {
         /// The order.
         order: OrderId,
@@ -71,9 +71,25 @@ pub struct Ticket {
     /// Wall-clock nanoseconds after which it must not be applied any more; `None` = no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ns: Option<i64>,
+    /// Wall-clock nanoseconds at which the effect ends at the latest, for an order that reached its agent late: it lasts
+    /// as long as is left of it, not as long as its response lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_ns: Option<i64>,
+    /// What the response's configuration says beyond the contract.
+    #[serde(default, skip_serializing_if = "is_plain")]
+    pub options: OrderOptions,
+}
+
+fn is_plain(options: &OrderOptions) -> bool {
+    *options == OrderOptions::default()
 }
 
 impl Ticket {
+    /// A ticket without limits.
+    pub fn new(order: OrderId) -> Self {
+        Self { order, deadline_ns: None, ends_ns: None, options: OrderOptions::default() }
+    }
+
     /// Whether the order came too late.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.deadline_ns.is_some_and(|deadline| now.nanos() > deadline)
@@ -110,7 +126,7 @@ mod tests {
     fn a_ticket_rides_at_the_end_of_the_contracts_message() {
         let json = r#"{"version":1,"origin":{"name":"n","module":"m"},"command":"c0","parameters":{"extra_args":[],"alert":{"a":1}}}"#;
         let message: ExecMessage = serde_json::from_str(json).unwrap();
-        let sent = Ticket { order: OrderId("o-1".into()), deadline_ns: Some(5) };
+        let sent = Ticket { deadline_ns: Some(5), ..Ticket::new(OrderId("o-1".into())) };
         let line = with_ticket(&message, &sent).unwrap();
         assert!(line.starts_with(&json[..json.len() - 1]));
         assert_eq!(ticket(format!("{line} rubbish").as_bytes()), Some(sent.clone()));

@@ -20,7 +20,7 @@ fn message() -> ExecMessage {
 }
 
 fn ticket() -> Ticket {
-    Ticket { order: OrderId("o-1".into()), deadline_ns: Some(9) }
+    Ticket { deadline_ns: Some(9), ..Ticket::new(OrderId("o-1".into())) }
 }
 
 /// Hands every payload over to the agent and gives back what it makes of them.
