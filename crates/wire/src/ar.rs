@@ -402,7 +402,9 @@ mod tests {
     #[test]
     fn a_legacy_agent_gets_the_arguments_of_a_file_that_is_named_directly() {
         let json = |words: &str| {
-            format!(r#"{{"version":1,"origin":{{"name":null,"module":"API"}},"command":"!custom-ar","parameters":{{"extra_args":{words},"alert":{{}}}}}}"#)
+            format!(
+                r#"{{"version":1,"origin":{{"name":null,"module":"API"}},"command":"!custom-ar","parameters":{{"extra_args":{words},"alert":{{}}}}}}"#
+            )
         };
         let legacy = |words| text(Form::Legacy, &serde_json::from_str(&json(words)).unwrap()).unwrap();
         assert_eq!(legacy(r#"["a","b;c"]"#), r"!custom-ar a b\;c");
