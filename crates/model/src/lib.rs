@@ -4,6 +4,7 @@
 mod alert;
 mod event;
 mod id;
+mod json;
 mod message;
 mod order;
 mod outcome;
@@ -12,6 +13,7 @@ pub mod time;
 pub use alert::{Alert, AlertRule, Frame};
 pub use event::{Agent, Event, QUEUE_LOCAL, QUEUE_SYSLOG, QUEUE_WINDOWS};
 pub use id::{AgentId, OrderId, ParseId, RuleId};
+pub use json::read_shallow;
 pub use message::{ExecMessage, Origin, Parameters, RawJson};
 pub use order::{Order, OrderOptions, Target};
 pub use outcome::{Evidence, Outcome, OutcomeKind, Stage, Timings};

@@ -102,6 +102,7 @@ impl Policy {
         let outcome = self
             .refusal(alert, chosen.as_ref().unwrap_or(subject), uses, because)
             .or(contested)
+            .or_else(|| no_address(subject, uses, &target))
             .map_or_else(|| destination(response, alert.agent.id), Err);
         Decision { response, because, target, outcome }
     }
@@ -178,6 +179,15 @@ impl Policy {
     }
 }
 
+/// A host name or a word like `UNKNOWN` cannot be blocked: said once here, rather than as a failure on every endpoint.
+fn no_address(subject: &Subject, uses: Uses, target: &Target) -> Option<Reason> {
+    if uses != Uses::Address || *target != Target::None {
+        return None;
+    }
+    let shown = |text: &Vec<u8>| String::from_utf8_lossy(&text[..text.len().min(SHOWN)]).escape_debug().to_string();
+    Some(Reason::NoAddress { source: subject.raw_source.as_ref().map(shown) })
+}
+
 fn rival(field: &str, text: &str) -> Target {
     match (field, tld_pattern::parse_address(text.as_bytes())) {
         ("srcip", Some(address)) => Target::Address(address),
@@ -204,6 +214,8 @@ fn destination(response: &Response, origin: AgentId) -> Result<Destination, Reas
         Ok(Destination::Agent(origin))
     }
 }
+
+const SHOWN: usize = 100;
 
 /// True for an address that documentation and tests use and that no real host has (RFC 5737, RFC 3849).
 pub fn is_documentation(address: IpAddr) -> bool {

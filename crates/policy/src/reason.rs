@@ -17,6 +17,11 @@ pub enum Reason {
         /// The other values.
         rivals: Vec<String>,
     },
+    /// The response acts on an address and the alert names none.
+    NoAddress {
+        /// What stands in `data.srcip` instead: a host name, `UNKNOWN`.
+        source: Option<String>,
+    },
     /// The alert comes from the responses' own log and the response was bound by level only.
     OwnLog,
     /// `defined-agent` without an agent.
@@ -36,6 +41,12 @@ impl fmt::Display for Reason {
                 "contested {field}: the line also offers {}; set <contested>first</contested> or last to act anyway",
                 rivals.join(", ")
             ),
+            Self::NoAddress { source: Some(text) } => {
+                write!(f, "srcip `{text}` is no address, and the response needs one")
+            }
+            Self::NoAddress { source: None } => {
+                f.write_str("the alert names no source address, and the response needs one")
+            }
             Self::OwnLog => f.write_str(
                 "the alert comes from the responses' own log; name the rule in <rules_id> or <rules_group> to answer it",
             ),

@@ -9,7 +9,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use serde_json::Value;
-use tld_model::{ExecMessage, Order, Origin, Parameters, RawJson};
+use tld_model::{ExecMessage, Order, Origin, Parameters, RawJson, read_shallow};
 use tld_sys::child::{self, Child, Limits, ReadLine, Spec, Stdin, Stdout};
 use tld_sys::clock::Deadline;
 
@@ -242,9 +242,14 @@ fn check_keys(line: &[u8]) -> Option<Vec<String>> {
     Some(keys.iter().filter_map(Value::as_str).map(str::to_owned).collect())
 }
 
+/// An alert as far down as any response looks; what an attacker nested deeper cannot hide the rest.
+pub(crate) fn alert(text: &RawJson) -> Value {
+    read_shallow(text.get().as_bytes(), ALERT_LEVELS).unwrap_or(Value::Null)
+}
+
 /// A well-formed protocol message (active-response 7.2); bytes behind the object are tolerated.
 pub(crate) fn parse_message(line: &[u8]) -> Option<Value> {
-    let value: Value = serde_json::Deserializer::from_slice(line).into_iter().next()?.ok()?;
+    let value = read_shallow(line, MESSAGE_LEVELS)?;
     let formed = value.get("version").is_some_and(Value::is_number)
         && value.get("origin").is_some_and(Value::is_object)
         && value.get("command").is_some_and(Value::is_string)
@@ -253,6 +258,9 @@ pub(crate) fn parse_message(line: &[u8]) -> Option<Value> {
 }
 
 const LINE: usize = 8_191;
+const ALERT_LEVELS: usize = 16;
+/// The alert stands two levels deep in a message.
+const MESSAGE_LEVELS: usize = ALERT_LEVELS + 2;
 const KEY: usize = 4_095;
 const AFTER_KILL: Duration = Duration::from_secs(2);
 

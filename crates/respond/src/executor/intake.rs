@@ -127,12 +127,13 @@ impl Executor {
         action: &'static dyn Action,
         batch: &mut Batch,
     ) {
-        let alert: Value = serde_json::from_str(order.alert.get()).unwrap_or(Value::Null);
+        let alert = script::alert(&order.alert);
         let subject = match action.subject(&alert) {
             Ok(subject) => subject,
             Err(literal) => {
                 self.log_exchange(&order, &program, "add", &[], literal);
-                return self.decline(&order, row, program, OutcomeKind::Failed, literal.into());
+                let detail = no_address(&alert);
+                return self.decline(&order, row, program, OutcomeKind::Refused, detail);
             }
         };
         if let Some(objection) = subject.address().and_then(|address| self.guard.objection(address)) {
@@ -387,6 +388,17 @@ pub(crate) fn check_keys_line(program: &str, key: &str) -> String {
     )
 }
 
+/// Why an alert gives nothing to block. Host names and words like `UNKNOWN` are logged by services, not by mistake.
+fn no_address(alert: &Value) -> String {
+    match alert.get("data").and_then(|data| data.get("srcip")).and_then(Value::as_str) {
+        Some(text) => {
+            let shown = crate::log::escape(text.get(..text.floor_char_boundary(SHOWN)).unwrap_or_default());
+            format!("the alert's srcip `{shown}` is no address, and no other of its fields has one")
+        }
+        None => "the alert names no source address".into(),
+    }
+}
+
 fn line(order: &Order, program: &str, verb: &str) -> String {
     script::message(order, program, verb).to_line().unwrap_or_default()
 }
@@ -400,6 +412,7 @@ fn step_row(step: &Step) -> i64 {
 }
 
 const BIN: &str = "active-response/bin";
+const SHOWN: usize = 100;
 /// Names that the contract gives to files which block the source address.
 const BLOCKERS: &[&str] = &[
     "firewall-drop",

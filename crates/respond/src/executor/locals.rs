@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, channel};
 use std::time::Duration;
 
-use serde_json::Value;
 use tld_model::{Order, OutcomeKind};
 use tld_sys::watch::Watcher;
 
@@ -20,7 +19,7 @@ use crate::CrashPoint;
 use crate::actions::{Call, Failure, Local, Subject};
 use crate::journal::Kind;
 use crate::log::escape;
-use crate::script::{Answer, End, Report, Verb};
+use crate::script::{self, Answer, End, Report, Verb};
 
 /// One run of an action.
 struct Job {
@@ -100,7 +99,7 @@ impl Executor {
             home: self.settings.home.clone(),
             places: self.settings.places.clone(),
             name: program.rsplit('/').next().unwrap_or(program).into(),
-            alert: serde_json::from_str(order.alert.get()).unwrap_or(Value::Null),
+            alert: script::alert(&order.alert),
             extra_args: order.extra_args.clone(),
             created: order.created,
         }

@@ -37,7 +37,7 @@ impl Executor {
 
     fn replay_action(&mut self, entry: Entry, reapply: &mut Vec<(i64, Order)>, overdue: &mut Vec<i64>) {
         let base = entry.program.rsplit('/').next().unwrap_or(&entry.program);
-        let alert = serde_json::from_str(entry.order.alert.get()).unwrap_or(serde_json::Value::Null);
+        let alert = crate::script::alert(&entry.order.alert);
         let found = crate::actions::of_name(base);
         if let (Some(Ours::Local(action)), None) = (found, &self.settings.dry_run) {
             return self.replay_local(&entry, action, overdue);

@@ -291,7 +291,7 @@ fn an_unknown_file_and_a_missing_address_are_said() {
     let mut unknown = order("a", "203.0.113.7", 600);
     unknown.executable = "nothing".into();
     let told = running.give([unknown, order("b", "host.example", 600)]);
-    assert_eq!(kinds(&told), [OutcomeKind::NotFound, OutcomeKind::Failed]);
+    assert_eq!(kinds(&told), [OutcomeKind::NotFound, OutcomeKind::Refused]);
     drop(running);
     assert!(rig.log().contains("Cannot read 'srcip' from data or invalid IP format"));
 }
