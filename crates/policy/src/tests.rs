@@ -122,6 +122,13 @@ fn an_allow_listed_address_stops_only_what_uses_addresses() {
 }
 
 #[test]
+fn a_host_name_as_source_is_a_reason_for_what_needs_an_address() {
+    let policy = policy(&response("drop", "<level>5</level>"));
+    let found = verdicts(&policy, &alert(100_001, Some("UNKNOWN"), None));
+    assert_eq!(found, [Err(Reason::NoAddress { source: Some("UNKNOWN".into()) })]);
+}
+
+#[test]
 fn a_strange_user_name_never_stops_a_block() {
     let policy = policy(&response("drop", "<level>5</level>"));
     let decisions = policy.decide(&alert(100_001, Some("203.0.113.7"), Some("a$b; DOMAIN\\x y")));

@@ -297,6 +297,20 @@ fn an_unknown_file_and_a_missing_address_are_said() {
 }
 
 #[test]
+fn nesting_of_ten_thousand_levels_does_not_hide_the_address() {
+    let rig = Rig::new();
+    let mut running = rig.start();
+    let mut deep = order("a", "203.0.113.7", 600);
+    let nested = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    let alert = format!(r#"{{"data":{{"x":{nested},"srcip":"203.0.113.7","y":{nested}}}}}"#);
+    deep.alert = RawJson::from(serde_json::value::RawValue::from_string(alert).unwrap());
+    assert_eq!(kinds(&running.give([deep])), [OutcomeKind::Applied]);
+    drop(running);
+    assert_eq!(rig.blocked("203.0.113.7"), Some(Some(Duration::from_secs(600))));
+    assert_eq!(kinds(&rig.start().told()), [], "the journal holds it in a form that can be read again");
+}
+
+#[test]
 fn a_permanent_block_has_no_lease_and_is_lifted_by_hand() {
     let rig = Rig::new();
     let mut running = rig.start();
