@@ -110,7 +110,9 @@ mod tests {
     fn members_beside_ten_thousand_levels_are_read() {
         for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
             let deep = nested(10_000, open, close);
-            let text = format!(r#"{{"x":{deep},"data":{{"y":{deep},"srcip":"203.0.113.7","n":-7,"z":{deep}}}}} rest"#);
+            let text = format!(
+                r#"{{"x":{deep},"data":{{"y":{deep},"srcip":"203.0.113.7","n":-7,"z":{deep}}}}} rest"#
+            );
             let value = read_shallow(text.as_bytes(), 8).unwrap();
             assert_eq!(value["data"]["srcip"], "203.0.113.7");
             assert_eq!(value["data"]["n"], -7);

@@ -184,7 +184,8 @@ fn no_address(subject: &Subject, uses: Uses, target: &Target) -> Option<Reason> 
     if uses != Uses::Address || *target != Target::None {
         return None;
     }
-    let shown = |text: &Vec<u8>| String::from_utf8_lossy(&text[..text.len().min(SHOWN)]).escape_debug().to_string();
+    let shown =
+        |text: &Vec<u8>| String::from_utf8_lossy(&text[..text.len().min(SHOWN)]).escape_debug().to_string();
     Some(Reason::NoAddress { source: subject.raw_source.as_ref().map(shown) })
 }
 
