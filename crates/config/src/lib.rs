@@ -6,6 +6,7 @@
 //! silently dropped or widened; when in doubt the configuration is refused.
 
 mod check;
+mod client;
 mod default;
 pub mod executable;
 mod global;
@@ -21,6 +22,7 @@ mod settings;
 mod suggest;
 
 pub use check::check_executables;
+pub use client::{Client, ClientBuffer, Enrollment, ServerAddress};
 pub use default::{DEFAULT_OSSEC_CONF, demo_conf};
 pub use load::{LoadError, load};
 pub use localfile::{JournalFilter, LocalFile, Multiline, MultilineEdge};
@@ -28,8 +30,8 @@ pub use options::{InternalOptions, internal_options};
 pub use parse::{Loaded, parse, parse_all};
 pub use ruleset::{RulesetDir, RulesetPaths, RulesetTexts, read_ruleset};
 pub use settings::{
-    AlertLevels, AllowEntry, Auth, Client, Command, Contested, Enrollment, Global, Label, Locations, Remote,
-    ResponderSettings, Response, Role, ServerAddress, Settings,
+    AlertLevels, AllowEntry, Auth, Command, Contested, Global, Label, Locations, Remote, ResponderSettings,
+    Response, Role, Settings,
 };
 
 #[cfg(test)]

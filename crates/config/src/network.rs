@@ -1,15 +1,14 @@
-//! `<remote>`, `<client>` and `<auth>`: how server and agents meet.
+//! `<remote>` and `<auth>`: how a server meets its agents.
 //!
 //! Options that have no effect here are passed over: these sections differ most between releases.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use tld_pattern::Network;
 use tld_xml::Element;
 
 use crate::reader::Reader;
-use crate::settings::{Auth, Client, Enrollment, Remote, ServerAddress};
+use crate::settings::{Auth, Remote};
 
 /// Reads one `<remote>`; `None` when it has an error.
 pub(crate) fn read_remote(reader: &mut Reader<'_>, section: &Element) -> Option<Remote> {
@@ -96,78 +95,6 @@ pub(crate) fn networks(reader: &mut Reader<'_>, child: &Element) -> Vec<Network>
         }
     }
     networks
-}
-
-/// Reads one `<client>`; servers grow, single values replace earlier ones.
-pub(crate) fn read_client(reader: &mut Reader<'_>, section: &Element, client: &mut Client) {
-    for child in &section.children {
-        match child.name.as_str() {
-            "server" => client.servers.extend(server(reader, child)),
-            "notify_time" => reader.duration(child, &mut client.notify_time),
-            "time-reconnect" => reader.duration(child, &mut client.time_reconnect),
-            "config-profile" => client.config_profile = reader.text(child),
-            "auto_restart" => reader.yes_no(child, &mut client.auto_restart),
-            "enrollment" => enrollment(reader, child, &mut client.enrollment),
-            _ => {}
-        }
-    }
-    if client.notify_time.is_zero() {
-        client.notify_time = Duration::from_secs(1);
-    }
-    if client.time_reconnect <= client.notify_time {
-        client.time_reconnect = client.notify_time.saturating_mul(3);
-    }
-}
-
-fn server(reader: &mut Reader<'_>, element: &Element) -> Option<ServerAddress> {
-    let mut server = ServerAddress {
-        address: String::new(),
-        port: 1514,
-        udp: false,
-        max_retries: 5,
-        retry_interval: Duration::from_secs(10),
-    };
-    for child in &element.children {
-        match child.name.as_str() {
-            "address" => server.address = reader.text(child).unwrap_or_default(),
-            "port" => reader.port(child, &mut server.port),
-            "protocol" => match reader.text(child).map(|t| t.to_ascii_lowercase()).as_deref() {
-                Some("tcp") => server.udp = false,
-                Some("udp") => server.udp = true,
-                _ => reader.invalid(child, "`tcp` or `udp`"),
-            },
-            "max_retries" => {
-                let number = reader.number(child, 1, u32::MAX.into());
-                server.max_retries = number.and_then(|n| u32::try_from(n).ok()).unwrap_or(5);
-            }
-            "retry_interval" => reader.duration(child, &mut server.retry_interval),
-            _ => {}
-        }
-    }
-    if server.address.is_empty() {
-        let help = "add `<address>name or address</address>`";
-        reader.error(None, element.name_span, "`server` without `address`", help);
-        return None;
-    }
-    Some(server)
-}
-
-fn enrollment(reader: &mut Reader<'_>, element: &Element, into: &mut Enrollment) {
-    for child in &element.children {
-        match child.name.as_str() {
-            "enabled" => reader.yes_no(child, &mut into.enabled),
-            "manager_address" => into.manager_address = reader.text(child),
-            "port" => reader.port(child, &mut into.port),
-            "agent_name" => into.agent_name = reader.text(child),
-            "groups" => into.groups = reader.text(child),
-            "authorization_pass_path" => {
-                into.authorization_pass_path = reader.text(child).unwrap_or_default();
-            }
-            "server_ca_path" => into.server_ca_path = reader.text(child),
-            "delay_after_enrollment" => reader.duration(child, &mut into.delay_after_enrollment),
-            _ => {}
-        }
-    }
 }
 
 /// Reads one `<auth>`.

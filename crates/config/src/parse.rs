@@ -7,7 +7,7 @@ use tld_xml::{Diagnostic, Element, Severity, Source};
 use crate::reader::{Reader, short};
 use crate::response::{self, Blocks};
 use crate::settings::{Role, Settings};
-use crate::{global, localfile, network, ruleset, suggest};
+use crate::{client, global, localfile, network, ruleset, suggest};
 
 /// Settings with what was found on the way; with an error among it the settings must not be used.
 #[derive(Debug, Default)]
@@ -36,6 +36,7 @@ const USED: &[&str] = &[
     "localfile",
     "remote",
     "client",
+    "client_buffer",
     "auth",
     "labels",
     "cluster",
@@ -50,7 +51,6 @@ const UNUSED: &[&str] = &[
     "syscheck",
     "rootcheck",
     "anti_tampering",
-    "client_buffer",
     "reports",
     "wodle",
     "sca",
@@ -166,7 +166,8 @@ fn read_section(
         "localfile" => settings.localfiles.extend(localfile::read(reader, section, role, pushed)),
         "remote" if role == Role::Agent => {}
         "remote" => settings.remotes.extend(network::read_remote(reader, section)),
-        "client" => network::read_client(reader, section, &mut settings.client),
+        "client" => client::read(reader, section, &mut settings.client),
+        "client_buffer" => client::read_buffer(reader, section, &mut settings.client_buffer),
         "auth" => network::read_auth(reader, section, &mut settings.auth),
         "labels" => {
             for child in section.children.iter().filter(|c| c.name == "label") {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tld_model::{AgentId, RuleId};
 use tld_pattern::{Network, OsMatch};
 
-use crate::{LocalFile, RulesetPaths};
+use crate::{Client, ClientBuffer, LocalFile, RulesetPaths};
 
 /// Which program reads the configuration: it decides which sections are judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct Settings {
     pub remotes: Vec<Remote>,
     /// `<client>`.
     pub client: Client,
+    /// `<client_buffer>`.
+    pub client_buffer: ClientBuffer,
     /// `<auth>`.
     pub auth: Auth,
     /// `<labels>`, keys with a leading `_` left out.
@@ -244,87 +246,6 @@ pub struct Remote {
     pub ipv6: bool,
     /// Messages that may wait.
     pub queue_size: u32,
-}
-
-/// `<client>`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Client {
-    /// Managers in the order they are tried.
-    pub servers: Vec<ServerAddress>,
-    /// Time between keep-alives.
-    pub notify_time: Duration,
-    /// Silence of the manager after which a new connection is made.
-    pub time_reconnect: Duration,
-    /// Profile text for `agent_config` selection.
-    pub config_profile: Option<String>,
-    /// Restart when the manager pushed another configuration.
-    pub auto_restart: bool,
-    /// `<enrollment>`.
-    pub enrollment: Enrollment,
-}
-
-impl Default for Client {
-    fn default() -> Self {
-        Self {
-            servers: Vec::new(),
-            notify_time: Duration::from_secs(20),
-            time_reconnect: Duration::from_secs(60),
-            config_profile: None,
-            auto_restart: true,
-            enrollment: Enrollment::default(),
-        }
-    }
-}
-
-/// One `<server>` of `<client>`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerAddress {
-    /// Name or address.
-    pub address: String,
-    /// Port.
-    pub port: u16,
-    /// Over UDP instead of TCP.
-    pub udp: bool,
-    /// Attempts before the next server is tried.
-    pub max_retries: u32,
-    /// Time between attempts.
-    pub retry_interval: Duration,
-}
-
-/// `<enrollment>` of `<client>`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Enrollment {
-    /// Ask for a key when there is none.
-    pub enabled: bool,
-    /// Where to ask; none = the servers.
-    pub manager_address: Option<String>,
-    /// Port of the enrolment service.
-    pub port: u16,
-    /// Name to ask for; none = the host's name.
-    pub agent_name: Option<String>,
-    /// Groups to ask for, as written.
-    pub groups: Option<String>,
-    /// File with the password, relative to the home.
-    pub authorization_pass_path: String,
-    /// Certificate of the authority that signed the manager's.
-    pub server_ca_path: Option<String>,
-    /// Pause before the first connection with a new key.
-    pub delay_after_enrollment: Duration,
-}
-
-impl Default for Enrollment {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            manager_address: None,
-            port: 1515,
-            agent_name: None,
-            groups: None,
-            authorization_pass_path: "etc/authd.pass".to_owned(),
-            server_ca_path: None,
-            delay_after_enrollment: Duration::from_secs(20),
-        }
-    }
 }
 
 /// `<auth>`.

@@ -7,6 +7,8 @@
 use serde::{Deserialize, Serialize};
 use tld_model::{ExecMessage, OrderId, OrderOptions, Outcome, Timestamp};
 
+use crate::counter::Counter;
+
 /// The revision of the extension that is spoken here.
 pub const PROTOCOL: u32 = 1;
 
@@ -61,6 +63,10 @@ pub enum FromManager {
         /// The order.
         order: OrderId,
     },
+    /// Every message of the agent up to this pair of its counter is taken: events among them need not be sent again.
+    /// Said right behind `Hello`, about earlier connections, and from time to time; so a restart of the manager
+    /// neither loses nor repeats an event.
+    Taken(Counter),
 }
 
 /// What an order to one of our agents tells besides the contract's message.

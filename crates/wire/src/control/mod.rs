@@ -60,7 +60,12 @@ struct StartupJson {
 impl Startup {
     /// For an agent of this product.
     pub fn ours() -> Self {
-        Self::Told { version: Some(Version::CONTRACT.to_string()), hello: Some(Hello::default()) }
+        Self::of(Version::CONTRACT)
+    }
+
+    /// For an agent of this product that has to name another version.
+    pub fn of(version: Version) -> Self {
+        Self::Told { version: Some(version.to_string()), hello: Some(Hello::default()) }
     }
 
     /// Its version, if it tells one that can be read.

@@ -7,9 +7,11 @@ use std::time::Duration;
 use tld_model::{OrderId, OutcomeKind};
 
 use crate::control::{FromAgent, FromManager, QueryId, QueryTarget, Startup};
+use crate::counter::Counter;
 use crate::extension::{self, Ticket};
 use crate::key::md5_text;
 use crate::merged::{BUNDLE_LIMIT, pushed_name};
+use crate::version::Version;
 
 /// How long things take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +82,8 @@ pub enum Step {
     Confirmed(OrderId, OutcomeKind),
     /// An order is withdrawn.
     Cancel(OrderId),
+    /// The manager has taken every message up to this pair; what was sent behind it may be lost with the connection.
+    Taken(Counter),
     /// Close the connection. Nothing is to be done with this session any more.
     Close(Closing),
 }
@@ -109,6 +113,11 @@ pub struct Session {
 impl Session {
     /// Begins a connection; the payload is the handshake.
     pub fn start(timing: Timing, now: Duration) -> (Self, Vec<u8>) {
+        Self::start_as(Version::CONTRACT, timing, now)
+    }
+
+    /// Begins a connection under another version, for a manager that refuses newer ones.
+    pub fn start_as(version: Version, timing: Timing, now: Duration) -> (Self, Vec<u8>) {
         let timing = timing.sane();
         let session = Self {
             timing,
@@ -119,7 +128,7 @@ impl Session {
             notify_at: now + timing.notify,
             transfer: None,
         };
-        (session, FromAgent::Startup(Startup::ours()).to_bytes())
+        (session, FromAgent::Startup(Startup::of(version)).to_bytes())
     }
 
     /// Whether the handshake is done.
@@ -200,6 +209,7 @@ impl Session {
                 extension::FromManager::Hello(_) => Vec::new(),
                 extension::FromManager::Confirmed { order, kind } => vec![Step::Confirmed(order, kind)],
                 extension::FromManager::Cancel { order } => vec![Step::Cancel(order)],
+                extension::FromManager::Taken(counter) => vec![Step::Taken(counter)],
             },
             forward
             @ (FromManager::Integrity(_) | FromManager::Inventory(_) | FromManager::Assessment(_)) => {
