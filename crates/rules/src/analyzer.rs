@@ -1,20 +1,30 @@
-//! The one door of this room: events in, verdicts out. One analyzer per thread; all share a [`Ruleset`].
+//! The one door of this room: events in, verdicts out. All analyzers and preparers share a [`Ruleset`].
 //!
+//! [`Analyzer::analyze`] does three steps at once that may also be taken apart: [`Preparer::prepare`] decodes and asks
+//! whatever needs no memory, [`Analyzer::judge`] compares with earlier events, [`Preparer::finish`] makes the alert. The
+//! middle one is short and wants the events in order; the others may run on any thread for any event.
 //! Invariant: the same ruleset and the same events with the same times give the same verdicts. Nothing is read or
 //! written here: what must survive the process is handed out as [`Effect`]s and taken back by the `restore_*` calls.
 
 use std::sync::Arc;
 
-use tld_model::{Alert, AlertRule, Event, Frame, LocalTime, RuleId, Timestamp, Zone};
+use tld_model::{Alert, Event, Frame, RuleId, Timestamp, Zone};
 
-use crate::alert::{self, Chosen, Picture, Shape, previous_output};
-use crate::decoder::{Accumulator, DecoderStep, Origins, Scratch};
-use crate::engine::{self, Engine, Pass, Plans, RuleStep, State, Suppressed, WindowMode, Won};
-use crate::predecode::{HostNames, predecode};
+use crate::Decoded;
+use crate::alert::{Chosen, Picture, Shape, previous_output};
+use crate::decoder::{Accumulator, DecoderStep};
+use crate::engine::{self, Engine, Pass, RuleStep, State, Suppressed, WindowMode, Won};
 use crate::rule::Index;
 use crate::rule::condition::Moment;
 use crate::ruleset::Ruleset;
-use crate::{Category, Decoded, StaticField};
+mod finish;
+mod prepare;
+#[cfg(test)]
+mod tests;
+
+use finish::Finding;
+pub use finish::Judged;
+pub use prepare::{Prepared, Preparer};
 
 /// Where the small differences between the service and the test tool matter (analysis-output 6.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -143,17 +153,12 @@ pub struct Trace {
 #[derive(Debug)]
 pub struct Analyzer {
     ruleset: Arc<Ruleset>,
-    settings: Settings,
-    hosts: Arc<HostNames>,
-    scratch: Scratch,
+    preparer: Preparer,
     accumulator: Accumulator,
     state: State,
-    plans: Plans,
     /// State time: never runs back by less than [`SET_BACK`].
     clock: i64,
     hour: Hour,
-    /// Local time of the last second that was asked for.
-    second: Option<(i64, LocalTime)>,
 }
 
 /// Events may arrive out of order by so many seconds; a longer step back means that the clock was set.
@@ -168,39 +173,46 @@ impl Analyzer {
     /// The same with one of the two engines.
     pub fn with_engine(engine: Engine, ruleset: Arc<Ruleset>, settings: Settings) -> Self {
         Self {
-            hosts: Arc::new(HostNames {
-                full: settings.manager_name.clone(),
-                short: settings.short_host.clone(),
-            }),
             state: State::new(engine, &ruleset),
-            plans: Plans::default(),
-            scratch: Scratch::new(),
+            preparer: Preparer::new(Arc::clone(&ruleset), settings),
             accumulator: Accumulator::default(),
             clock: i64::MIN,
             hour: Hour::default(),
-            second: None,
             ruleset,
-            settings,
         }
     }
 
-    /// Judges one event.
-    pub fn analyze<'e>(&mut self, event: &'e Event) -> Verdict<'e> {
-        self.judge(event, None)
+    /// One more preparer for another thread.
+    pub fn preparer(&self) -> Preparer {
+        Preparer::new(Arc::clone(&self.ruleset), self.preparer.settings.clone())
     }
 
-    /// Judges one event and tells every step.
+    /// Analyses one event.
+    pub fn analyze<'e>(&mut self, event: &'e Event) -> Verdict<'e> {
+        let prepared = self.preparer.prepare(event);
+        let judged = self.judge(prepared);
+        self.preparer.finish(judged)
+    }
+
+    /// Analyses one event and tells every step.
     pub fn analyze_traced<'e>(&mut self, event: &'e Event) -> (Verdict<'e>, Trace) {
         let mut trace = Trace::default();
-        let verdict = self.judge(event, Some(&mut trace));
-        (verdict, trace)
+        let prepared = self.preparer.prepare_traced(event, &mut trace.decoders);
+        let judged = self.judge_traced(prepared, Some(&mut trace));
+        (self.preparer.finish(judged), trace)
+    }
+
+    /// Compares a prepared event with earlier ones and remembers it. The order of the calls is the order of the events.
+    /// An event that was prepared under other rules is prepared anew.
+    pub fn judge<'e>(&mut self, prepared: Prepared<'e>) -> Judged<'e> {
+        self.judge_traced(prepared, None)
     }
 
     /// Goes on with other rules. Remembered events, windows and counters survive where a rule's text is the same.
     pub fn swap(&mut self, ruleset: Arc<Ruleset>) {
         let empty = State::new(Engine::default(), &ruleset);
         self.state = std::mem::replace(&mut self.state, empty).carried(&self.ruleset, &ruleset);
-        self.plans = Plans::default();
+        self.preparer = Preparer::new(Arc::clone(&ruleset), self.preparer.settings.clone());
         self.ruleset = ruleset;
     }
 
@@ -235,7 +247,7 @@ impl Analyzer {
     /// The object of archives.json, or what logtest shows (with level 0, and without `full_log` where the rule
     /// says so).
     pub fn event_json(&self, verdict: &Verdict<'_>) -> Frame {
-        let shape = match self.settings.mode {
+        let shape = match self.preparer.settings.mode {
             Mode::Daemon => Shape::Archive,
             Mode::Logtest => Shape::Logtest,
         };
@@ -246,74 +258,68 @@ impl Analyzer {
         });
         let decoder = verdict.decoded.decoder.map(|id| verdict.ruleset.decoders.info(id));
         let picture = Picture {
-            settings: &self.settings,
+            settings: &self.preparer.settings,
             event: &verdict.decoded,
             decoder,
             rule: chosen,
             last_events: &verdict.last_events,
             previous_log: verdict.previous_log.as_deref(),
-            local: self.settings.zone.local(verdict.decoded.event.received),
+            local: self.preparer.settings.zone.local(verdict.decoded.event.received),
         };
         picture.json(shape, &mut Vec::with_capacity(2048))
     }
 
-    fn judge<'e>(&mut self, event: &'e Event, mut trace: Option<&mut Trace>) -> Verdict<'e> {
+    fn judge_traced<'e>(&mut self, prepared: Prepared<'e>, trace: Option<&mut Trace>) -> Judged<'e> {
+        let mut prepared = prepared;
+        if !Arc::ptr_eq(&prepared.ruleset, &self.ruleset) {
+            prepared = self.preparer.prepare(prepared.decoded.event);
+        }
         let ruleset = Arc::clone(&self.ruleset);
+        let event = prepared.decoded.event;
         let now = self.advance(event);
-        let hosts = Arc::clone(&self.hosts);
-        let mut decoded = predecode(event, &hosts);
-        let steps = trace.as_mut().map(|trace| &mut trace.decoders);
-        let result = ruleset.decoders.decode(&mut decoded, &mut self.scratch, steps);
-        self.accumulator.apply(&ruleset.decoders, &mut decoded, Timestamp::from_secs(now));
-        let decoder = decoded.decoder.map(|id| ruleset.decoders.info(id));
-        let origins = result.origins;
-        let reference = self.state.memory.engine() == Engine::Reference;
+        let decoder = prepared.decoded.decoder.map(|id| ruleset.decoders.info(id));
+        if decoder.is_some_and(|info| info.accumulate) {
+            self.accumulator.apply(&ruleset.decoders, &mut prepared.decoded, Timestamp::from_secs(now));
+            prepared.dropped = self.preparer.drops(&prepared.decoded);
+            if trace.is_none() {
+                self.preparer.decide(&mut prepared);
+            }
+        }
+        let walk_all = trace.is_some() || self.state.memory.engine() == Engine::Reference;
+        let decoded = &prepared.decoded;
         let mut pass = Pass {
             ruleset: &ruleset,
             state: &mut self.state,
             decoder,
             now,
-            moment: Moment::after(event.received, &self.settings.zone, self.second),
+            moment: Moment::after(event.received, &self.preparer.settings.zone, prepared.second),
             host: decoded.hostname.as_deref().unwrap_or_default(),
-            event: &decoded,
+            event: decoded,
             mark: 0,
             last_events: Vec::new(),
             previous_log: None,
             effects: Vec::new(),
             trace: trace.is_some().then(Vec::new),
         };
-        let dropped = self.settings.mode == Mode::Daemon && ruleset.options.log_fw && incomplete(&decoded);
-        let won = match result.forced_rule.and_then(|id| ruleset.index(id)) {
+        let won = match prepared.forced_rule {
             Some(rule) => {
                 pass.state.fired[rule] = pass.state.fired[rule].saturating_add(1);
                 Some(Won { rule, parent: None })
             }
-            None if dropped => None,
-            None if pass.trace.is_some() || reference => pass.winner(),
-            None => pass.winner_in(self.plans.view(&ruleset, &decoded, decoder)),
+            None if prepared.dropped => None,
+            None if walk_all => pass.winner(),
+            None => pass.winner_in(&prepared.outline),
         };
-        let conclusion = won.map(|won| conclude(&mut pass, won, &self.settings, &origins));
+        let finding = won.map(|won| conclude(&mut pass, won, self.preparer.settings.mode));
         if let Some(trace) = trace {
             trace.rules = pass.trace.take().unwrap_or_default();
-            trace.dropped = dropped;
+            trace.dropped = prepared.dropped;
             trace.ignored = won
-                .filter(|_| conclusion.as_ref().is_some_and(|conclusion| conclusion.ignored))
+                .filter(|_| finding.as_ref().is_some_and(|finding| finding.ignored))
                 .map(|won| ruleset.rules.all[won.rule].info.id);
         }
-        self.second = pass.moment.known().or(self.second);
         let Pass { last_events, previous_log, effects, .. } = pass;
-        let (rule, alert) = conclusion.map_or((None, None), |c| (Some(c.winner), c.alert));
-        let level = ruleset.options.log_alert_level;
-        Verdict {
-            alert_flag: alert.as_ref().is_some_and(|alert| alert.rule.level >= level),
-            decoded: decoded.detached(event),
-            rule,
-            alert,
-            last_events,
-            previous_log,
-            effects,
-            ruleset,
-        }
+        Judged { prepared, finding, last_events, previous_log, effects }
     }
 
     /// Moves state time on; at a full hour of local time all counters start again.
@@ -326,7 +332,9 @@ impl Analyzer {
             self.clock = now;
             self.state.windows.clear();
         }
-        if self.settings.mode == Mode::Daemon && self.hour.passed(self.clock, &self.settings.zone) {
+        if self.preparer.settings.mode == Mode::Daemon
+            && self.hour.passed(self.clock, &self.preparer.settings.zone)
+        {
             self.state.fired.fill(0);
         }
         self.clock
@@ -354,24 +362,18 @@ impl Hour {
     }
 }
 
-struct Conclusion {
-    winner: Winner,
-    alert: Option<Alert>,
-    ignored: bool,
-}
-
 /// Everything between winning and being remembered, in the contract's order (analysis-rules 3).
-fn conclude(pass: &mut Pass<'_, '_>, won: Won, settings: &Settings, origins: &Origins) -> Conclusion {
+fn conclude(pass: &mut Pass<'_, '_>, won: Won, mode: Mode) -> Finding {
     let ruleset = pass.ruleset;
     let mut index = won.rule;
     let mut silent = ruleset.rules.all[index].info.level == 0;
     let mut ignored = false;
     if silent {
         pass.state.suppressed[index].level0 += 1;
-    } else if inside_window(pass, index, settings.mode) {
+    } else if inside_window(pass, index, mode) {
         ignored = true;
         pass.state.suppressed[index].ignored += 1;
-        match (settings.mode, won.parent) {
+        match (mode, won.parent) {
             (Mode::Daemon, Some(parent)) => {
                 index = parent;
                 pass.last_events.clear();
@@ -385,27 +387,11 @@ fn conclude(pass: &mut Pass<'_, '_>, won: Won, settings: &Settings, origins: &Or
         let line = engine::ignore_line(&ignore.names, pass.decoder, pass.event);
         pass.effects.push(Effect::Ignore(line));
     }
-    let winner = Winner {
-        id: rule.info.id,
-        level: rule.info.level,
-        description: match &rule.constant.description {
-            Some(description) => Arc::clone(description),
-            None => alert::expand(&rule.info.description, pass.event).into(),
-        },
-        groups: Arc::clone(&rule.info.groups),
-        fired: pass.state.fired[index],
-        file: Arc::clone(&rule.info.file),
-        line: rule.info.line,
-        index,
-    };
-    if silent {
-        return Conclusion { winner, alert: None, ignored };
+    let fired = pass.state.fired[index];
+    if !silent {
+        pass.remember(index);
     }
-    let mut buffer = std::mem::take(&mut pass.state.buffer);
-    let alert = alert_of(pass, &winner, settings, origins, &mut buffer);
-    pass.state.buffer = buffer;
-    pass.remember(index);
-    Conclusion { winner, alert: Some(alert), ignored }
+    Finding { rule: index, fired, silent, ignored }
 }
 
 fn inside_window(pass: &mut Pass<'_, '_>, index: Index, mode: Mode) -> bool {
@@ -419,61 +405,3 @@ fn inside_window(pass: &mut Pass<'_, '_>, index: Index, mode: Mode) -> bool {
     let window = pass.state.windows.entry(index).or_default();
     window.covers(key, pass.now, i64::from(length), mode)
 }
-
-fn alert_of(
-    pass: &Pass<'_, '_>,
-    winner: &Winner,
-    settings: &Settings,
-    origins: &Origins,
-    buffer: &mut Vec<u8>,
-) -> Alert {
-    let event = pass.event;
-    let rule = &pass.ruleset.rules.all[winner.index];
-    let picture = Picture {
-        settings,
-        event,
-        decoder: pass.decoder,
-        rule: Some(Chosen { rule, description: &winner.description, fired: winner.fired }),
-        last_events: &pass.last_events,
-        previous_log: pass.previous_log.as_deref(),
-        local: *pass.moment.local(),
-    };
-    let target = |field| event.field(field).map(<[u8]>::to_vec);
-    let (srcip, dstuser) = (target(StaticField::SrcIp), target(StaticField::DstUser));
-    let contested = if rule.info.no_ar || (srcip.is_none() && dstuser.is_none()) {
-        Vec::new()
-    } else {
-        let contested = pass.ruleset.decoders.contested_from(event, origins).into_iter();
-        contested.flat_map(|(field, values)| values.into_iter().map(move |v| (field.name(), v))).collect()
-    };
-    Alert {
-        at: event.event.received,
-        rule: AlertRule {
-            id: winner.id,
-            level: winner.level,
-            description: winner.description.to_vec(),
-            groups: Arc::clone(&winner.groups),
-        },
-        agent: Arc::clone(&event.event.agent),
-        json: picture.json(Shape::Alert, buffer),
-        plain: if settings.with_plain { picture.plain(buffer) } else { Frame::default() },
-        srcip,
-        dstuser,
-        logged: rule.info.log,
-        mail: rule.info.mail,
-        no_response: rule.info.no_ar,
-        contested,
-    }
-}
-
-/// A firewall event without one of the fields that the firewall log needs.
-fn incomplete(event: &Decoded<'_>) -> bool {
-    use StaticField as F;
-    event.category == Category::Firewall
-        && [F::Action, F::SrcIp, F::DstIp, F::SrcPort, F::DstPort, F::Protocol]
-            .into_iter()
-            .any(|field| event.field(field).is_none())
-}
-
-#[cfg(test)]
-mod tests;

@@ -287,3 +287,41 @@ fn a_firewall_event_that_lacks_a_field_reaches_no_rule_in_the_service() {
     assert_eq!(rule(Mode::Logtest), (Some(2), false));
     assert_eq!(rule(Mode::Daemon), (None, true));
 }
+
+#[test]
+fn events_prepared_and_finished_on_other_threads_are_judged_alike() {
+    let mut whole = analyzer(THREE);
+    let mut judge = analyzer(THREE);
+    let events: Vec<Event> =
+        (0..64).map(|n| event(n / 8, if n % 3 == 0 { "192.0.2.1" } else { "192.0.2.2" })).collect();
+    let mut preparers: Vec<Preparer> = vec![judge.preparer(), judge.preparer()];
+    let mut prepared: Vec<Option<Prepared<'_>>> =
+        std::iter::repeat_with(|| None).take(events.len()).collect();
+    std::thread::scope(|scope| {
+        for (preparer, (slots, events)) in
+            preparers.iter_mut().zip(prepared.chunks_mut(32).zip(events.chunks(32)))
+        {
+            scope.spawn(move || {
+                for (slot, event) in slots.iter_mut().zip(events) {
+                    *slot = Some(preparer.prepare(event));
+                }
+            });
+        }
+    });
+    for (number, (event, prepared)) in events.iter().zip(prepared).enumerate() {
+        let judged = judge.judge(prepared.unwrap());
+        let verdict = preparers[number % 2].finish(judged);
+        assert_eq!(verdict.alert, whole.analyze(event).alert);
+    }
+}
+
+#[test]
+fn an_event_prepared_under_other_rules_is_prepared_anew() {
+    let mut analyzer = analyzer(THREE);
+    let mut stale = analyzer.preparer();
+    let event = event(0, "192.0.2.1");
+    let prepared = stale.prepare(&event);
+    analyzer.swap(load("").ruleset.unwrap());
+    let judged = analyzer.judge(prepared);
+    assert_eq!(stale.finish(judged).rule.map(|rule| rule.id.0), Some(100));
+}

@@ -5,6 +5,7 @@
 
 mod first_time;
 mod indexed;
+mod outline;
 mod plan;
 mod reference;
 mod remembered;
@@ -24,7 +25,8 @@ use crate::ruleset::Ruleset;
 use crate::{Decoded, StaticField};
 use first_time::{FirstTime, KEY_LIMIT, Limits};
 use indexed::Indexed;
-pub(crate) use plan::{Plans, View};
+pub(crate) use outline::{Outline, Question};
+pub(crate) use plan::Plans;
 use reference::{Found, Lists};
 pub(crate) use window::{Window, WindowMode, key as window_key};
 
@@ -104,8 +106,6 @@ pub(crate) struct State {
     pub(crate) seen: FirstTime,
     pub(crate) diffs: Differences,
     pub(crate) suppressed: Vec<Suppressed>,
-    /// What alerts are rendered in.
-    pub(crate) buffer: Vec<u8>,
 }
 
 impl State {
@@ -118,7 +118,6 @@ impl State {
             seen: FirstTime::default(),
             diffs: Differences::default(),
             suppressed: vec![Suppressed::default(); rules],
-            buffer: Vec::new(),
         }
     }
 
@@ -294,22 +293,33 @@ impl Pass<'_, '_> {
         self.childless(index, parent)
     }
 
-    /// [`Pass::winner`] where only the rules of a view can match.
-    pub(crate) fn winner_in(&mut self, view: &View) -> Option<Won> {
-        view.roots.iter().find_map(|root| self.evaluate_in(view, *root, None))
+    /// [`Pass::winner`] where only the rules of an outline can match.
+    pub(crate) fn winner_in(&mut self, outline: &Outline) -> Option<Won> {
+        self.winner_between(outline, 0, outline.rules.len(), None)
     }
 
-    fn evaluate_in(&mut self, view: &View, node: u32, parent: Option<Index>) -> Option<Won> {
-        let (index, conditions, children) = view.node(node);
+    fn winner_between(
+        &mut self,
+        outline: &Outline,
+        start: usize,
+        end: usize,
+        parent: Option<Index>,
+    ) -> Option<Won> {
         let ruleset = self.ruleset;
-        let rule = &ruleset.rules.all[index];
-        let holds =
-            conditions.iter().all(|condition| self.holds(&rule.conditions[usize::from(*condition)], rule));
-        if !holds || (rule.searches() && !matches!(self.search(index, rule), Found::Enough(_))) {
-            return None;
+        let mut at = start;
+        while at < end {
+            let open = outline.rules[at];
+            let rule = &ruleset.rules.all[open.rule];
+            let holds = rule.conditions[open.asked..].iter().all(|condition| self.holds(condition, rule));
+            if holds && (!rule.searches() || matches!(self.search(open.rule, rule), Found::Enough(_))) {
+                let won = self.winner_between(outline, at + 1, open.end, Some(open.rule));
+                if let Some(won) = won.or_else(|| self.childless(open.rule, parent)) {
+                    return Some(won);
+                }
+            }
+            at = open.end;
         }
-        let won = children.iter().find_map(|child| self.evaluate_in(view, *child, Some(index)));
-        won.or_else(|| self.childless(index, parent))
+        None
     }
 
     /// A rule matched and none of its children took the event.

@@ -1,0 +1,118 @@
+//! The last step of analysis: from what was found to an alert that can be written.
+//! Invariant: nothing here looks at anything but the event, its rules and what was found.
+
+use std::sync::Arc;
+
+use tld_model::{Alert, AlertRule, Frame};
+
+use super::{Effect, Prepared, Preparer, Verdict, Winner};
+use crate::StaticField;
+use crate::alert::{self, Chosen, Picture, Shape};
+use crate::rule::Index;
+use crate::rule::condition::Moment;
+
+/// An event that was compared with earlier ones. [`Preparer::finish`] makes a [`Verdict`] of it.
+#[derive(Debug)]
+pub struct Judged<'e> {
+    pub(super) prepared: Prepared<'e>,
+    pub(super) finding: Option<Finding>,
+    pub(super) last_events: Vec<Vec<u8>>,
+    pub(super) previous_log: Option<Vec<u8>>,
+    pub(super) effects: Vec<Effect>,
+}
+
+/// The rule that an event is reported under.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Finding {
+    pub(super) rule: Index,
+    pub(super) fired: u32,
+    /// No alert.
+    pub(super) silent: bool,
+    /// The rule that won is inside its `ignore` window.
+    pub(super) ignored: bool,
+}
+
+impl Preparer {
+    /// Makes the alert.
+    pub fn finish<'e>(&mut self, judged: Judged<'e>) -> Verdict<'e> {
+        let rule = judged.finding.as_ref().map(|finding| winner(&judged, finding));
+        let alerting = judged.finding.filter(|finding| !finding.silent);
+        let alert = match &rule {
+            Some(winner) if alerting.is_some() => Some(self.alert(&judged, winner)),
+            _ => None,
+        };
+        let Judged { prepared, last_events, previous_log, effects, .. } = judged;
+        let level = prepared.ruleset.options.log_alert_level;
+        Verdict {
+            alert_flag: alert.as_ref().is_some_and(|alert| alert.rule.level >= level),
+            decoded: prepared.decoded,
+            rule,
+            alert,
+            last_events,
+            previous_log,
+            effects,
+            ruleset: prepared.ruleset,
+        }
+    }
+
+    fn alert(&mut self, judged: &Judged<'_>, winner: &Winner) -> Alert {
+        let Prepared { decoded: event, ruleset, origins, .. } = &judged.prepared;
+        let rule = &ruleset.rules.all[winner.index];
+        let known = judged.prepared.second.or(self.second);
+        let moment = Moment::after(event.event.received, &self.settings.zone, known);
+        let picture = Picture {
+            settings: &self.settings,
+            event,
+            decoder: event.decoder.map(|id| ruleset.decoders.info(id)),
+            rule: Some(Chosen { rule, description: &winner.description, fired: winner.fired }),
+            last_events: &judged.last_events,
+            previous_log: judged.previous_log.as_deref(),
+            local: *moment.local(),
+        };
+        self.second = moment.known();
+        let target = |field| event.field(field).map(<[u8]>::to_vec);
+        let (srcip, dstuser) = (target(StaticField::SrcIp), target(StaticField::DstUser));
+        let contested = if rule.info.no_ar || (srcip.is_none() && dstuser.is_none()) {
+            Vec::new()
+        } else {
+            let contested = ruleset.decoders.contested_from(event, origins).into_iter();
+            contested.flat_map(|(field, values)| values.into_iter().map(move |v| (field.name(), v))).collect()
+        };
+        let buffer = &mut self.buffer;
+        Alert {
+            at: event.event.received,
+            rule: AlertRule {
+                id: winner.id,
+                level: winner.level,
+                description: winner.description.to_vec(),
+                groups: Arc::clone(&winner.groups),
+            },
+            agent: Arc::clone(&event.event.agent),
+            json: picture.json(Shape::Alert, buffer),
+            plain: if self.settings.with_plain { picture.plain(buffer) } else { Frame::default() },
+            srcip,
+            dstuser,
+            logged: rule.info.log,
+            mail: rule.info.mail,
+            no_response: rule.info.no_ar,
+            contested,
+        }
+    }
+}
+
+fn winner(judged: &Judged<'_>, finding: &Finding) -> Winner {
+    let rule = &judged.prepared.ruleset.rules.all[finding.rule];
+    Winner {
+        id: rule.info.id,
+        level: rule.info.level,
+        description: match &rule.constant.description {
+            Some(description) => Arc::clone(description),
+            None => alert::expand(&rule.info.description, &judged.prepared.decoded).into(),
+        },
+        groups: Arc::clone(&rule.info.groups),
+        fired: finding.fired,
+        file: Arc::clone(&rule.info.file),
+        line: rule.info.line,
+        index: finding.rule,
+    }
+}

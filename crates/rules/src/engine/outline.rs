@@ -1,0 +1,69 @@
+//! What is left of the tree for one event once everything is decided that needs no memory: usually a path of a few
+//! rules, on which only first-time, difference and earlier events remain to be asked.
+//!
+//! Making an outline changes nothing, so any thread may do it for any event; walking it belongs to whoever remembers.
+//! Invariant: walking an outline has the winner and the effects of walking the view it was made from.
+
+use super::plan::View;
+use crate::Decoded;
+use crate::decoder::DecoderInfo;
+use crate::rule::condition::{Moment, Test};
+use crate::rule::{Index, Rules};
+
+/// The rules that may still match, parents before children.
+#[derive(Debug, Default)]
+pub(crate) struct Outline {
+    pub(super) rules: Vec<Open>,
+}
+
+/// A rule whose conditions hold as far as they are without memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Open {
+    pub(super) rule: Index,
+    /// Conditions from this one on are still to be asked.
+    pub(super) asked: usize,
+    /// The place behind the last rule below this one.
+    pub(super) end: usize,
+}
+
+/// What conditions without memory look at.
+#[derive(Debug)]
+pub(crate) struct Question<'a, 'e> {
+    pub(crate) rules: &'a Rules,
+    pub(crate) event: &'a Decoded<'e>,
+    pub(crate) decoder: Option<&'a DecoderInfo>,
+    pub(crate) moment: &'a Moment<'a>,
+}
+
+impl Outline {
+    /// Goes through a view for an event, up to the first rule that wins whatever is remembered.
+    pub(crate) fn draw(&mut self, view: &View, question: &Question<'_, '_>) {
+        self.rules.clear();
+        let _ = view.roots.iter().any(|root| self.enter(view, *root, question));
+    }
+
+    /// Whether this rule or one below it is sure to win.
+    fn enter(&mut self, view: &View, node: u32, question: &Question<'_, '_>) -> bool {
+        let (index, conditions, children) = view.node(node);
+        let rule = &question.rules.all[index];
+        let name = question.decoder.map(|info| info.name.as_str());
+        let mut asked = rule.conditions.len();
+        for number in conditions {
+            let test: &Test = &rule.conditions[usize::from(*number)].test;
+            match test.holds(question.event, name, question.moment) {
+                Some(true) => {}
+                Some(false) => return false,
+                None => {
+                    asked = usize::from(*number);
+                    break;
+                }
+            }
+        }
+        let sure = asked == rule.conditions.len() && !rule.searches();
+        let place = self.rules.len();
+        self.rules.push(Open { rule: index, asked, end: 0 });
+        let taken = children.iter().any(|child| self.enter(view, *child, question));
+        self.rules[place].end = self.rules.len();
+        sure && (taken || !rule.info.noalert)
+    }
+}
