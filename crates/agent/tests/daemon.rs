@@ -74,6 +74,23 @@ fn the_same_key_again_is_aborted_and_undone_once() {
 }
 
 #[test]
+fn the_endpoints_own_file_says_how_an_executable_of_a_foreign_manager_is_talked_to() {
+    let own = "<disabled>no</disabled><command>old</command><contract>argv</contract>";
+    let home = Home::new(own, "old1 - old.sh - 1\nnew1 - new.sh - 0\n");
+    let words = "#!/bin/bash\necho \"${0##*/} $@\" >> told\n";
+    home.script("old.sh", words);
+    home.script("new.sh", words);
+    let _service = home.start(None, &[]);
+    home.send(request("old1", BOTH));
+    let told = |text: &'static str| move |home: &Home| home.read("told") == text;
+    until(5 * SECOND, || home.logs(), || told("old.sh add Test. 3.3.3.3 - 554 - - -\n")(&home));
+    let both = "old.sh add Test. 3.3.3.3 - 554 - - -\nold.sh delete Test. 3.3.3.3 - 554 - - -\n";
+    until(5 * SECOND, || home.logs(), || told(both)(&home));
+    home.send(request("new1", BOTH));
+    until(5 * SECOND, || home.logs(), || home.read("told").ends_with("\nnew.sh \n"));
+}
+
+#[test]
 fn without_a_timeout_there_is_nothing_to_undo() {
     let home = home("keys0 - keys - 0\n");
     home.script("keys", KEYS);

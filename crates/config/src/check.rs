@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use tld_model::Contract;
 use tld_xml::{Diagnostic, Severity};
 
 use crate::executable::{ResolveError, resolve};
-use crate::settings::Settings;
+use crate::settings::{Response, Settings};
 
 /// Warns for commands whose executable is not in `active-response/bin`.
 ///
@@ -29,6 +30,44 @@ pub fn check_executables(home: &Path, settings: &Settings) -> Vec<Diagnostic> {
     commands.filter_map(|command| missing(&dir, command)).collect()
 }
 
+/// Warns for options of responses that go to agents: the contract's message cannot carry them, so agents of other make
+/// never learn of them.
+pub fn check_extensions(home: &Path, settings: &Settings) -> Vec<Diagnostic> {
+    let keys = crate::load::read_file(&home.join("etc/client.keys"), MOST_KEYS).unwrap_or_default();
+    // Removed agents are kept with a mark.
+    let has_agents = keys.split(|byte| *byte == b'\n').any(|line| {
+        let name = line.split(|byte| *byte == b' ').nth(1);
+        name.is_some_and(|name| !name.is_empty() && !name.starts_with(b"!") && !name.starts_with(b"#"))
+    });
+    if !has_agents {
+        return Vec::new();
+    }
+    let reaches = |one: &&Response| one.location.local || one.location.defined_agent || one.location.all;
+    settings.responses.iter().filter(reaches).filter_map(extension).collect()
+}
+
+fn extension(response: &Response) -> Option<Diagnostic> {
+    let used: Vec<&str> = [
+        ("contract", response.contract != Contract::default()),
+        ("repeated_offenders", !response.repeated_offenders.is_empty()),
+        ("ports", !response.ports.is_empty()),
+        ("cut_connections", response.cut_connections),
+    ]
+    .into_iter()
+    .filter_map(|(name, used)| used.then_some(name))
+    .collect();
+    if used.is_empty() {
+        return None;
+    }
+    let options = used.join("`, `");
+    let message = format!("response `{}`: 4.x agents do not know `{options}`", response.name);
+    let help = "agents of ThreatLockDown obey; on others it runs without, or give the options in their own ossec.conf \
+        to `threatlockdown-agent responder`";
+    let mut warning = Diagnostic::bare(Severity::Warning, response.file.clone(), message).with_help(help);
+    warning.line = response.line;
+    Some(warning)
+}
+
 fn missing(dir: &Path, command: &crate::Command) -> Option<Diagnostic> {
     let error = resolve(dir, &command.executable).err()?;
     let help = match &error {
@@ -41,3 +80,5 @@ fn missing(dir: &Path, command: &crate::Command) -> Option<Diagnostic> {
     warning.line = command.line;
     Some(warning)
 }
+
+const MOST_KEYS: u64 = 64 << 20;

@@ -21,7 +21,7 @@ mod ruleset;
 mod settings;
 mod suggest;
 
-pub use check::check_executables;
+pub use check::{check_executables, check_extensions};
 pub use client::{Client, ClientBuffer, Enrollment, ServerAddress};
 pub use default::{DEFAULT_OSSEC_CONF, demo_conf};
 pub use load::{LoadError, load};
@@ -30,8 +30,8 @@ pub use options::{InternalOptions, internal_options};
 pub use parse::{Loaded, parse, parse_all};
 pub use ruleset::{RulesetDir, RulesetPaths, RulesetTexts, read_ruleset};
 pub use settings::{
-    AlertLevels, AllowEntry, Auth, Command, Contested, Global, Label, Locations, Remote, ResponderSettings,
-    Response, Role, Settings,
+    AlertLevels, AllowEntry, Auth, Command, Contested, Global, Label, Locations, Own, Remote,
+    ResponderSettings, Response, Role, Settings,
 };
 
 #[cfg(test)]

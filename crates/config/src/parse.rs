@@ -6,7 +6,7 @@ use tld_xml::{Diagnostic, Element, Severity, Source};
 
 use crate::reader::{Reader, short};
 use crate::response::{self, Blocks};
-use crate::settings::{Role, Settings};
+use crate::settings::{Own, Response, Role, Settings};
 use crate::{client, global, localfile, network, ruleset, suggest};
 
 /// Settings with what was found on the way; with an error among it the settings must not be used.
@@ -108,12 +108,25 @@ pub fn parse_all(sources: &[Source], role: Role) -> Loaded {
     settings.responder.disabled = blocks.disabled.unwrap_or(false);
     settings.responder.repeated_offenders = blocks.repeated_offenders.unwrap_or_default();
     settings.responder.protected = blocks.protected;
+    settings.responder.own = own(&settings.responses, blocks.own);
     if let (false, Some(source)) = (settings.unused_sections.is_empty(), sources.first()) {
         let message = format!("sections not used: `{}`", settings.unused_sections.join("`, `"));
         let info = Diagnostic::bare(Severity::Info, source.name.clone(), message);
         loaded.diagnostics.push(info.with_help("they may stay; nothing here acts on them"));
     }
     loaded
+}
+
+/// An endpoint's own options; where this machine also decides, those of its responses serve a foreign manager's too.
+fn own(responses: &[Response], blocks: Vec<Own>) -> Vec<Own> {
+    let decided = responses.iter().map(|response| Own {
+        name: response.name.clone(),
+        contract: response.contract,
+        repeated_offenders: response.repeated_offenders.clone(),
+        ports: response.ports.clone(),
+        cut_connections: response.cut_connections,
+    });
+    blocks.into_iter().chain(decided).collect()
 }
 
 fn read_root(

@@ -5,16 +5,16 @@
 
 use std::collections::HashSet;
 
-use tld_model::{AgentId, RuleId};
+use tld_model::{AgentId, Contract, RuleId};
 use tld_pattern::Network;
 use tld_xml::{Element, Span};
 
 use crate::network::networks;
 use crate::reader::{Reader, digits, short};
-use crate::settings::{Command, Contested, Locations, Response, Role};
+use crate::settings::{Command, Contested, Locations, Own, Response, Role};
 use crate::suggest;
 
-const COMMAND: &[&str] = &["name", "executable", "timeout_allowed", "extra_args", "expect"];
+const COMMAND: &[&str] = &["name", "executable", "timeout_allowed", "extra_args", "expect", "contract"];
 const RESPONSE: &[&str] = &[
     "command",
     "location",
@@ -28,6 +28,7 @@ const RESPONSE: &[&str] = &[
     "contested",
     "ports",
     "cut_connections",
+    "contract",
     "protected",
     "ca_store",
 ];
@@ -47,6 +48,8 @@ const MAX_NAME: usize = 256;
 const MAX_ARGS: usize = 2047;
 /// Escalation steps that count.
 const MAX_STEPS: usize = 5;
+/// Responses that an endpoint has options of its own for.
+const MAX_OWN: usize = 1000;
 
 /// What all blocks of one configuration share.
 #[derive(Debug, Default)]
@@ -59,6 +62,7 @@ pub(crate) struct Blocks {
     pub(crate) disabled: Option<bool>,
     pub(crate) repeated_offenders: Option<Vec<u32>>,
     pub(crate) protected: Vec<Network>,
+    pub(crate) own: Vec<Own>,
 }
 
 /// Reads one `<command>`.
@@ -73,6 +77,7 @@ pub(crate) fn read_command(reader: &mut Reader<'_>, block: &Element, blocks: &mu
         executable: String::new(),
         timeout_allowed: false,
         extra_args: Vec::new(),
+        contract: Contract::default(),
         file: reader.file(),
         line: reader.line(block),
     };
@@ -88,6 +93,7 @@ pub(crate) fn read_command(reader: &mut Reader<'_>, block: &Element, blocks: &mu
             }
             "timeout_allowed" => reader.yes_no(child, &mut command.timeout_allowed),
             "extra_args" => command.extra_args = extra_args(reader, child),
+            "contract" => command.contract = contract(reader, child).unwrap_or_default(),
             "expect" => {}
             _ => reader.unknown(child, "command", COMMAND),
         }
@@ -138,6 +144,14 @@ fn check_executable(reader: &mut Reader<'_>, child: &Element, name: &str) {
     }
 }
 
+fn contract(reader: &mut Reader<'_>, child: &Element) -> Option<Contract> {
+    let contract = reader.text(child).and_then(|word| Contract::from_word(&word));
+    if contract.is_none() {
+        reader.invalid(child, "`4` (one JSON line), `argv` (words, as before 4.2) or `5` (the 5.x document)");
+    }
+    contract
+}
+
 fn extra_args(reader: &mut Reader<'_>, child: &Element) -> Vec<String> {
     let mut text = reader.text(child).unwrap_or_default();
     if text.len() > MAX_ARGS {
@@ -164,6 +178,9 @@ struct Draft {
     contested: Contested,
     ports: Vec<u16>,
     cut_connections: bool,
+    contract: Option<Contract>,
+    /// It is for one command.
+    names_command: bool,
     /// Nothing but switches of the endpoint was given.
     endpoint_only: bool,
 }
@@ -176,13 +193,13 @@ pub(crate) fn read_response(reader: &mut Reader<'_>, block: &Element, blocks: &m
         return;
     }
     let errors = reader.errors();
-    let mut draft = Draft { endpoint_only: true, ..Draft::default() };
+    let names_command = block.children.iter().any(|c| c.name == "command");
+    let mut draft = Draft { endpoint_only: true, names_command, ..Draft::default() };
     for child in &block.children {
         draft.endpoint_only &=
             matches!(child.name.as_str(), "disabled" | "repeated_offenders" | "ca_store" | "protected");
         read_child(reader, child, &mut draft, blocks);
     }
-    let names_command = block.children.iter().any(|c| c.name == "command");
     if !names_command && draft.disabled.is_some() && blocks.disabled.is_none() {
         blocks.disabled = draft.disabled;
     }
@@ -226,6 +243,7 @@ fn read_child(reader: &mut Reader<'_>, child: &Element, draft: &mut Draft, block
         },
         "ports" => draft.ports = ports(reader, child),
         "cut_connections" => reader.yes_no(child, &mut draft.cut_connections),
+        "contract" => draft.contract = contract(reader, child),
         "protected" => blocks.protected.extend(networks(reader, child)),
         "ca_store" => {}
         "ca_verification" => {
@@ -272,6 +290,7 @@ fn resolve(reader: &mut Reader<'_>, block: &Element, draft: &Draft, blocks: &Blo
         contested: draft.contested,
         ports: draft.ports.clone(),
         cut_connections: draft.cut_connections,
+        contract: draft.contract.unwrap_or(command.contract),
         file: reader.file(),
         line: reader.line(block),
     })
@@ -452,11 +471,12 @@ fn ports(reader: &mut Reader<'_>, child: &Element) -> Vec<u16> {
 fn repeated_offenders(reader: &mut Reader<'_>, child: &Element, draft: &mut Draft, blocks: &mut Blocks) {
     let steps = steps(reader, child);
     draft.repeated_offenders.clone_from(&steps);
-    if blocks.repeated_offenders.is_some() {
-        let message = "only the first `repeated_offenders` of a configuration counts";
-        reader.warning(child.name_span, message, "keep one list; it holds for the whole endpoint");
-    } else {
+    if blocks.repeated_offenders.is_none() {
         blocks.repeated_offenders = Some(steps);
+    } else if !draft.names_command {
+        let message = "only the first `repeated_offenders` of a configuration counts";
+        let help = "keep one list for the whole endpoint, or give the block a `command` of its own";
+        reader.warning(child.name_span, message, help);
     }
 }
 
@@ -490,6 +510,8 @@ fn steps(reader: &mut Reader<'_>, child: &Element) -> Vec<u32> {
 
 /// Reads one `<active-response>` of an endpoint, which takes its own switches and judges nothing else.
 pub(crate) fn read_endpoint(reader: &mut Reader<'_>, block: &Element, blocks: &mut Blocks) {
+    let names_command = block.children.iter().any(|c| c.name == "command");
+    let mut draft = Draft { names_command, ..Draft::default() };
     for child in &block.children {
         match child.name.as_str() {
             "disabled" if blocks.disabled.is_none() => {
@@ -497,10 +519,24 @@ pub(crate) fn read_endpoint(reader: &mut Reader<'_>, block: &Element, blocks: &m
                 reader.yes_no(child, &mut value);
                 blocks.disabled = Some(value);
             }
-            "repeated_offenders" => repeated_offenders(reader, child, &mut Draft::default(), blocks),
-            "protected" => blocks.protected.extend(networks(reader, child)),
+            "command" => draft.command = reader.text(child).map(|text| (text, child.content_span)),
+            "repeated_offenders" | "protected" | "ports" | "cut_connections" | "contract" => {
+                read_child(reader, child, &mut draft, blocks);
+            }
             _ => {}
         }
+    }
+    // Options for the responses of a manager that cannot send them.
+    if let Some((name, _)) = draft.command
+        && blocks.own.len() < MAX_OWN
+    {
+        blocks.own.push(Own {
+            name,
+            contract: draft.contract.unwrap_or_default(),
+            repeated_offenders: draft.repeated_offenders,
+            ports: draft.ports,
+            cut_connections: draft.cut_connections,
+        });
     }
 }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tld_model::{AgentId, RuleId};
+use tld_model::{AgentId, Contract, RuleId};
 use tld_pattern::{Network, OsMatch};
 
 use crate::{Client, ClientBuffer, LocalFile, RulesetPaths};
@@ -146,6 +146,8 @@ pub struct Command {
     pub timeout_allowed: bool,
     /// Words passed to the executable.
     pub extra_args: Vec<String>,
+    /// How the executable is talked to.
+    pub contract: Contract,
     /// File of the block.
     pub file: Arc<str>,
     /// Line of the block.
@@ -183,6 +185,8 @@ pub struct Response {
     pub ports: Vec<u16>,
     /// End live connections of the target too.
     pub cut_connections: bool,
+    /// How the executable is talked to.
+    pub contract: Contract,
     /// File of the block.
     pub file: Arc<str>,
     /// Line of the block.
@@ -223,6 +227,32 @@ pub struct ResponderSettings {
     pub repeated_offenders: Vec<u32>,
     /// Networks that are never blocked on this host.
     pub protected: Vec<Network>,
+    /// Options for responses whose manager cannot send them.
+    pub own: Vec<Own>,
+}
+
+impl ResponderSettings {
+    /// What this endpoint adds to a response: found by its name on the wire, that name without its timeout, or the
+    /// executable's name. The first block that fits counts.
+    pub fn own(&self, response: &str, timeout_secs: u64, executable: &str) -> Option<&Own> {
+        let command = response.strip_suffix(&timeout_secs.to_string()).unwrap_or(response);
+        self.own.iter().find(|own| [response, command, executable].contains(&own.name.as_str()))
+    }
+}
+
+/// Options of one response in the configuration of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Own {
+    /// The `<command>` it is for.
+    pub name: String,
+    /// How the executable is talked to.
+    pub contract: Contract,
+    /// Escalation steps in minutes; empty = the endpoint's.
+    pub repeated_offenders: Vec<u32>,
+    /// Ports that a block is limited to; empty = all.
+    pub ports: Vec<u16>,
+    /// End live connections of the target too.
+    pub cut_connections: bool,
 }
 
 /// One `<remote>`.

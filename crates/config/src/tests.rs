@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tld_model::{AgentId, RuleId};
+use tld_model::{AgentId, Contract, RuleId};
 use tld_xml::{Diagnostic, Severity, Source};
 
 use super::*;
@@ -615,4 +615,65 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn the_contract_is_chosen_per_command_and_a_response_may_choose_another() {
+    let block = |command: &str, response: &str| {
+        manager(&format!(
+            "<command><name>c</name><executable>c.sh</executable>{command}</command>\
+             <active-response><command>c</command><location>local</location><level>7</level>{response}</active-response>"
+        ))
+    };
+    let of = |command: &str, response: &str| block(command, response).settings.responses[0].contract;
+    let tag = |word: &str| format!("<contract>{word}</contract>");
+    assert_eq!(of("", ""), Contract::Four);
+    assert_eq!(of(&tag("argv"), ""), Contract::Argv);
+    assert_eq!(of(&tag(" 5 "), ""), Contract::Five);
+    assert_eq!(of(&tag("argv"), &tag("4")), Contract::Four);
+    for bad in ["", "3", "ARGV", "4 5"] {
+        assert!(block(&tag(bad), "").has_errors() && block("", &tag(bad)).has_errors(), "{bad}");
+    }
+}
+
+#[test]
+fn an_endpoint_has_options_of_its_own_for_responses_of_a_foreign_manager() {
+    let loaded = read(
+        "<active-response><disabled>no</disabled></active-response>\
+         <active-response><command>firewall-drop</command><ports>22,80</ports><contract>argv</contract></active-response>\
+         <active-response><command>old.sh</command><cut_connections>yes</cut_connections>\
+         <repeated_offenders>5,10</repeated_offenders></active-response>",
+        Role::Agent,
+    );
+    assert_eq!(shown(&loaded.diagnostics), "");
+    let responder = loaded.settings.responder;
+    let own = responder.own("firewall-drop600", 600, "firewall-drop").unwrap();
+    assert_eq!((own.contract, own.ports.as_slice()), (Contract::Argv, &[22, 80][..]));
+    assert_eq!(responder.own("x60", 60, "old.sh").unwrap().repeated_offenders, [5, 10]);
+    assert_eq!(responder.own("firewall-drop6001", 60, "other"), None);
+}
+
+#[test]
+fn options_that_4_x_agents_never_learn_of_are_told_where_there_are_agents() {
+    let home = tempfile::tempdir().unwrap();
+    let responses = |location: &str, option: &str| {
+        manager(&format!(
+            "<command><name>c</name><executable>c.sh</executable></command><active-response><command>c</command>\
+             <location>{location}</location><level>7</level>{option}</active-response>"
+        ))
+        .settings
+    };
+    let warnings = |location: &str, option: &str| {
+        let found = check_extensions(home.path(), &responses(location, option));
+        found.first().map(|one| one.message.clone())
+    };
+    assert_eq!(warnings("local", "<ports>22</ports>"), None, "no agents");
+    std::fs::create_dir(home.path().join("etc")).unwrap();
+    std::fs::write(home.path().join("etc/client.keys"), "001 web01 any 00ff\n").unwrap();
+    assert_eq!(
+        warnings("local", "<ports>22</ports><contract>argv</contract>").unwrap(),
+        "response `c0`: 4.x agents do not know `contract`, `ports`"
+    );
+    assert_eq!(warnings("server", "<ports>22</ports>"), None);
+    assert_eq!(warnings("all", ""), None);
 }

@@ -15,6 +15,6 @@ pub use event::{Agent, Event, QUEUE_LOCAL, QUEUE_SYSLOG, QUEUE_WINDOWS};
 pub use id::{AgentId, OrderId, ParseId, RuleId};
 pub use json::read_shallow;
 pub use message::{ExecMessage, Origin, Parameters, RawJson};
-pub use order::{Order, OrderOptions, Target};
+pub use order::{Contract, Order, OrderOptions, Target};
 pub use outcome::{Evidence, Outcome, OutcomeKind, Stage, Timings};
 pub use time::{LocalTime, Timestamp, Zone};

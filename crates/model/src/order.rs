@@ -29,6 +29,37 @@ impl fmt::Display for Target {
     }
 }
 
+/// How a file that is not ours is talked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Contract {
+    /// One JSON line, `add` or `delete`, the alert inside: since 4.2.
+    #[default]
+    #[serde(rename = "4")]
+    Four,
+    /// Words on the command line and no input: before 4.2.
+    #[serde(rename = "argv")]
+    Argv,
+    /// One flat JSON document, `enable` or `disable`: 5.x.
+    #[serde(rename = "5")]
+    Five,
+}
+
+impl Contract {
+    /// The word in a configuration.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Four => "4",
+            Self::Argv => "argv",
+            Self::Five => "5",
+        }
+    }
+
+    /// Reads the word of a configuration.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Four, Self::Argv, Self::Five].into_iter().find(|one| one.word() == word)
+    }
+}
+
 /// Options that the contract's message cannot carry; understood by our own responders only.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -41,6 +72,8 @@ pub struct OrderOptions {
     pub ports: Vec<u16>,
     /// End live connections of the target too.
     pub cut_connections: bool,
+    /// How the file is talked to.
+    pub contract: Contract,
 }
 
 /// An instruction to an endpoint. Delivered twice, it acts once.

@@ -8,6 +8,7 @@
 mod actions;
 pub mod carrier;
 pub mod control;
+mod dialect;
 mod escalation;
 mod executable;
 mod executor;
@@ -16,6 +17,7 @@ mod iptables;
 pub mod journal;
 mod kernel;
 mod log;
+mod member;
 pub mod multicall;
 mod offline;
 pub mod once;

@@ -15,6 +15,7 @@ use crate::actions::{self, Action, Call, Failure, Local, Ours, Places, Subject, 
 use crate::executor::check_keys_line;
 use crate::kernel::{self, Kernel};
 use crate::log::{self, Lines};
+use crate::member;
 use crate::script::parse_message;
 
 /// True when a file of this name is one of our actions.
@@ -85,7 +86,7 @@ impl Script {
         open: Open<'_>,
     ) -> Result<&'static str, String> {
         let message = self.read(stdin)?;
-        let command = message["command"].as_str().unwrap_or_default();
+        let command = member::text(&message, "command").unwrap_or_default();
         if command != "add" && command != "delete" {
             return Err("Invalid value of 'command'".into());
         }
@@ -106,7 +107,7 @@ impl Script {
             let keys = check_keys_line(&self.program, &subject.to_string());
             self.say(&keys);
             writeln!(stdout, "{keys}").and_then(|()| stdout.flush()).map_err(|error| error.to_string())?;
-            match self.read(stdin)?["command"].as_str() {
+            match member::text(&self.read(stdin)?, "command") {
                 Some("continue") => {}
                 Some("abort") => return Ok("Aborted"),
                 _ => return Err("Invalid value of 'command'".into()),
@@ -120,13 +121,13 @@ impl Script {
     }
 
     fn call(&self, name: &str, message: &Value) -> Call {
-        let parameters = &message["parameters"];
-        let words = parameters["extra_args"].as_array().into_iter().flatten();
+        let words = member::at(message, "parameters/extra_args").and_then(Value::as_array);
+        let words = words.into_iter().flatten();
         Call {
             home: self.home.clone(),
             places: self.places.clone(),
             name: name.into(),
-            alert: parameters.get("alert").cloned().unwrap_or(Value::Null),
+            alert: member::at(message, "parameters/alert").cloned().unwrap_or(Value::Null),
             extra_args: words.filter_map(Value::as_str).map(String::from).collect(),
             created: Timestamp::from_nanos(SystemClock.wall_nanos()),
         }

@@ -14,6 +14,8 @@ use tld_sys::child::{self, Child, Limits, ReadLine, Spec, Stdin, Stdout};
 use tld_sys::clock::Deadline;
 
 use crate::actions::Failure;
+use crate::dialect::Dialect;
+use crate::member;
 
 /// What a file is started for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub(crate) struct Job {
     /// Relative to the home, as the contract's `argv[0]`.
     pub(crate) program: String,
     pub(crate) verb: Verb,
-    pub(crate) message: ExecMessage,
+    pub(crate) dialect: Dialect,
     /// A timeout is set, so a key line is expected.
     pub(crate) stateful: bool,
     pub(crate) key_line: Duration,
@@ -95,16 +97,28 @@ impl Report {
 impl Job {
     /// Runs it. `ask` gets the key line and how long it may take to decide.
     pub(crate) fn run(&self, ask: impl FnOnce(Vec<u8>, Duration) -> Option<Answer>) -> Report {
+        let words = self.dialect.words(self.verb);
+        let spoken = words.is_none();
+        let deadline = Deadline::after(self.total);
+        let mut ask = Some(ask);
+        if let (Some(keys), Verb::Add) = (self.dialect.keys(&self.program), self.verb) {
+            // Such a file tells no keys: whether it may act is decided before it is started.
+            let answer = ask.take().and_then(|ask| ask(keys.into_bytes(), left(&deadline)));
+            if answer != Some(Answer::Continue) {
+                let why = "not started: no decision in time, or not needed";
+                return Report { end: End::NotStarted(why.into()), stderr: String::new() };
+            }
+        }
         let spec = Spec {
             argv0: Some(OsString::from(&self.program)),
+            args: words.unwrap_or_default().into_iter().map(OsString::from).collect(),
             cwd: Some(&self.home),
-            stdin: Stdin::Pipe,
-            stdout: if self.verb == Verb::Add { Stdout::Pipe } else { Stdout::Null },
+            stdin: if spoken { Stdin::Pipe } else { Stdin::Null },
+            stdout: if spoken && self.verb == Verb::Add { Stdout::Pipe } else { Stdout::Null },
             // The contract knows no limits; what runs too long is ended by time.
             limits: Limits { memory_bytes: None, processes: None, file_bytes: None, open_files: None },
             ..Spec::new(Path::new(&self.program))
         };
-        let deadline = Deadline::after(self.total);
         let mut child = match child::spawn(&spec) {
             Ok(child) => child,
             Err(error) => {
@@ -112,7 +126,11 @@ impl Job {
                 return Report { end: End::NotStarted(why), stderr: String::new() };
             }
         };
-        let end = match self.talk(&mut child, &deadline, ask) {
+        let talked = match ask.filter(|_| spoken) {
+            Some(ask) => self.talk(&mut child, &deadline, ask),
+            None => Ok(()),
+        };
+        let end = match talked {
             Ok(()) => finish(&mut child, &deadline, self.total),
             Err(why) => Err(why),
         };
@@ -167,9 +185,7 @@ impl Job {
     }
 
     fn send(&self, child: &mut Child, command: &str) -> Result<(), String> {
-        let mut message = self.message.clone();
-        message.command = command.into();
-        let mut line = message.to_line().map_err(|error| error.to_string())?;
+        let mut line = self.dialect.line(command)?;
         line.push('\n');
         match child.write_all(line.as_bytes(), self.key_line) {
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut => Err(format!(
@@ -235,10 +251,10 @@ pub(crate) fn entry_key(program: &str, line: &[u8]) -> (String, Vec<String>) {
 
 fn check_keys(line: &[u8]) -> Option<Vec<String>> {
     let message = parse_message(line)?;
-    if message.get("command")?.as_str()? != "check_keys" {
+    if member::text(&message, "command")? != "check_keys" {
         return None;
     }
-    let keys = message.get("parameters")?.get("keys")?.as_array()?;
+    let keys = member::at(&message, "parameters/keys")?.as_array()?;
     Some(keys.iter().filter_map(Value::as_str).map(str::to_owned).collect())
 }
 
@@ -250,10 +266,11 @@ pub(crate) fn alert(text: &RawJson) -> Value {
 /// A well-formed protocol message (active-response 7.2); bytes behind the object are tolerated.
 pub(crate) fn parse_message(line: &[u8]) -> Option<Value> {
     let value = read_shallow(line, MESSAGE_LEVELS)?;
-    let formed = value.get("version").is_some_and(Value::is_number)
-        && value.get("origin").is_some_and(Value::is_object)
-        && value.get("command").is_some_and(Value::is_string)
-        && value.get("parameters").is_some_and(Value::is_object);
+    let is = |name: &str, kind: fn(&Value) -> bool| member::at(&value, name).is_some_and(kind);
+    let formed = is("version", Value::is_number)
+        && is("origin", Value::is_object)
+        && is("command", Value::is_string)
+        && is("parameters", Value::is_object);
     formed.then_some(value)
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tld_model::{
-    Order, OrderId, OrderOptions, Outcome, OutcomeKind, RawJson, Target, Timestamp, Timings, Zone,
+    Contract, Order, OrderId, OrderOptions, Outcome, OutcomeKind, RawJson, Target, Timestamp, Timings, Zone,
 };
 use tld_respond::{Limits, LogFn, Mode, Responder, RevertSelector, Setup};
 use tld_sys::clock::{Clock as _, SystemClock};
@@ -317,4 +317,61 @@ fn orders_and_outcomes_cross_the_socket() {
     assert_eq!(next(&outcomes).kind, OutcomeKind::Applied);
     drop(carrier);
     drop(reader);
+}
+
+fn spoken_to(contract: Contract, id: &str, executable: &str, timeout: u64) -> Order {
+    let mut order = order(id, executable, timeout);
+    order.options.contract = contract;
+    order
+}
+
+#[test]
+fn a_file_from_before_4_2_is_called_with_words_and_undone_with_the_same_words() {
+    let home = Home::new();
+    home.script("old.sh", 0o750, r#"printf '%s|' "$@" >> got; cat >> got; echo >> got"#);
+    let (responder, outcomes) = home.start();
+    responder.submit(spoken_to(Contract::Argv, "a", "old", 2)).unwrap();
+    let told = next(&outcomes);
+    assert_eq!(told.kind, OutcomeKind::Applied, "{}", told.detail);
+    assert_eq!(responder.active()[0].key, "old.sh-bob-203.0.113.7");
+    responder.submit(spoken_to(Contract::Argv, "b", "old", 1)).unwrap();
+    assert_eq!(next(&outcomes).kind, OutcomeKind::AlreadyActive);
+    assert_eq!(next(&outcomes).kind, OutcomeKind::Reverted);
+    let words = "bob|203.0.113.7|1.2|100200|-|-|-x|";
+    assert_eq!(home.read("got"), format!("add|{words}\ndelete|{words}\n"), "once each, with an empty input");
+    responder.stop();
+}
+
+#[test]
+fn a_guarded_address_keeps_a_file_from_before_4_2_from_being_started() {
+    let home = Home::new();
+    home.script("old", 0o750, "touch ran");
+    let mut setup = home.setup();
+    setup.protected = vec!["203.0.113.7".parse().unwrap()];
+    let (responder, outcomes) = home.start_with(setup);
+    for timeout in [0, 600] {
+        responder.submit(spoken_to(Contract::Argv, &timeout.to_string(), "old", timeout)).unwrap();
+        let told = next(&outcomes);
+        assert_eq!(told.kind, OutcomeKind::Refused, "{}", told.detail);
+    }
+    assert!(!home.path().join("ran").exists());
+    responder.stop();
+}
+
+#[test]
+fn a_file_for_5_x_is_enabled_and_disabled() {
+    let home = Home::new();
+    let body = STATEFUL.replace(r#""command":"add""#, r#""command":"enable""#);
+    home.script("new", 0o750, &body);
+    let (responder, outcomes) = home.start();
+    responder.submit(spoken_to(Contract::Five, "a", "new", 1)).unwrap();
+    let told = next(&outcomes);
+    assert_eq!(told.kind, OutcomeKind::Applied, "{}", told.detail);
+    assert_eq!(next(&outcomes).kind, OutcomeKind::Reverted);
+    let verbs: Vec<String> = home.read("got").lines().map(verb).collect();
+    assert_eq!(verbs, ["enable", "continue", "disable"]);
+    let first: serde_json::Value = serde_json::from_str(home.read("got").lines().next().unwrap()).unwrap();
+    assert_eq!(first["source"]["ip"], "203.0.113.7");
+    assert_eq!(first["wazuh"]["active_response"]["stateful_timeout"], 1);
+    responder.stop();
 }

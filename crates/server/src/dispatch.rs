@@ -134,6 +134,7 @@ impl Dispatch {
                 repeated_offenders: response.repeated_offenders.clone(),
                 ports: response.ports.clone(),
                 cut_connections: response.cut_connections,
+                contract: response.contract,
             },
         };
         self.hand_over(&order).map_err(|error| error.to_string())?;

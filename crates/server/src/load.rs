@@ -35,6 +35,7 @@ pub struct Reading {
 pub fn load(home: &Path, config: Option<&Path>) -> Result<Reading, tld_config::LoadError> {
     let tld_config::Loaded { settings, mut diagnostics } = tld_config::load(home, config, Role::Standalone)?;
     diagnostics.extend(tld_config::check_executables(home, &settings));
+    diagnostics.extend(tld_config::check_extensions(home, &settings));
     let (texts, problems) = tld_config::read_ruleset(home, &settings.ruleset);
     diagnostics.extend(problems);
     let options = options(home, &settings, &mut diagnostics);

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
+use tld_config::{Own, ResponderSettings};
 use tld_model::{Order, OrderId, OrderOptions, Stage, Target, Timestamp, Timings};
 use tld_respond::Responder;
 use tld_sys::clock::{Clock, SystemClock};
@@ -37,6 +38,7 @@ pub(crate) struct Intake {
     runs: Runs,
     voice: Voice,
     dry_run: bool,
+    own: ResponderSettings,
     ids: Ids,
 }
 
@@ -47,9 +49,10 @@ impl Intake {
         runs: Runs,
         voice: Voice,
         dry_run: bool,
+        own: ResponderSettings,
     ) -> Self {
         let (home, table) = (home.to_path_buf(), Table::new(home));
-        Self { home, table, responder, runs, voice, dry_run, ids: Ids::new(now()) }
+        Self { home, table, responder, runs, voice, dry_run, own, ids: Ids::new(now()) }
     }
 
     /// Serves the socket until `stop`.
@@ -135,6 +138,8 @@ impl Intake {
         let rule = request::at(&body.alert, &["rule", "id"]).and_then(|id| id.parse().ok());
         let mut timings = Timings::default();
         timings.mark(Stage::Dispatched, created);
+        let own = self.own.own(&request.command, found.timeout_secs, &found.executable);
+        let options = OrderOptions { dry_run: self.dry_run, ..own.map(options).unwrap_or_default() };
         let order = Order {
             id: request.order_id.clone().map_or_else(|| self.ids.make(), OrderId),
             response: request.command.clone(),
@@ -148,13 +153,24 @@ impl Intake {
             rule,
             created,
             timings,
-            options: OrderOptions { dry_run: self.dry_run, ..OrderOptions::default() },
+            options,
         };
         // A full responder makes our senders wait, as they are used to.
         if let Err(refused) = self.responder.submit_waiting(order) {
             self.voice
                 .error(&format!("the request for `{}` was dropped: {refused}", shown(&request.command)));
         }
+    }
+}
+
+/// What this endpoint's own configuration adds, since the contract's message cannot carry it.
+fn options(own: &Own) -> OrderOptions {
+    OrderOptions {
+        repeated_offenders: own.repeated_offenders.clone(),
+        ports: own.ports.clone(),
+        cut_connections: own.cut_connections,
+        contract: own.contract,
+        ..OrderOptions::default()
     }
 }
 

@@ -230,7 +230,8 @@ impl Service {
         }
         let socket = listen::datagrams(&home.join(REQUESTS))?;
         if let Some(responder) = service.responder.clone() {
-            let intake = Intake::new(home, responder, runs, service.voice.clone(), options.dry_run);
+            let own = settings.responder.clone();
+            let intake = Intake::new(home, responder, runs, service.voice.clone(), options.dry_run, own);
             let flag = Arc::clone(&service.stop);
             service.thread("execq", move || intake.serve(&socket, admission, &flag))?;
         }

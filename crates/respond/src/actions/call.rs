@@ -9,6 +9,7 @@ use tld_model::Timestamp;
 
 use super::Subject;
 use super::firewall_drop::{NO_SOURCE, source};
+use crate::member;
 
 /// Where this host keeps what actions change. Tests put other places here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,13 +57,9 @@ impl Call {
         source(&self.alert).map(Subject::Address).ok_or_else(|| NO_SOURCE.into())
     }
 
-    /// A text of the alert by its path of members.
-    pub(crate) fn text(&self, path: &[&str]) -> Option<&str> {
-        let mut value = &self.alert;
-        for member in path {
-            value = value.get(member)?;
-        }
-        value.as_str()
+    /// A text of the alert by its path of members, with slashes between them.
+    pub(crate) fn text(&self, path: &str) -> Option<&str> {
+        member::text(&self.alert, path)
     }
 
     /// Our directory for state.

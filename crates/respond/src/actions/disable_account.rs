@@ -76,7 +76,7 @@ impl Local for DisableAccount {
     }
 
     fn subject(&self, call: &Call) -> Result<Subject, String> {
-        let user = call.text(&["data", "dstuser"]).filter(|user| is_fit(user));
+        let user = call.text("data/dstuser").filter(|user| is_fit(user));
         user.map(|user| Subject::User(user.into())).ok_or_else(|| NO_USER.into())
     }
 

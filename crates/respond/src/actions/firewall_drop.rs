@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{Action, Proof, Subject, Wanted};
 use crate::kernel::{Change, Kernel, KernelError, Seen};
+use crate::member;
 
 /// See the module.
 #[derive(Debug)]
@@ -86,15 +87,13 @@ fn seconds(left: Duration) -> u64 {
 /// The source address in the contract's order of preference. A field that holds no address (`-` in many Windows
 /// events) is passed over in favour of the next.
 pub(crate) fn source(alert: &Value) -> Option<IpAddr> {
-    let data = alert.get("data").filter(|data| data.is_object())?;
-    let windows = data.get("win").and_then(|win| win.get("eventdata"));
-    let fields = [
-        windows.and_then(|fields| fields.get("ipAddress")),
-        windows.and_then(|fields| fields.get("destinationIp")),
-        data.get("srcip"),
-    ];
-    let addresses = fields.into_iter().flatten().filter_map(Value::as_str);
-    addresses.filter_map(|text| text.parse::<IpAddr>().ok()).map(|one| one.to_canonical()).next()
+    fields(alert).filter_map(|text| text.parse::<IpAddr>().ok()).map(|one| one.to_canonical()).next()
+}
+
+/// The texts that may be the source address, in that order.
+pub(crate) fn fields(alert: &Value) -> impl Iterator<Item = &str> {
+    let paths = ["data/win/eventdata/ipAddress", "data/win/eventdata/destinationIp", "data/srcip"];
+    paths.into_iter().filter_map(|path| member::text(alert, path))
 }
 
 /// Literal of the contract (active-response 10.2).
@@ -107,6 +106,7 @@ mod tests {
     #[test]
     fn the_first_field_that_holds_an_address_wins() {
         let of = |text: &str| source(&serde_json::from_str(text).unwrap()).map(|one| one.to_string());
+        assert_eq!(of(r#"{"DATA":{"SrcIp":"192.0.2.1"}}"#).as_deref(), Some("192.0.2.1"));
         let win = r#"{"data":{"win":{"eventdata":{"ipAddress":"-","destinationIp":"192.0.2.9"}},"srcip":"192.0.2.1"}}"#;
         assert_eq!(of(win).as_deref(), Some("192.0.2.9"));
         assert_eq!(of(r#"{"data":{"srcip":"::ffff:192.0.2.1"}}"#).as_deref(), Some("192.0.2.1"));

@@ -18,12 +18,7 @@ pub(crate) struct KillProcess;
 
 /// The file that the process must run, if the alert tells.
 fn wanted_file(call: &Call) -> Option<PathBuf> {
-    let paths: [&[&str]; 4] = [
-        &["data", "exe"],
-        &["data", "audit", "exe"],
-        &["data", "process", "exe"],
-        &["data", "process", "path"],
-    ];
+    let paths = ["data/exe", "data/audit/exe", "data/process/exe", "data/process/path"];
     paths.iter().find_map(|path| call.text(path)).filter(|text| text.starts_with('/')).map(PathBuf::from)
 }
 
@@ -48,9 +43,8 @@ impl Local for KillProcess {
     }
 
     fn subject(&self, call: &Call) -> Result<Subject, String> {
-        let data = call.alert.get("data");
-        let places = ["/pid", "/process/pid", "/audit/pid"];
-        let value = places.iter().find_map(|place| data.and_then(|data| data.pointer(place)));
+        let places = ["data/pid", "data/process/pid", "data/audit/pid"];
+        let value = places.iter().find_map(|place| crate::member::at(&call.alert, place));
         let pid = match value {
             Some(Value::Number(number)) => number.as_u64().and_then(|pid| u32::try_from(pid).ok()),
             Some(Value::String(text)) => text.parse().ok(),

@@ -122,12 +122,7 @@ impl Local for QuarantineFile {
     }
 
     fn subject(&self, call: &Call) -> Result<Subject, String> {
-        let places: [&[&str]; 4] = [
-            &["syscheck", "path"],
-            &["data", "virustotal", "source", "file"],
-            &["data", "file"],
-            &["data", "path"],
-        ];
+        let places = ["syscheck/path", "data/virustotal/source/file", "data/file", "data/path"];
         let text = places.iter().find_map(|place| call.text(place)).unwrap_or_default();
         let path = Path::new(text);
         let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));

@@ -381,10 +381,15 @@ pub(super) enum Exchanged<'a> {
 
 /// The `check_keys` message of a shipped script.
 pub(crate) fn check_keys_line(program: &str, key: &str) -> String {
+    keys_line(program, &[key])
+}
+
+/// The same with any number of keys.
+pub(crate) fn keys_line(program: &str, keys: &[&str]) -> String {
     let base = Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or(program);
-    let (base, key) = (Value::from(base), Value::from(key));
+    let (base, keys) = (Value::from(base), Value::from(keys));
     format!(
-        r#"{{"version":1,"origin":{{"name":{base},"module":"active-response"}},"command":"check_keys","parameters":{{"keys":[{key}]}}}}"#
+        r#"{{"version":1,"origin":{{"name":{base},"module":"active-response"}},"command":"check_keys","parameters":{{"keys":{keys}}}}}"#
     )
 }
 

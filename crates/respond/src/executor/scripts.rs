@@ -5,6 +5,7 @@ use tld_model::{Evidence, OutcomeKind, Stage};
 use super::{Aborted, After, Executor, Input, Parked, State};
 use crate::CrashPoint;
 use crate::actions::Failure;
+use crate::dialect::Dialect;
 use crate::journal::Until;
 use crate::script::{self, Answer, End, Job, Report, Verb};
 
@@ -45,12 +46,11 @@ impl Executor {
         let job = self.journal.order(id).map_err(|error| error.to_string()).and_then(|order| {
             crate::executable::fit(&self.settings.home, &effect.program)
                 .map_err(|denied| format!("{denied:?}"))?;
-            let opening = if verb == Verb::Add { "add" } else { "delete" };
             Ok(Job {
                 home: self.settings.home.clone(),
                 program: effect.program.clone(),
                 verb,
-                message: script::message(&order, &effect.program, opening),
+                dialect: Dialect::of(&order, &effect.program),
                 stateful: effect.head.timeout > 0,
                 key_line: self.settings.limits.key_line,
                 total: self.settings.limits.total,
