@@ -669,7 +669,8 @@ fn options_that_4_x_agents_never_learn_of_are_told_where_there_are_agents() {
     };
     assert_eq!(warnings("local", "<ports>22</ports>"), None, "no agents");
     std::fs::create_dir(home.path().join("etc")).unwrap();
-    std::fs::write(home.path().join("etc/client.keys"), "001 web01 any 00ff\n").unwrap();
+    let mut keys = std::fs::File::create(home.path().join("etc/client.keys")).unwrap();
+    std::io::Write::write_all(&mut keys, b"001 web01 any 00ff\n").unwrap();
     assert_eq!(
         warnings("local", "<ports>22</ports><contract>argv</contract>").unwrap(),
         "response `c0`: 4.x agents do not know `contract`, `ports`"
