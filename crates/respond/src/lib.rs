@@ -288,9 +288,10 @@ impl Responder {
         outcomes: Sender<Outcome>,
     ) -> Result<Self, StartError> {
         let boot_id = setup.boot_id.or_else(tld_sys::clock::boot_id).unwrap_or_default();
+        let (journal, damage) = Journal::open(&setup.home, &boot_id)?;
         let (inbox, inputs) = sync_channel(setup.limits.queue);
         let parts = Parts {
-            journal: Journal::open(&setup.home, &boot_id)?,
+            journal,
             kernel,
             guard: Guard::start(setup.protected, probe)?,
             recogniser: executable::Recogniser::new(setup.self_hash),
@@ -317,7 +318,7 @@ impl Responder {
         let ended = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&ended);
         let mut executor = Executor::new(parts);
-        executor.replay()?;
+        executor.replay(damage)?;
         let work = move || {
             executor.run(&inputs);
             flag.store(true, Ordering::SeqCst);

@@ -192,6 +192,64 @@ fn a_thousand_orders_in_a_burst_are_all_read_back() {
     });
 }
 
+/// Calls `mount` or `umount`; false where that is not permitted.
+fn run_tool(program: &str, args: &[&str]) -> bool {
+    let spec = Spec { args: args.iter().map(OsString::from).collect(), ..Spec::new(Path::new(program)) };
+    run_capture(&spec, b"", 4_096, Duration::from_secs(10))
+        .is_ok_and(|done| done.status.is_some_and(|status| status.success()))
+}
+
+/// Is taken down also where a test fails.
+struct Mounted(String);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        run_tool("/bin/umount", &["-l", &self.0]);
+    }
+}
+
+#[test]
+fn a_full_disk_is_no_way_to_stay_unblocked() {
+    isolated(|home| {
+        let disk = home.join("disk");
+        std::fs::create_dir(&disk).unwrap();
+        let place = disk.to_str().unwrap();
+        if !run_tool("/bin/mount", &["-t", "tmpfs", "-o", "size=1m", "tmpfs", place]) {
+            assert!(std::env::var_os("TLD_REQUIRE_ALL").is_none(), "no tmpfs can be mounted");
+            return println!("skipped: needs the right to mount a tmpfs");
+        }
+        let _mounted = Mounted(place.into());
+        std::fs::create_dir_all(disk.join("active-response/bin")).unwrap();
+        std::fs::create_dir_all(disk.join("logs")).unwrap();
+        let program = disk.join("active-response/bin/firewall-drop");
+        let script = b"#!/bin/sh\n";
+        tld_sys::durable::replace(&program, script, 0o750).unwrap();
+        let said: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (sender, outcomes) = channel();
+        let mut full = setup(&disk, &said);
+        // A short file stands for our executable, which would not fit.
+        full.self_hash = Some(<sha2::Sha256 as sha2::Digest>::digest(script).into());
+        let responder = Responder::start(full, sender).unwrap();
+        let ballast = vec![0_u8; 4 << 20];
+        let _no_room = tld_sys::durable::append_line(&disk.join("ballast"), &ballast, 0o600);
+        let mut noted = 0;
+        for n in 1..200 {
+            responder.submit(order(&format!("o{n}"), &format!("203.0.113.{n}"), 600)).unwrap();
+            let told = next(&outcomes);
+            assert_eq!(told.kind, OutcomeKind::Applied, "{}", told.detail);
+            noted += usize::from(told.detail.contains("not journaled"));
+        }
+        assert!(noted > 0, "the disk was not full");
+        assert!(blocked("203.0.113.199").is_some());
+        assert!(said.lock().unwrap().iter().any(|line| line.contains("the journal cannot be written")));
+        std::fs::remove_file(disk.join("ballast")).unwrap();
+        eventually("it is made up for", || {
+            tld_respond::journal::list(&disk, 0).is_ok_and(|open| open.len() == 199)
+        });
+        responder.stop();
+    });
+}
+
 #[test]
 fn killed_at_any_step_the_next_start_makes_it_right() {
     let points = ["before-apply", "after-apply", "while-active", "while-reverting", "after-revert"];

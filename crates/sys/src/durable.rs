@@ -200,21 +200,29 @@ pub fn create_dirs(path: &Path, mode: u32) -> io::Result<()> {
 /// A held advisory lock; dropping it, or dying, releases it.
 #[derive(Debug)]
 pub struct FileLock {
-    _file: File,
+    file: File,
+}
+
+impl FileLock {
+    /// Writes `text` into the locked file, for people who wonder who holds it.
+    pub fn note(&self, text: &str) -> io::Result<()> {
+        self.file.set_len(0)?;
+        (&self.file).write_all(text.as_bytes())
+    }
 }
 
 /// Waits for the lock on `path`, a file made if missing (mode 0600). Waits as long as the holder holds.
 pub fn lock_exclusive(path: &Path) -> io::Result<FileLock> {
     let file = open_lock(path)?;
     file.lock()?;
-    Ok(FileLock { _file: file })
+    Ok(FileLock { file })
 }
 
 /// Takes the lock on `path` if nobody holds it; `None` if somebody does.
 pub fn try_lock(path: &Path) -> io::Result<Option<FileLock>> {
     let file = open_lock(path)?;
     match file.try_lock() {
-        Ok(()) => Ok(Some(FileLock { _file: file })),
+        Ok(()) => Ok(Some(FileLock { file })),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(e)) => Err(e),
     }

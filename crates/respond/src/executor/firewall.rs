@@ -141,6 +141,12 @@ impl Executor {
         if let Some(cut) = cut {
             detail.push_str(cut);
         }
+        let mut proof = proof;
+        if let Some((why, _)) = self.unwritable.as_ref().filter(|_| effect.unjournaled) {
+            let note = format!("applied, not journaled ({why}): ");
+            detail.insert_str(0, &note);
+            proof.insert_str(0, &note);
+        }
         let evidence = Evidence { read_back: Some(proof), ..Evidence::default() };
         let outcome = self.outcome(effect, OutcomeKind::Applied, detail, evidence);
         self.note(id);

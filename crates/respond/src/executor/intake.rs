@@ -13,7 +13,7 @@ use crate::actions::{Action, Ours, Subject};
 use crate::executable::{Denied, Found};
 use crate::journal::{Entry, Kind, State, Step};
 use crate::kernel::Unable;
-use crate::script;
+use crate::script::{self, Verb};
 
 /// Orders of one round that the kernel must carry out.
 #[derive(Debug, Default)]
@@ -265,14 +265,20 @@ impl Executor {
             lifted: false,
             again: false,
             told: false,
+            unjournaled: false,
         }
     }
 
     pub(super) fn enter(&mut self, order: &Order, row: Option<i64>, effect: Effect, kind: Kind) {
         if row.is_none() {
-            self.steps.push(Step::Insert(Box::new(Entry {
+            let mut order = order.clone();
+            let alert = std::mem::replace(&mut order.alert, serde_json::value::RawValue::NULL.to_owned());
+            // A restart then need not read the alert to know whom this is about.
+            order.target.clone_from(&effect.head.target);
+            let entry = Box::new(Entry {
                 id: effect.id,
-                order: order.clone(),
+                order,
+                alert: Some(alert),
                 program: effect.program.clone(),
                 kind,
                 state: effect.state,
@@ -285,7 +291,8 @@ impl Executor {
                 prior: None,
                 outcome: None,
                 changed: self.now(),
-            })));
+            });
+            self.push(effect.id, Step::Insert(entry));
             self.keep(effect);
         } else {
             let id = effect.id;
@@ -309,32 +316,54 @@ impl Executor {
         self.close(id, kind, detail, Evidence::default());
     }
 
-    /// The journal refused the intents of this round: none of them is begun.
+    /// The journal refused the intents of this round: none of them is begun, but for blocks that the kernel itself
+    /// will end. A full disk must not be a way to stay unblocked; what is blocked now is journaled when there is room.
     fn give_up(&mut self, batch: &mut Batch) {
-        let detail = "the journal cannot be written, nothing was done";
-        self.after.retain(|after| !matches!(after, After::Start(..)));
-        let refused: Vec<_> = self
-            .steps
-            .iter()
-            .filter_map(|step| if let Step::Insert(entry) = step { Some(entry.id) } else { None })
-            .collect();
+        let leases = self.kernel.as_ref().is_some_and(|kernel| kernel.keeps_leases());
+        let room = self.steps.len() < MOST_PENDING;
+        let mut refused = HashSet::new();
+        for step in &mut self.steps {
+            let Step::Insert(entry) = step else { continue };
+            match self.effects.get_mut(&entry.id) {
+                Some(effect) if effect.unjournaled => {}
+                Some(effect) if leases && room && effect.action.is_some() && effect.until.is_some() => {
+                    effect.unjournaled = true;
+                    // Thousands of alerts must not wait in memory; only log lines of the undo lack it.
+                    entry.alert = None;
+                }
+                // An order that only moved the end of a block goes on with it.
+                Some(_) if batch.extended.iter().any(|(id, ..)| *id == entry.id) => {}
+                _ => drop(refused.insert(entry.id)),
+            }
+        }
+        self.after.retain(|after| !matches!(after, After::Start(id, Verb::Add) if refused.contains(id)));
         self.steps.retain(|step| !refused.contains(&step_row(step)));
+        self.dirty.clear();
+        for (at, step) in self.steps.iter().enumerate() {
+            self.dirty.insert(step_row(step), at);
+        }
         self.waiting.retain(|id| !refused.contains(id));
         self.waiting_locals.retain(|(id, _)| !refused.contains(id));
         batch.fresh.retain(|(id, _)| !refused.contains(id));
-        batch.extended.retain(|(id, ..)| !refused.contains(id));
         for id in refused {
-            let Some(effect) = self.effects.get(&id) else { continue };
-            if effect.action.is_none() && effect.state == State::Applying {
-                let slots = if effect.local.is_some() { &mut self.running_locals } else { &mut self.running };
-                *slots = slots.saturating_sub(1);
-            }
-            let outcome = self.outcome(effect, OutcomeKind::Failed, detail.into(), Evidence::default());
-            let before = self.steps.len();
-            self.shut(id);
-            self.steps.truncate(before);
-            self.after.push(After::Tell(Box::new(outcome)));
+            self.not_begun(id);
         }
+    }
+
+    fn not_begun(&mut self, id: i64) {
+        let Some(effect) = self.effects.get(&id) else { return };
+        if effect.action.is_none() && effect.state == State::Applying {
+            let slots = if effect.local.is_some() { &mut self.running_locals } else { &mut self.running };
+            *slots = slots.saturating_sub(1);
+        }
+        let why = self.unwritable.as_ref().map_or("", |(why, _)| why.as_str());
+        let detail = format!("the journal cannot be written, nothing was done: {why}");
+        let outcome = self.outcome(effect, OutcomeKind::Failed, detail, Evidence::default());
+        let before = self.steps.len();
+        self.shut(id);
+        self.steps.truncate(before);
+        self.dirty.remove(&id);
+        self.after.push(After::Tell(Box::new(outcome)));
     }
 
     pub(super) fn is(&self, id: i64, state: State) -> bool {
@@ -418,6 +447,8 @@ fn step_row(step: &Step) -> i64 {
 
 const BIN: &str = "active-response/bin";
 const SHOWN: usize = 100;
+/// Steps that may wait for a journal that cannot be written.
+const MOST_PENDING: usize = 200_000;
 /// Names that the contract gives to files which block the source address.
 const BLOCKERS: &[&str] = &[
     "firewall-drop",

@@ -142,6 +142,8 @@ pub(crate) struct Effect {
     pub(crate) again: bool,
     /// Its first outcome was told before a restart.
     pub(crate) told: bool,
+    /// Begun although the journal could not be written: the kernel itself will end it.
+    pub(crate) unjournaled: bool,
 }
 
 impl Effect {
@@ -200,6 +202,10 @@ pub(crate) struct Executor {
     outcomes: Sender<Outcome>,
     inbox: SyncSender<Input>,
     steps: Vec<Step>,
+    /// Where among the pending steps the last one on a row stands.
+    dirty: HashMap<i64, usize>,
+    /// Why the journal was not to be written last time, and when it is tried again.
+    unwritable: Option<(String, Duration)>,
     after: Vec<After>,
     pruned: Duration,
 }
@@ -248,6 +254,8 @@ impl Executor {
             outcomes: parts.outcomes,
             inbox: parts.inbox,
             steps: Vec::new(),
+            dirty: HashMap::new(),
+            unwritable: None,
             after: Vec::new(),
             pruned,
         }
@@ -346,17 +354,24 @@ impl Executor {
         }
         if now.saturating_sub(self.pruned) > PRUNE {
             self.pruned = now;
-            if let Err(error) = self.journal.prune(self.now()) {
-                (self.settings.log)(&format!("cannot prune the journal: {error}"));
+            match self.journal.prune(self.now()) {
+                // The rest follows within a second, so that orders never wait long.
+                Ok(true) => self.pruned = (now + PRUNE_PAUSE).saturating_sub(PRUNE),
+                Ok(false) => {}
+                Err(error) => self.say(&format!("cannot prune the journal: {}", error.in_full())),
             }
         }
     }
 
     /// Commits what is pending, then does what was waiting for it.
     fn finish_step(&mut self) {
-        self.commit();
+        let durable = self.commit();
         for after in std::mem::take(&mut self.after) {
             match after {
+                // What would not be found after a crash is not begun. A file waits for its answer, in vain if need be.
+                After::Start(_, Verb::Add) | After::Answer(_, Answer::Continue) if !durable => {
+                    self.after.push(after);
+                }
                 // Nobody listening is no reason to stop protecting.
                 After::Tell(outcome) => drop(self.outcomes.send(*outcome)),
                 After::Answer(reply, answer) => drop(reply.send(answer)),
@@ -371,19 +386,50 @@ impl Executor {
         }
     }
 
-    /// Makes the pending steps durable. If that fails they stay pending and are tried again with the next ones.
+    /// Makes the pending steps durable. If that fails they stay pending and are tried again, at most once a second.
     fn commit(&mut self) -> bool {
-        let now = self.now();
-        match self.journal.write(&self.steps, now) {
+        let boot = self.clock.boot();
+        if self.steps.is_empty() {
+            return true;
+        }
+        if self.unwritable.as_ref().is_some_and(|(_, again)| boot < *again) {
+            return false;
+        }
+        match self.journal.write(&self.steps, self.now()) {
             Ok(()) => {
+                if self.unwritable.take().is_some() {
+                    self.say(&format!(
+                        "the journal is written again, {} steps were made up for",
+                        self.steps.len()
+                    ));
+                }
                 self.steps.clear();
+                self.dirty.clear();
                 true
             }
             Err(error) => {
-                (self.settings.log)(&format!("the journal cannot be written: {error}"));
+                let why = error.in_full();
+                if self.unwritable.is_none() {
+                    self.say(&format!(
+                        "ALARM: the journal cannot be written: {why}; blocks that the kernel ends by itself are applied \
+                         without it, every other response is refused until it can"
+                    ));
+                }
+                self.unwritable = Some((why, boot + WRITE_AGAIN));
                 false
             }
         }
+    }
+
+    /// A step on a row that waits to be written takes the later one in.
+    fn pending(&mut self, id: i64) -> Option<&mut Step> {
+        let at = *self.dirty.get(&id)?;
+        self.steps.get_mut(at)
+    }
+
+    fn push(&mut self, id: i64, step: Step) {
+        self.dirty.insert(id, self.steps.len());
+        self.steps.push(step);
     }
 
     fn now(&self) -> Timestamp {
@@ -411,23 +457,35 @@ impl Executor {
 
     /// Writes where an effect stands.
     fn note(&mut self, id: i64) {
-        if let Some(effect) = self.effects.get(&id) {
-            self.steps.push(Step::Advance {
-                id,
-                state: effect.state,
-                key: effect.key.clone(),
-                until: effect.until,
-                length: effect.length,
-                attempts: effect.attempts,
-                failed: effect.failed,
-                prior: effect.prior.clone(),
-            });
+        let Some(effect) = self.effects.get(&id) else { return };
+        let (state, key, until, prior) =
+            (effect.state, effect.key.clone(), effect.until, effect.prior.clone());
+        let (length, attempts, failed) = (effect.length, effect.attempts, effect.failed);
+        let told = match self.pending(id) {
+            Some(Step::Insert(entry)) => {
+                (entry.state, entry.key, entry.until, entry.prior) = (state, key, until, prior);
+                (entry.length, entry.attempts, entry.failed) = (length, attempts, failed);
+                return;
+            }
+            Some(Step::Advance { outcome, .. }) => outcome.take(),
+            _ => None,
+        };
+        let step = Step::Advance { id, state, key, until, length, attempts, failed, prior, outcome: told };
+        match self.pending(id) {
+            Some(pending @ Step::Advance { .. }) => *pending = step,
+            _ => self.push(id, step),
         }
     }
 
     /// Reports an outcome once it is durable.
     fn tell(&mut self, id: i64, outcome: Outcome) {
-        self.steps.push(Step::Report { id, outcome: Box::new(outcome.clone()) });
+        let told = Box::new(outcome.clone());
+        match self.pending(id) {
+            Some(Step::Insert(entry)) => entry.outcome = Some(*told),
+            Some(Step::Advance { outcome, .. }) => *outcome = Some(told),
+            Some(Step::Report { outcome, .. }) => *outcome = told,
+            _ => self.push(id, Step::Report { id, outcome: told }),
+        }
         self.after.push(After::Tell(Box::new(outcome)));
     }
 
@@ -608,5 +666,7 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 const STOP_GRACE: Duration = Duration::from_secs(3);
 const PRUNE: Duration = Duration::from_secs(3_600);
+const PRUNE_PAUSE: Duration = Duration::from_secs(1);
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
 /// A hundred years: a longer timeout would overflow clocks.
 const MOST_SECS: u64 = 100 * 365 * 86_400;

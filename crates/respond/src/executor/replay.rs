@@ -2,49 +2,106 @@
 
 use std::time::Duration;
 
-use tld_model::{Evidence, Order, OutcomeKind};
+use tld_model::{Evidence, Order, OrderId, OrderOptions, OutcomeKind, RawJson, Target, Timestamp, Timings};
 
 use super::{Effect, Executor, Head};
-use crate::actions::{Local, Ours};
+use crate::actions::{Action, Local, Ours, Subject};
 use crate::journal::{Entry, JournalError, Kind, State, Until};
 use crate::script::Verb;
 
 impl Executor {
     /// Replays the journal.
-    pub(crate) fn replay(&mut self) -> Result<(), JournalError> {
+    ///
+    /// A `damage` that was found when it was opened, or is found now, leaves nothing to replay: what the firewall holds
+    /// is taken over instead.
+    pub(crate) fn replay(&mut self, damage: Option<String>) -> Result<(), JournalError> {
         self.recogniser.warm(&self.settings.home);
-        let mut anew = Vec::new();
-        let mut reapply = Vec::new();
-        let mut overdue = Vec::new();
-        for entry in self.journal.live()? {
-            match entry {
-                Ok(entry) => match (entry.state, entry.kind) {
-                    (State::Accepted, _) => anew.push((entry.order, Some(entry.id))),
-                    (_, Kind::Action) => self.replay_action(entry, &mut reapply, &mut overdue),
-                    (_, Kind::Script) => self.replay_script(&entry, &mut overdue),
-                },
-                Err(error) => (self.settings.log)(&format!("ALARM: {error}; this effect is left as it is")),
-            }
+        if let Some(damage) = damage {
+            self.adopt(&damage)?;
         }
-        self.finish_step();
-        self.reassert(reapply);
-        self.revert(&overdue);
-        self.take_in(anew);
+        let mut found = Found::default();
+        let mut last = Some(0);
+        while let Some(after) = last {
+            last = match self.journal.live(after, PAGE) {
+                Ok(entries) => self.replay_page(entries, &mut found),
+                Err(error) if error.is_damage() => {
+                    let damage = self.journal.start_afresh(&error)?;
+                    self.forget();
+                    found = Found::default();
+                    self.adopt(&damage)?;
+                    None
+                }
+                Err(error) => return Err(error),
+            };
+            self.finish_step();
+        }
+        self.apply(found.begun, Vec::new());
+        if found.active > 0 && !self.paused {
+            self.compare("the journal was replayed");
+        }
+        self.revert(&found.overdue);
+        self.take_in(found.anew);
         self.pump();
         self.finish_step();
         Ok(())
     }
 
-    fn replay_action(&mut self, entry: Entry, reapply: &mut Vec<(i64, Order)>, overdue: &mut Vec<i64>) {
-        let base = entry.program.rsplit('/').next().unwrap_or(&entry.program);
-        let alert = crate::script::alert(&entry.order.alert);
-        let found = crate::actions::of_name(base);
-        if let (Some(Ours::Local(action)), None) = (found, &self.settings.dry_run) {
-            return self.replay_local(&entry, action, overdue);
+    /// Takes a page of rows up; the number of its last row if there may be more.
+    fn replay_page(&mut self, entries: Vec<Result<Entry, JournalError>>, found: &mut Found) -> Option<i64> {
+        let mut last = (entries.len() == PAGE).then_some(0);
+        for entry in entries {
+            match entry {
+                Ok(entry) => {
+                    last = last.map(|_| entry.id);
+                    match (entry.state, entry.kind) {
+                        (State::Accepted, _) => {
+                            let order = self.whole(&entry).map(|order| (order, Some(entry.id)));
+                            found.anew.extend(order);
+                        }
+                        (_, Kind::Action) => self.replay_action(&entry, found),
+                        (_, Kind::Script) => self.replay_script(&entry, &mut found.overdue),
+                    }
+                }
+                Err(error) => {
+                    if let JournalError::Unreadable { id, .. } = &error {
+                        last = last.map(|_| *id);
+                    }
+                    self.say(&format!("ALARM: {}; this effect is left as it is", error.in_full()));
+                }
+            }
         }
-        let action = match found {
+        last
+    }
+
+    /// The order of a row with its alert.
+    fn whole(&self, entry: &Entry) -> Option<Order> {
+        let order = self.journal.order(entry.id);
+        order.map_err(|error| self.say(&format!("ALARM: {}; it is left as it is", error.in_full()))).ok()
+    }
+
+    fn whole_call(&self, entry: &Entry) -> Option<crate::actions::Call> {
+        Some(self.call(&self.whole(entry)?, &entry.program))
+    }
+
+    /// Whom a row of the firewall is about; its alert is only read where the order does not say it.
+    fn subject(&self, entry: &Entry, action: &dyn Action) -> Option<Subject> {
+        if let Target::Address(address) = entry.order.target
+            && entry.order.alert.get() == "null"
+        {
+            return Some(Subject::Address(address));
+        }
+        action.subject(&crate::script::alert(&self.whole(entry)?.alert)).ok()
+    }
+
+    fn replay_action(&mut self, entry: &Entry, found: &mut Found) {
+        let base = entry.program.rsplit('/').next().unwrap_or(&entry.program);
+        let ours = crate::actions::of_name(base);
+        if let (Some(Ours::Local(action)), None) = (ours, &self.settings.dry_run) {
+            return self.replay_local(entry, action, &mut found.overdue);
+        }
+        let action = match ours {
             Some(Ours::Firewall(action)) if self.kernel.is_some() => {
-                action.subject(&alert).ok().map(|subject| (action, subject))
+                self.subject(entry, action).map(|subject| (action, subject))
             }
             _ => None,
         };
@@ -56,47 +113,93 @@ impl Executor {
             ));
             return;
         }
-        let (until, late) = self.rebase(&entry);
+        let (until, late) = self.rebase(entry);
         let (id, state) = (entry.id, entry.state);
-        let mut effect = restored(&entry, until);
+        let mut effect = restored(entry, until);
         effect.action = action;
-        self.keep(effect);
         if state == State::Reverting || late {
-            if let Some(effect) = self.effects.get_mut(&id) {
-                effect.state = State::Reverting;
-            }
-            overdue.push(id);
-        } else {
-            if state == State::Active
-                && let Some(until) = until
-            {
+            effect.state = State::Reverting;
+            found.overdue.push(id);
+        } else if state == State::Active {
+            found.active += 1;
+            if let Some(until) = until {
                 self.scheduler.plan(id, until.boot);
             }
-            reapply.push((id, entry.order));
+        } else {
+            found.begun.extend(self.whole(entry).map(|order| (id, order)));
         }
-        self.note(id);
+        // A row that says already what is so need not be written again.
+        let same = effect.state == state && until == entry.until;
+        self.keep(effect);
+        if !same {
+            self.note(id);
+        }
     }
 
-    /// Puts back what is missing with its remaining time; what is there with the right end is not touched.
-    fn reassert(&mut self, live: Vec<(i64, Order)>) {
-        let mut begun = Vec::new();
-        let mut missing = Vec::new();
-        for (id, order) in live {
-            if self.is(id, State::Applying) {
-                begun.push((id, order));
-            } else {
-                missing.push(id);
+    /// Takes over what our table holds, in place of a journal that was damaged: every element becomes an effect that
+    /// is listed, can be lifted, and ends when its lease does.
+    fn adopt(&mut self, damage: &str) -> Result<(), JournalError> {
+        self.say(&format!("ALARM: {damage}"));
+        let Some(kernel) = self.kernel.as_mut() else { return Ok(()) };
+        let held = match kernel.list() {
+            Ok(held) => held,
+            Err(error) => {
+                self.say(&format!(
+                    "ALARM: what the firewall holds cannot be read and is not looked after: {error}"
+                ));
+                return Ok(());
+            }
+        };
+        let program = format!("active-response/bin/{ADOPTED}");
+        let Some(Ours::Firewall(action)) = crate::actions::of_name(ADOPTED) else { return Ok(()) };
+        let (now, mut endless, mut taken) = (self.now(), 0_usize, 0_usize);
+        for (n, (address, left)) in held.iter().take(self.settings.limits.live).enumerate() {
+            let order = adopted(n, *address, *left, now);
+            let mut effect = self.effect(&order, None, program.clone());
+            effect.length = order.timeout_secs;
+            effect.until = left.and_then(|left| self.until(left.as_secs().max(1)));
+            effect.state = State::Active;
+            effect.told = true;
+            let subject = Subject::Address(*address);
+            effect.key = Some(format!("{ADOPTED}-{subject}"));
+            effect.action = Some((action, subject));
+            match effect.until {
+                Some(until) => self.scheduler.plan(effect.id, until.boot),
+                None => endless += 1,
+            }
+            self.enter(&order, None, effect, Kind::Action);
+            taken += 1;
+            if self.steps.len() >= PAGE && !self.commit() {
+                break;
             }
         }
-        self.apply(begun, Vec::new());
-        if !missing.is_empty() && !self.paused {
-            self.compare("the journal was replayed");
-        }
+        self.commit();
+        self.say(&format!(
+            "ALARM: {taken} of {} blocks found in the firewall were taken over: {endless} of them have no end, the others \
+             end with their leases; `threatlockdown responses list` shows them, `revert` lifts them",
+            held.len()
+        ));
+        Ok(())
+    }
+
+    /// Forgets what was read from a journal that proved to be damaged further on.
+    fn forget(&mut self) {
+        self.effects.clear();
+        self.keys.clear();
+        self.orders.clear();
+        self.subjects.clear();
+        self.waiting_locals.clear();
+        self.scheduler = crate::scheduler::Scheduler::default();
+        self.steps.clear();
+        self.dirty.clear();
+        self.after.clear();
     }
 
     /// An action of ours can be asked and repeated: what is wanted is done again if it is not there.
     fn replay_local(&mut self, entry: &Entry, action: &'static dyn Local, overdue: &mut Vec<i64>) {
-        let Ok(subject) = action.subject(&self.call(&entry.order, &entry.program)) else {
+        let Ok(subject) =
+            self.whole_call(entry).map_or_else(|| Err(String::new()), |call| action.subject(&call))
+        else {
             let id = &entry.order.id;
             return self.say(&format!("ALARM: order {id}: the subject of {} is unknown now", entry.program));
         };
@@ -171,6 +274,44 @@ impl Executor {
     }
 }
 
+/// What a start has to do once all rows are read.
+#[derive(Debug, Default)]
+struct Found {
+    /// Accepted, nothing begun.
+    anew: Vec<(Order, Option<i64>)>,
+    /// Perhaps in the firewall.
+    begun: Vec<(i64, Order)>,
+    /// How many should be in the firewall.
+    active: usize,
+    /// To be undone.
+    overdue: Vec<i64>,
+}
+
+/// The order that a block of unknown origin gets.
+fn adopted(n: usize, address: std::net::IpAddr, left: Option<Duration>, now: Timestamp) -> Order {
+    let alert = serde_json::json!({"data": {"srcip": address}}).to_string();
+    let alert = serde_json::value::RawValue::from_string(alert);
+    Order {
+        id: OrderId(format!("adopted-{}-{n}", now.nanos())),
+        response: ADOPTED.into(),
+        executable: ADOPTED.into(),
+        timeout_secs: left.map_or(0, |left| left.as_secs().max(1)),
+        extra_args: Vec::new(),
+        node: "threatlockdown".into(),
+        alert: RawJson::from(alert.unwrap_or_else(|_| serde_json::value::RawValue::NULL.to_owned())),
+        alert_id: "0".into(),
+        rule: None,
+        target: Target::Address(address),
+        created: now,
+        timings: Timings::default(),
+        options: OrderOptions::default(),
+    }
+}
+
+/// Rows that are read at once.
+const PAGE: usize = 10_000;
+const ADOPTED: &str = "firewall-drop";
+
 fn restored(entry: &Entry, until: Option<Until>) -> Effect {
     Effect {
         id: entry.id,
@@ -190,5 +331,6 @@ fn restored(entry: &Entry, until: Option<Until>) -> Effect {
         lifted: false,
         again: false,
         told: entry.outcome.is_some(),
+        unjournaled: false,
     }
 }

@@ -21,6 +21,8 @@ use crate::kernel::{Change, Kernel, KernelError, Seen};
 use crate::log::Writer;
 use crate::{Limits, RevertSelector};
 
+mod trouble;
+
 const OURS: &[u8] = b"our own executable";
 const DROP: &str = "active-response/bin/firewall-drop";
 
@@ -104,6 +106,7 @@ impl Rig {
         let (sender, outcomes) = channel();
         let (inbox, inputs) = sync_channel(64);
         let log: crate::LogFn = Arc::new(|_| {});
+        let (journal, damage) = Journal::open(self.home.path(), &self.boot_id).unwrap();
         let mut executor = Executor::new(Parts {
             settings: Settings {
                 home: self.home.path().into(),
@@ -118,7 +121,7 @@ impl Rig {
                 dry_run: None,
             },
             clock: self.clock.clone(),
-            journal: Journal::open(self.home.path(), &self.boot_id).unwrap(),
+            journal,
             kernel: Some(Box::new(self.kernel.clone())),
             guard: Guard::start(vec!["198.51.100.0/24".parse().unwrap()], Box::new(Vec::new)).unwrap(),
             recogniser: Recogniser::new(Some(Sha256::digest(OURS).into())),
@@ -126,7 +129,7 @@ impl Rig {
             outcomes: sender,
             inbox,
         });
-        executor.replay().unwrap();
+        executor.replay(damage).unwrap();
         Running { executor, outcomes, _inputs: inputs }
     }
 

@@ -3,7 +3,7 @@
 CREATE TABLE IF NOT EXISTS effect (
     id         INTEGER PRIMARY KEY,
     order_id   TEXT    NOT NULL UNIQUE,
-    order_json TEXT    NOT NULL,
+    order_json TEXT    NOT NULL,           -- without its alert
     program    TEXT    NOT NULL,           -- path relative to the home
     kind       TEXT    NOT NULL,           -- action | script
     state      TEXT    NOT NULL,           -- accepted | applying | active | reverting | closed
@@ -16,10 +16,15 @@ CREATE TABLE IF NOT EXISTS effect (
     failed     INTEGER NOT NULL DEFAULT 0, -- the apply failed; reverting only cleans up
     prior      TEXT,                       -- what an action found before it changed anything
     outcome    TEXT,                       -- JSON of the last outcome reported
-    changed    INTEGER NOT NULL            -- wall clock of the last step
+    changed    INTEGER NOT NULL,           -- wall clock of the last step
+    size       INTEGER NOT NULL DEFAULT 0  -- bytes of a closed row's texts
 ) STRICT;
-CREATE INDEX IF NOT EXISTS effect_live ON effect (state) WHERE state <> 'closed';
-CREATE INDEX IF NOT EXISTS effect_closed ON effect (changed) WHERE state = 'closed';
+
+-- The alert of each effect that is not closed: scripts and log lines need it again at the undo, nobody later.
+CREATE TABLE IF NOT EXISTS alert (
+    id   INTEGER PRIMARY KEY,              -- of the effect
+    text TEXT    NOT NULL
+) STRICT;
 
 -- Finished blocks per key, for repeated_offenders.
 CREATE TABLE IF NOT EXISTS offender (
@@ -28,3 +33,4 @@ CREATE TABLE IF NOT EXISTS offender (
     ended   INTEGER NOT NULL, -- wall clock nanoseconds of the last end
     length  INTEGER NOT NULL  -- seconds of the last block
 ) STRICT;
+CREATE INDEX IF NOT EXISTS offender_ended ON offender (ended);
