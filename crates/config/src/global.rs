@@ -1,4 +1,4 @@
-//! `<global>`, `<alerts>` and `<cluster>`.
+//! `<global>`, `<alerts>`, `<cluster>` and `<rule_test>`.
 //!
 //! Invariant: an allow-list entry either means what it says or is refused; none is quietly something else.
 
@@ -6,7 +6,7 @@ use tld_pattern::{Network, OsMatch};
 use tld_xml::Element;
 
 use crate::reader::{Reader, short};
-use crate::settings::{AlertLevels, AllowEntry, Global};
+use crate::settings::{AlertLevels, AllowEntry, Global, RuleTest};
 
 const GLOBAL: &[&str] = &[
     "white_list",
@@ -21,6 +21,7 @@ const GLOBAL: &[&str] = &[
     "agents_disconnection_alert_time",
     "stats",
     "host_information",
+    "custom_alert_output",
     // Known to the contract, without effect here.
     "integrity_checking",
     "rootkit_detection",
@@ -37,7 +38,6 @@ const GLOBAL: &[&str] = &[
     "update_check",
     "limits",
     "queue_size",
-    "custom_alert_output",
     "prelude_output",
     "prelude_profile",
     "prelude_log_level",
@@ -50,6 +50,9 @@ const GLOBAL: &[&str] = &[
     "use_geoip",
     "geoip_db_path",
 ];
+
+/// Longest form of alerts.log.
+const LONGEST_FORM: usize = 4096;
 
 const ALERTS: &[&str] = &["log_alert_level", "email_alert_level", "use_geoip"];
 
@@ -76,6 +79,11 @@ pub(crate) fn read(reader: &mut Reader<'_>, section: &Element, global: &mut Glob
             }
             "stats" => reader.level(child, 0, 16, &mut global.stats),
             "host_information" => reader.level(child, 0, 16, &mut global.host_information),
+            "custom_alert_output" => match reader.text(child) {
+                Some(form) if form.len() <= LONGEST_FORM => global.custom_alert_output = Some(form),
+                _ => reader.invalid(child, "a line with tokens such as `$TIMESTAMP.$FTELL $RULEID $FULLLOG`"),
+            },
+            "use_geoip" | "geoip_db_path" => geoip(reader, child),
             name if GLOBAL.contains(&name) => {}
             _ => reader.unknown(child, "global", GLOBAL),
         }
@@ -88,8 +96,40 @@ pub(crate) fn read_alerts(reader: &mut Reader<'_>, section: &Element, alerts: &m
         match child.name.as_str() {
             "log_alert_level" => reader.level(child, 1, 16, &mut alerts.log_alert_level),
             "email_alert_level" => reader.level(child, 1, 16, &mut alerts.email_alert_level),
-            "use_geoip" => {}
+            "use_geoip" => geoip(reader, child),
             _ => reader.unknown(child, "alerts", ALERTS),
+        }
+    }
+}
+
+/// Places of addresses are not looked up here; rules with `srcgeoip` would wait for ever without a word.
+fn geoip(reader: &mut Reader<'_>, element: &Element) {
+    if reader.text(element).is_some_and(|text| text != "no") {
+        let message =
+            format!("`{}` has no effect: addresses are not looked up in a GeoIP database", element.name);
+        let help = "rules that test `srcgeoip` or `dstgeoip` never match; remove the element to silence this";
+        reader.warning(element.name_span, message, help);
+    }
+}
+
+const RULE_TEST: &[&str] = &["enabled", "threads", "max_sessions", "session_timeout"];
+
+/// Reads one `<rule_test>`.
+pub(crate) fn read_rule_test(reader: &mut Reader<'_>, section: &Element, into: &mut RuleTest) {
+    for child in &section.children {
+        match child.name.as_str() {
+            "enabled" => reader.yes_no(child, &mut into.enabled),
+            "threads" if reader.text(child).as_deref() == Some("auto") => {
+                let processors = std::thread::available_parallelism().map_or(1, usize::from);
+                into.threads = u8::try_from(processors).unwrap_or(128).min(128);
+            }
+            "threads" => reader.level(child, 1, 128, &mut into.threads),
+            "max_sessions" => {
+                let number = reader.number(child, 1, 500).and_then(|n| u16::try_from(n).ok());
+                into.max_sessions = number.unwrap_or(into.max_sessions);
+            }
+            "session_timeout" => reader.duration(child, &mut into.session_timeout),
+            _ => reader.unknown(child, "rule_test", RULE_TEST),
         }
     }
 }

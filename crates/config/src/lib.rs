@@ -31,7 +31,7 @@ pub use parse::{Loaded, parse, parse_all};
 pub use ruleset::{RulesetDir, RulesetPaths, RulesetTexts, read_ruleset};
 pub use settings::{
     AlertLevels, AllowEntry, Auth, Command, Contested, Global, Label, Locations, Own, Remote,
-    ResponderSettings, Response, Role, Settings,
+    ResponderSettings, Response, Role, RuleTest, Settings,
 };
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ const KNOWN: &[(&str, u32, u32, u32)] = &[
     ("analysisd.decoder_order_size", 256, 32, 1024),
     ("analysisd.fts_list_size", 32, 12, 512),
     ("analysisd.fts_min_size_for_str", 14, 6, 128),
+    ("analysisd.log_fw", 1, 0, 1),
     ("analysisd.min_rotate_interval", 600, 10, 86_400),
     ("analysisd.show_hidden_labels", 0, 0, 1),
     ("analysisd.label_cache_maxage", 10, 0, 60),

@@ -40,6 +40,7 @@ const USED: &[&str] = &[
     "auth",
     "labels",
     "cluster",
+    "rule_test",
 ];
 
 /// Sections of the contract without an effect here.
@@ -62,7 +63,6 @@ const UNUSED: &[&str] = &[
     "fluent-forward",
     "logging",
     "socket",
-    "rule_test",
     "agent-upgrade",
     "task-manager",
     "wdb",
@@ -170,6 +170,7 @@ fn read_section(
         "global" => global::read(reader, section, &mut settings.global),
         "alerts" => global::read_alerts(reader, section, &mut settings.alerts),
         "cluster" => global::read_cluster(reader, section, &mut settings.global),
+        "rule_test" => global::read_rule_test(reader, section, &mut settings.rule_test),
         "ruleset" => ruleset::read(reader, section, &mut settings.ruleset),
         "command" | "active-response" if pushed => {
             let message = format!("`{}` has no effect in a pushed configuration", section.name);

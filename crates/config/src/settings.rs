@@ -46,6 +46,8 @@ pub struct Settings {
     pub client_buffer: ClientBuffer,
     /// `<auth>`.
     pub auth: Auth,
+    /// `<rule_test>`.
+    pub rule_test: RuleTest,
     /// `<labels>`, keys with a leading `_` left out.
     pub labels: Vec<Label>,
     /// Names of sections that were accepted but have no effect here.
@@ -79,6 +81,8 @@ pub struct Global {
     pub stats: u8,
     /// Level of the host information alert.
     pub host_information: u8,
+    /// Form of `alerts.log` in place of the contract's own.
+    pub custom_alert_output: Option<String>,
     /// Name of this node, where `<cluster>` is enabled.
     pub node_name: Option<String>,
     /// Name of the cluster, where `<cluster>` is enabled.
@@ -100,6 +104,7 @@ impl Default for Global {
             agents_disconnection_alert_time: Duration::ZERO,
             stats: 4,
             host_information: 8,
+            custom_alert_output: None,
             node_name: None,
             cluster_name: None,
         }
@@ -216,6 +221,25 @@ pub enum Contested {
     First,
     /// Take the last one of the line.
     Last,
+}
+
+/// `<rule_test>`: the socket of the test tool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuleTest {
+    /// Serve it.
+    pub enabled: bool,
+    /// Requests worked on at the same time.
+    pub threads: u8,
+    /// Sessions kept at the same time.
+    pub max_sessions: u16,
+    /// A session that nobody used for so long is over.
+    pub session_timeout: Duration,
+}
+
+impl Default for RuleTest {
+    fn default() -> Self {
+        Self { enabled: true, threads: 1, max_sessions: 64, session_timeout: Duration::from_secs(900) }
+    }
 }
 
 /// What the responder of a host needs.

@@ -11,19 +11,21 @@ use std::sync::Arc;
 use tld_model::{Alert, Event, Frame, RuleId, Timestamp, Zone};
 
 use crate::Decoded;
-use crate::alert::{Chosen, Picture, Shape, previous_output};
+use crate::alert::{Chosen, Picture, PlainForm, Shape, previous_output};
 use crate::decoder::{Accumulator, DecoderStep};
 use crate::engine::{self, Engine, Pass, RuleStep, State, Suppressed, WindowMode, Won};
 use crate::rule::Index;
 use crate::rule::condition::Moment;
 use crate::ruleset::Ruleset;
 mod finish;
+mod own;
 mod prepare;
 #[cfg(test)]
 mod tests;
 
 use finish::Finding;
 pub use finish::Judged;
+pub use own::OwnRule;
 pub use prepare::{Prepared, Preparer};
 
 /// Where the small differences between the service and the test tool matter (analysis-output 6.4).
@@ -51,6 +53,8 @@ pub struct Settings {
     pub cluster: Option<(String, String)>,
     /// Render the record of alerts.log too.
     pub with_plain: bool,
+    /// The operator's form of that record.
+    pub plain_form: Option<Arc<PlainForm>>,
 }
 
 impl Default for Settings {
@@ -62,6 +66,7 @@ impl Default for Settings {
             zone: Zone::utc(),
             cluster: None,
             with_plain: true,
+            plain_form: None,
         }
     }
 }

@@ -12,7 +12,10 @@ pub mod predecode;
 mod rule;
 mod ruleset;
 
-pub use analyzer::{Analyzer, Effect, Judged, Mode, Prepared, Preparer, Settings, Trace, Verdict, Winner};
+pub use alert::{FormError, PlainForm};
+pub use analyzer::{
+    Analyzer, Effect, Judged, Mode, OwnRule, Prepared, Preparer, Settings, Trace, Verdict, Winner,
+};
 pub use engine::{Engine, Failure, RuleStep, Searched, Suppressed};
 pub use fields::{Category, Decoded, StaticField, Value};
 pub use rule::RuleInfo;

@@ -2,6 +2,8 @@
 //! alerts there are is decided by the engine.
 //! Invariant: both renderings leave a gap for the id, which is only known when the alert is written.
 
+mod compliance;
+mod custom;
 mod data;
 mod description;
 mod groups;
@@ -13,6 +15,7 @@ use std::sync::Arc;
 
 use tld_model::{Frame, LocalTime};
 
+pub use custom::{FormError, PlainForm};
 pub(crate) use description::expand;
 pub(crate) use mitre_table::TECHNIQUES;
 
@@ -64,7 +67,8 @@ impl Picture<'_> {
         let mut root = Object::open(buffer);
         alert_stamp(&self.local, root.named("timestamp"));
         if let Some(chosen) = self.rule {
-            chosen.write(shape, root.named("rule"));
+            let compliance = compliance::of(self.event, self.decoder, &chosen.rule.info);
+            chosen.write(shape, &compliance, root.named("rule"));
         }
         let agentless = self.agentless();
         if agentless.is_none() {
@@ -228,6 +232,9 @@ impl Picture<'_> {
 
     /// The record of alerts.log around the gap for its id.
     pub(crate) fn plain(&self, tail: &mut Vec<u8>) -> Frame {
+        if let Some(form) = &self.settings.plain_form {
+            return form.render(self, tail);
+        }
         let Some(chosen) = self.rule else { return Frame::default() };
         let event = self.event;
         let info = &chosen.rule.info;
@@ -336,7 +343,7 @@ impl Constant {
 }
 
 impl Chosen<'_> {
-    fn write(&self, shape: Shape, out: &mut Vec<u8>) {
+    fn write(&self, shape: Shape, compliance: &[compliance::Array<'_>], out: &mut Vec<u8>) {
         let Constant { head, middle, tail, .. } = &self.rule.constant;
         out.extend_from_slice(head);
         json::string(self.description, out);
@@ -346,6 +353,12 @@ impl Chosen<'_> {
             decimal(self.fired, out);
         }
         out.extend_from_slice(tail);
+        for (name, values) in compliance {
+            out.push(b',');
+            let mut array = Vec::new();
+            Object::open(&mut array).texts(name, values.iter().copied());
+            out.extend_from_slice(array.get(1..).unwrap_or_default());
+        }
         if self.rule.info.level == 0 && shape == Shape::Logtest {
             out.extend_from_slice(b",\"level\":0");
         }

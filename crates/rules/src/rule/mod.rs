@@ -89,6 +89,26 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
+    /// A rule without conditions, text or place.
+    pub(crate) fn own(info: RuleInfo) -> Self {
+        Self {
+            info,
+            key: 0,
+            hash: 0,
+            category: Category::default(),
+            conditions: Vec::new(),
+            correlated: false,
+            correlation: Correlation::default(),
+            ignore_by: Vec::new(),
+            ignore_line: None,
+            no_full_log: false,
+            no_counter: false,
+            shown: Shown::default(),
+            constant: Constant::default(),
+            place: Place::default(),
+        }
+    }
+
     /// Whether the rule looks for earlier events. A rule that became composite by being overwritten has nothing to
     /// look in and matches without a search (analysis-rules 6).
     pub(crate) fn searches(&self) -> bool {

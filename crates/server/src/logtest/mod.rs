@@ -58,6 +58,7 @@ pub fn settings(zone: Zone) -> Settings {
         zone,
         cluster: None,
         with_plain: false,
+        plain_form: None,
     }
 }
 
