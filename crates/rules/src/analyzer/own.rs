@@ -28,8 +28,10 @@ pub struct OwnRule {
 impl Analyzer {
     /// An alert of the product itself. No rule judges the event, and no response may be bound to it.
     pub fn own_alert(&self, own: &OwnRule, event: &Event) -> Alert {
-        let hosts =
-            HostNames { full: self.settings.manager_name.clone(), short: self.settings.short_host.clone() };
+        let hosts = HostNames {
+            full: self.preparer.settings.manager_name.clone(),
+            short: self.preparer.settings.short_host.clone(),
+        };
         let decoded = predecode(event, &hosts);
         let options = &self.ruleset.options;
         let mut rule = Rule::own(RuleInfo {
@@ -50,13 +52,13 @@ impl Analyzer {
         });
         rule.constant = alert::Constant::new(&rule);
         let picture = Picture {
-            settings: &self.settings,
+            settings: &self.preparer.settings,
             event: &decoded,
             decoder: None,
             rule: Some(Chosen { rule: &rule, description: own.description.as_bytes(), fired: own.fired }),
             last_events: &[],
             previous_log: None,
-            local: self.settings.zone.local(event.received),
+            local: self.preparer.settings.zone.local(event.received),
         };
         let mut buffer = Vec::new();
         Alert {
@@ -69,7 +71,11 @@ impl Analyzer {
             },
             agent: Arc::clone(&event.agent),
             json: picture.json(Shape::Alert, &mut buffer),
-            plain: if self.settings.with_plain { picture.plain(&mut buffer) } else { Frame::default() },
+            plain: if self.preparer.settings.with_plain {
+                picture.plain(&mut buffer)
+            } else {
+                Frame::default()
+            },
             srcip: None,
             dstuser: None,
             logged: rule.info.log,
