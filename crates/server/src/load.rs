@@ -2,11 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tld_config::{Role, Settings};
+use tld_config::{InternalOptions, Role, Settings};
 use tld_policy::Policy;
-use tld_rules::{Options, Ruleset};
+use tld_rules::{FormError, Options, PlainForm, Ruleset};
 use tld_xml::{Diagnostic, Severity};
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// What a home says, ready to run.
 #[derive(Debug, Clone)]
@@ -17,6 +20,10 @@ pub struct Prepared {
     pub ruleset: Arc<Ruleset>,
     /// Responses bound to the rules.
     pub policy: Arc<Policy>,
+    /// Form of alerts.log, where it is the operator's.
+    pub plain_form: Option<Arc<PlainForm>>,
+    /// `internal_options.conf`.
+    pub tunables: Arc<InternalOptions>,
 }
 
 /// The result of reading a home: the prepared whole if there is no error, and all diagnostics in any case.
@@ -33,12 +40,17 @@ pub struct Reading {
 /// # Errors
 /// The configuration file itself cannot be read.
 pub fn load(home: &Path, config: Option<&Path>) -> Result<Reading, tld_config::LoadError> {
-    let tld_config::Loaded { settings, mut diagnostics } = tld_config::load(home, config, Role::Standalone)?;
+    let tld_config::Loaded { mut settings, mut diagnostics } =
+        tld_config::load(home, config, Role::Standalone)?;
     diagnostics.extend(tld_config::check_executables(home, &settings));
     diagnostics.extend(tld_config::check_extensions(home, &settings));
     let (texts, problems) = tld_config::read_ruleset(home, &settings.ruleset);
     diagnostics.extend(problems);
-    let options = options(home, &settings, &mut diagnostics);
+    let (tunables, problems) = tld_config::internal_options(home);
+    diagnostics.extend(problems);
+    hold_rotation(&mut settings, &tunables, &mut diagnostics);
+    let plain_form = plain_form(&settings, &mut diagnostics);
+    let options = options(&settings, &tunables);
     let loaded = Ruleset::load(&texts.decoders, &texts.rules, &texts.lists, &options);
     diagnostics.extend(loaded.diagnostics);
     let failed = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
@@ -46,14 +58,39 @@ pub fn load(home: &Path, config: Option<&Path>) -> Result<Reading, tld_config::L
         policy: Arc::new(Policy::new(&settings, &ruleset)),
         settings: Arc::new(settings),
         ruleset,
+        plain_form,
+        tunables: Arc::new(tunables),
     });
     Ok(Reading { prepared, diagnostics })
 }
 
+const CONFIGURATION: &str = "etc/ossec.conf";
+
+/// Files are not rotated more often than `analysisd.min_rotate_interval`, nor is a longer time than a day one of rotation.
+fn hold_rotation(settings: &mut Settings, tunables: &InternalOptions, diagnostics: &mut Vec<Diagnostic>) {
+    let least = Duration::from_secs(tunables.value("analysisd.min_rotate_interval").unwrap_or(600).into());
+    let wanted = settings.global.rotate_interval;
+    let held = if wanted.is_zero() { wanted } else { wanted.clamp(least, DAY.max(least)) };
+    if held != wanted {
+        let message = format!("`rotate_interval` of {} s becomes {} s", wanted.as_secs(), held.as_secs());
+        let help = "`analysisd.min_rotate_interval` is the least, a day the most";
+        diagnostics.push(Diagnostic::bare(Severity::Warning, CONFIGURATION, message).with_help(help));
+        settings.global.rotate_interval = held;
+    }
+}
+
+fn plain_form(settings: &Settings, diagnostics: &mut Vec<Diagnostic>) -> Option<Arc<PlainForm>> {
+    let form = PlainForm::parse(settings.global.custom_alert_output.as_deref()?);
+    let problem = |error: &FormError| {
+        let help = "tokens are TIMESTAMP FTELL RULEALERT HOSTNAME LOCATION RULEID RULELEVEL SRCIP DSTUSER FULLLOG \
+                    RULECOMMENT RULEGROUP, each behind a `$`";
+        Diagnostic::bare(Severity::Error, CONFIGURATION, error.to_string()).with_help(help)
+    };
+    form.inspect_err(|error| diagnostics.push(problem(error))).ok().map(Arc::new)
+}
+
 /// The engine's options as configuration and tunables give them.
-fn options(home: &Path, settings: &Settings, diagnostics: &mut Vec<Diagnostic>) -> Options {
-    let (tunables, problems) = tld_config::internal_options(home);
-    diagnostics.extend(problems);
+fn options(settings: &Settings, tunables: &InternalOptions) -> Options {
     let defaults = Options::default();
     let tunable = |name: &str, default: usize| tunables.value(name).map_or(default, |value| value as usize);
     Options {
@@ -65,6 +102,7 @@ fn options(home: &Path, settings: &Settings, diagnostics: &mut Vec<Diagnostic>) 
             .unwrap_or(defaults.default_timeframe),
         fts_list_size: tunable("analysisd.fts_list_size", defaults.fts_list_size),
         fts_min_size_for_str: tunable("analysisd.fts_min_size_for_str", defaults.fts_min_size_for_str),
+        log_fw: tunables.value("analysisd.log_fw") != Some(0),
         ..defaults
     }
 }

@@ -46,11 +46,36 @@ fn month_name(month: u8) -> &'static str {
     NAMES.get(usize::from(month).wrapping_sub(1)).copied().unwrap_or("Jan")
 }
 
+/// What an alert's plain record leaves open until its place is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Gap {
+    /// The whole id.
+    #[default]
+    Id,
+    /// The offset alone.
+    Offset,
+    /// Nothing.
+    Nothing,
+}
+
+impl Gap {
+    /// What of an id is filled in.
+    pub fn text(self, id: &str) -> &str {
+        match self {
+            Self::Id => id,
+            Self::Offset => id.rsplit_once('.').map_or(id, |(_, offset)| offset),
+            Self::Nothing => "",
+        }
+    }
+}
+
 /// What fills files and when a new one is begun.
 #[derive(Debug, Clone, Copy)]
 pub struct Rotation {
     /// alerts.log is written; its size is then the offset in ids.
     pub plain: bool,
+    /// What its records leave open.
+    pub gap: Gap,
     /// New file after this time; zero = only at midnight.
     pub interval: Duration,
     /// New file beyond this size; zero = no limit.
@@ -90,7 +115,7 @@ impl Sequencer {
         let offset = if self.rotation.plain { self.plain } else { self.json };
         let id = format!("{}.{offset}", alert.at.secs());
         if alert.logged {
-            self.plain += alert.plain.len(&id) as u64;
+            self.plain += alert.plain.len(self.rotation.gap.text(&id)) as u64;
             self.json += alert.json.len(&id) as u64 + 1;
         }
         Place { id, volume }
@@ -168,7 +193,7 @@ mod tests {
     }
 
     fn sequencer(folder: &Path, size: u64) -> Sequencer {
-        let rotation = Rotation { plain: true, interval: Duration::ZERO, size };
+        let rotation = Rotation { plain: true, gap: Gap::Id, interval: Duration::ZERO, size };
         Sequencer::new(folder.into(), rotation, Zone::utc())
     }
 

@@ -23,7 +23,7 @@ use crate::logtime::LogTime;
 use crate::output::file::{FileOutput, Files};
 use crate::output::{Record, state};
 use crate::pipeline::{Archives, Counts, Fresh, Observer, Pipeline};
-use crate::sequencer::{Rotation, Sequencer};
+use crate::sequencer::{Gap, Rotation, Sequencer};
 
 /// Events that may wait for the analysis; then the collectors wait.
 const QUEUE: Limits = Limits { items: 16_384, bytes: 16 << 20 };
@@ -102,6 +102,7 @@ impl Standalone {
             alerts_plain: settings.global.alerts_log,
             archives_json: settings.global.logall_json,
             archives_plain: settings.global.logall,
+            gap: gap(&setup.prepared),
         };
         let outputs = FileOutput::start(files, setup.zone.clone(), Arc::clone(&setup.clock))
             .map_err(StartError::Outputs)?;
@@ -170,12 +171,21 @@ impl Standalone {
 
 /// Tools ask the running ruleset what a line becomes. Without the socket the service is still worth running.
 fn serve_logtest(setup: &Setup, ruleset: &Arc<RwLock<Arc<Ruleset>>>) -> Option<LogtestServer> {
+    let limits = setup.prepared.settings.rule_test;
+    if !limits.enabled {
+        return None;
+    }
     let path = setup.home.join("queue/sockets/logtest");
     let ruleset = Arc::clone(ruleset);
     let source: RulesetSource =
         Arc::new(move || Arc::clone(&ruleset.read().unwrap_or_else(PoisonError::into_inner)));
-    let served =
-        logtest::serve(path.clone(), source, logtest::settings(setup.zone.clone()), Arc::clone(&setup.clock));
+    let served = logtest::serve(
+        path.clone(),
+        source,
+        logtest::settings(setup.zone.clone()),
+        limits,
+        Arc::clone(&setup.clock),
+    );
     served
         .inspect_err(|error| {
             setup.log.warning(&format!("the logtest socket `{}` is not served: {error}", path.display()));
@@ -192,8 +202,12 @@ fn pipeline(setup: Setup, records: Sender<Record>) -> Pipeline {
     let Setup { home, prepared, carrier, clock, zone, observer, log_time, dry_run, .. } = setup;
     let global = &prepared.settings.global;
     let start = Timestamp::from_nanos(clock.wall_nanos());
-    let rotation =
-        Rotation { plain: global.alerts_log, interval: global.rotate_interval, size: global.max_output_size };
+    let rotation = Rotation {
+        plain: global.alerts_log,
+        gap: gap(&prepared),
+        interval: global.rotate_interval,
+        size: global.max_output_size,
+    };
     let analyzer = analyzer(&home, &prepared, &zone);
     Pipeline {
         analyzer,
@@ -215,6 +229,14 @@ fn pipeline(setup: Setup, records: Sender<Record>) -> Pipeline {
     }
 }
 
+fn gap(prepared: &Prepared) -> Gap {
+    match &prepared.plain_form {
+        None => Gap::Id,
+        Some(form) if form.has_offset() => Gap::Offset,
+        Some(_) => Gap::Nothing,
+    }
+}
+
 fn analyzer(home: &Path, prepared: &Prepared, zone: &Zone) -> Analyzer {
     let settings = tld_rules::Settings {
         mode: Mode::Daemon,
@@ -223,6 +245,7 @@ fn analyzer(home: &Path, prepared: &Prepared, zone: &Zone) -> Analyzer {
         zone: zone.clone(),
         cluster: None,
         with_plain: prepared.settings.global.alerts_log,
+        plain_form: prepared.plain_form.clone(),
     };
     let mut analyzer = Analyzer::new(Arc::clone(&prepared.ruleset), settings);
     let seen = lines(&home.join("queue/fts/fts-queue"));

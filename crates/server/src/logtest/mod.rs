@@ -1,8 +1,8 @@
 //! The test tool's socket, `queue/sockets/logtest` (wire contract 5.5): one framed JSON request per connection, sessions that
 //! remember events between requests.
 //!
-//! One thread answers one connection after the other, each within [`PATIENCE`], because a request costs microseconds and the
-//! socket's mode lets only the installation's own group in. A new session starts with empty memory over the ruleset that the
+//! A few threads share the listening socket, each with one connection within [`PATIENCE`]: more than `threads` of `<rule_test>`
+//! asks for, because a client that says nothing holds one of them. A new session starts with empty memory over the ruleset that the
 //! service runs at that moment, which is equal to one freshly loaded from the same files.
 //! Invariant: a request never changes the service's own state, and what all sessions remember together is bounded.
 
@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tld_config::RuleTest;
 use tld_model::Zone;
 use tld_rules::{Mode, Ruleset, Settings, Trace};
 use tld_sys::clock::{Clock, Deadline};
@@ -35,6 +36,8 @@ const ANSWER_LIMIT: usize = 65_536;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of an excessive request that are read away, so that its sender reads our answer instead of an error.
 const DRAINED: u64 = 1 << 20;
+/// Threads beyond those asked for, for clients that keep one waiting.
+const SPARE: usize = 8;
 /// How often idle sessions are looked for when nobody asks.
 const TIDYING: Duration = Duration::from_secs(60);
 
@@ -46,7 +49,7 @@ pub type RulesetSource = Arc<dyn Fn() -> Arc<Ruleset> + Send + Sync>;
 pub struct LogtestServer {
     path: PathBuf,
     wake: Option<io::PipeWriter>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// Settings of an analyzer that tests: this host's names, no records for alerts.log.
@@ -86,28 +89,38 @@ pub fn serve(
     path: PathBuf,
     source: RulesetSource,
     settings: Settings,
+    limits: RuleTest,
     clock: Arc<dyn Clock>,
 ) -> io::Result<LogtestServer> {
     let listener = listen(&path)?;
     let (asleep, wake) = io::pipe()?;
-    let mut sessions = Sessions::new(source, settings, clock);
-    let thread = std::thread::Builder::new()
-        .name("logtest".into())
-        .spawn(move || accept(&listener, &asleep, &mut sessions))?;
-    Ok(LogtestServer { path, wake: Some(wake), thread: Some(thread) })
+    let shared = Arc::new((listener, asleep, Sessions::new(source, settings, limits, clock)));
+    let mut server = LogtestServer { path, wake: Some(wake), threads: Vec::new() };
+    for _ in 0..usize::from(limits.threads) + SPARE {
+        let shared = Arc::clone(&shared);
+        let serving = move || {
+            let (listener, asleep, sessions) = &*shared;
+            accept(listener, asleep, sessions);
+        };
+        // Dropped at an error, the server ends the threads that there are.
+        server.threads.push(std::thread::Builder::new().name("logtest".into()).spawn(serving)?);
+    }
+    Ok(server)
 }
 
 impl LogtestServer {
-    /// Ends after the connection in hand, and takes the socket away.
+    /// Ends after the connections in hand, and takes the socket away.
     pub fn stop(mut self) {
         self.end();
     }
 
     fn end(&mut self) {
         drop(self.wake.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        if !self.threads.is_empty() {
             let _ = fs::remove_file(&self.path);
+        }
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
         }
     }
 }
@@ -137,7 +150,7 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-fn accept(listener: &UnixListener, asleep: &io::PipeReader, sessions: &mut Sessions) {
+fn accept(listener: &UnixListener, asleep: &io::PipeReader, sessions: &Sessions) {
     loop {
         match tld_sys::ready::readable(&[listener.as_fd(), asleep.as_fd()], TIDYING).as_deref() {
             Ok([_, true]) | Err(_) => return,
@@ -149,16 +162,16 @@ fn accept(listener: &UnixListener, asleep: &io::PipeReader, sessions: &mut Sessi
         }
         if let Ok((stream, _)) = listener.accept() {
             // A client that goes away or stalls has nobody to be told.
-            let _ = converse(&stream, sessions);
+            let _ = converse(&stream, asleep, sessions);
         }
     }
 }
 
-fn converse(stream: &UnixStream, sessions: &mut Sessions) -> io::Result<()> {
+fn converse(stream: &UnixStream, asleep: &io::PipeReader, sessions: &Sessions) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     let deadline = Deadline::after(PATIENCE);
     let mut length = [0; 4];
-    fill(stream, &mut length, &deadline)?;
+    fill(stream, &mut length, asleep, &deadline)?;
     let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
     let answer = if length > REQUEST_LIMIT {
         let mut rest = stream.take(DRAINED.min(length as u64));
@@ -168,7 +181,7 @@ fn converse(stream: &UnixStream, sessions: &mut Sessions) -> io::Result<()> {
         request::too_large(length)
     } else {
         let mut request = vec![0; length];
-        fill(stream, &mut request, &deadline)?;
+        fill(stream, &mut request, asleep, &deadline)?;
         request::answer(&request, sessions)
     };
     let length = u32::try_from(answer.len()).unwrap_or(u32::MAX);
@@ -177,11 +190,21 @@ fn converse(stream: &UnixStream, sessions: &mut Sessions) -> io::Result<()> {
     out.write_all(&[&length.to_le_bytes(), answer.as_slice()].concat())
 }
 
-/// Reads until `buffer` is full.
-fn fill(mut stream: &UnixStream, mut buffer: &mut [u8], deadline: &Deadline) -> io::Result<()> {
+/// Reads until `buffer` is full, or the service ends.
+fn fill(
+    mut stream: &UnixStream,
+    mut buffer: &mut [u8],
+    asleep: &io::PipeReader,
+    deadline: &Deadline,
+) -> io::Result<()> {
     while !buffer.is_empty() {
         let left = deadline.remaining().filter(|left| !left.is_zero());
-        stream.set_read_timeout(Some(left.ok_or(io::ErrorKind::TimedOut)?))?;
+        let left = left.ok_or(io::ErrorKind::TimedOut)?;
+        match tld_sys::ready::readable(&[stream.as_fd(), asleep.as_fd()], left)?.as_slice() {
+            [true, false] => {}
+            [_, true] => return Err(io::ErrorKind::Interrupted.into()),
+            _ => continue,
+        }
         match stream.read(buffer) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => buffer = buffer.get_mut(count..).unwrap_or_default(),

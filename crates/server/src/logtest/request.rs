@@ -77,7 +77,7 @@ struct Data<'a> {
 }
 
 /// Carries a request out.
-pub(super) fn answer(request: &[u8], sessions: &mut Sessions) -> Vec<u8> {
+pub(super) fn answer(request: &[u8], sessions: &Sessions) -> Vec<u8> {
     sessions.forget_idle();
     let text = String::from_utf8_lossy(request);
     carry_out(&text, sessions).unwrap_or_else(|refusal| refused(&refusal))
@@ -98,7 +98,7 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }
 
-fn carry_out(text: &str, sessions: &mut Sessions) -> Result<Vec<u8>, Refusal> {
+fn carry_out(text: &str, sessions: &Sessions) -> Result<Vec<u8>, Refusal> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
     let whole = match values.next() {
         Some(Ok(whole)) => whole,
@@ -160,7 +160,7 @@ fn compact(json: &str) -> Vec<u8> {
     json.bytes().filter(keep).collect()
 }
 
-fn process(parameters: &Members<'_>, sessions: &mut Sessions) -> Result<Vec<u8>, Refusal> {
+fn process(parameters: &Members<'_>, sessions: &Sessions) -> Result<Vec<u8>, Refusal> {
     let text = event(parameters)?;
     string(parameters, "log_format")?;
     let location = string(parameters, "location")?;
@@ -169,28 +169,26 @@ fn process(parameters: &Members<'_>, sessions: &mut Sessions) -> Result<Vec<u8>,
     let debug = options.get("rules_debug").is_some_and(|raw| raw.get() == "true");
     let wanted = parameters.get("token").and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
     let mut data = Data { messages: Vec::new(), ..Data::default() };
-    let token = match wanted {
-        Some(token) if sessions.knows(&token) => token,
-        wanted => {
-            if let Some(wanted) = wanted {
-                let wanted: String = wanted.chars().take(TOKEN).collect();
-                data.messages.push(format!("WARNING: (7003): '{wanted}' token expires"));
-                data.codemsg = 1;
-            }
-            let token = sessions.open();
-            data.messages.push(format!("INFO: (7202): Session initialized with token '{token}'"));
-            token
+    let found = wanted.as_ref().and_then(|token| Some((token.clone(), sessions.session(token)?)));
+    let (token, session) = found.unwrap_or_else(|| {
+        if let Some(wanted) = wanted {
+            let wanted: String = wanted.chars().take(TOKEN).collect();
+            data.messages.push(format!("WARNING: (7003): '{wanted}' token expires"));
+            data.codemsg = 1;
         }
-    };
-    let received = sessions.now();
-    let Some(analyzer) = sessions.analyzer(&token) else { return Err(Refusal::Command) };
+        let (token, session) = sessions.open();
+        data.messages.push(format!("INFO: (7202): Session initialized with token '{token}'"));
+        (token, session)
+    });
     let location = location.as_bytes().get(..LOCATION_LIMIT).unwrap_or(location.as_bytes());
-    let event = Event { location: location.into(), ..Event::local("", text, received) };
-    let (verdict, trace) = analyzer.analyze_traced(&event);
+    let event = Event { location: location.into(), ..Event::local("", text, sessions.now()) };
+    session.with(|analyzer| {
+        let (verdict, trace) = analyzer.analyze_traced(&event);
+        data.output = output(analyzer, &verdict);
+        data.alert = Some(verdict.alert_flag);
+        data.rules_debug = debug.then(|| rules_debug(analyzer.ruleset(), &trace));
+    });
     data.token = Some(&token);
-    data.output = output(analyzer, &verdict);
-    data.alert = Some(verdict.alert_flag);
-    data.rules_debug = debug.then(|| rules_debug(analyzer.ruleset(), &trace));
     Ok(fitting(data))
 }
 
@@ -227,7 +225,7 @@ fn fitting(data: Data<'_>) -> Vec<u8> {
     json(&Answer { error: 0, data: Data { messages, token, codemsg: -1, ..Data::default() } })
 }
 
-fn remove(parameters: &Members<'_>, sessions: &mut Sessions) -> Result<Vec<u8>, Refusal> {
+fn remove(parameters: &Members<'_>, sessions: &Sessions) -> Result<Vec<u8>, Refusal> {
     let token = string(parameters, "token").ok().filter(|token| token.len() == TOKEN);
     let token = token.ok_or(Refusal::Token)?;
     let (message, codemsg) = if sessions.close(&token) {

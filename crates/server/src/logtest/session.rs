@@ -1,19 +1,19 @@
 //! Sessions: an analyzer each, found by token. The one that was not asked for longest makes room for a new one.
+//!
+//! Invariant: the list is locked only to find, add or take out; an event is judged under its own session's lock alone.
 
 use std::hash::BuildHasher;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tld_config::RuleTest;
 use tld_model::Timestamp;
 use tld_rules::{Analyzer, Settings};
 use tld_sys::clock::Clock;
 
 use super::RulesetSource;
 
-/// Most sessions at a time.
-pub(super) const MOST: usize = 64;
-/// A session that nobody asked for so long is over.
-pub(super) const IDLE: Duration = Duration::from_secs(900);
 /// Most bytes of events that all sessions remember together.
 const MEMORY: usize = 256 << 20;
 /// Length of a token.
@@ -21,26 +21,59 @@ pub(super) const TOKEN: usize = 8;
 
 /// One tester's memory.
 #[derive(Debug)]
-struct Session {
+pub(super) struct Session {
+    analyzer: Mutex<Analyzer>,
+    /// What it remembered when it was last used.
+    bytes: AtomicUsize,
+}
+
+impl Session {
+    /// Judges something in this session, after whoever does so now.
+    pub(super) fn with<T>(&self, judge: impl FnOnce(&mut Analyzer) -> T) -> T {
+        let mut analyzer = self.analyzer.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = judge(&mut analyzer);
+        self.bytes.store(analyzer.memory().1, Ordering::Relaxed);
+        result
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
     token: String,
-    analyzer: Analyzer,
+    session: Arc<Session>,
     used: Duration,
 }
 
-/// All sessions, the one used last at the end.
-pub(super) struct Sessions {
-    source: RulesetSource,
-    settings: Settings,
-    clock: Arc<dyn Clock>,
-    open: Vec<Session>,
-    tokens: std::hash::RandomState,
+#[derive(Default)]
+struct Open {
+    /// The one used last at the end.
+    entries: Vec<Entry>,
     count: u64,
 }
 
+/// All sessions.
+pub(super) struct Sessions {
+    source: RulesetSource,
+    settings: Settings,
+    limits: RuleTest,
+    clock: Arc<dyn Clock>,
+    tokens: std::hash::RandomState,
+    open: Mutex<Open>,
+}
+
 impl Sessions {
-    pub(super) fn new(source: RulesetSource, settings: Settings, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(
+        source: RulesetSource,
+        settings: Settings,
+        limits: RuleTest,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let tokens = std::hash::RandomState::new();
-        Self { source, settings, clock, open: Vec::new(), tokens, count: 0 }
+        Self { source, settings, limits, clock, tokens, open: Mutex::default() }
+    }
+
+    fn list(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The present moment.
@@ -49,59 +82,56 @@ impl Sessions {
     }
 
     /// Ends sessions that nobody uses any more.
-    pub(super) fn forget_idle(&mut self) {
+    pub(super) fn forget_idle(&self) {
         let now = self.clock.boot();
-        self.open.retain(|session| now.saturating_sub(session.used) <= IDLE);
-    }
-
-    /// Whether this session is open.
-    pub(super) fn knows(&self, token: &str) -> bool {
-        self.open.iter().any(|session| session.token == token)
+        let idle = self.limits.session_timeout;
+        self.list().entries.retain(|entry| now.saturating_sub(entry.used) <= idle);
     }
 
     /// Opens a session; its token.
-    pub(super) fn open(&mut self) -> String {
-        if self.open.len() >= MOST {
-            self.open.remove(0);
-        }
+    pub(super) fn open(&self) -> (String, Arc<Session>) {
         let analyzer = Analyzer::new((self.source)(), self.settings.clone());
-        let token = self.fresh_token();
-        self.open.push(Session { token: token.clone(), analyzer, used: self.clock.boot() });
-        token
+        let session = Arc::new(Session { analyzer: Mutex::new(analyzer), bytes: AtomicUsize::new(0) });
+        let mut open = self.list();
+        if open.entries.len() >= usize::from(self.limits.max_sessions) {
+            open.entries.remove(0);
+        }
+        let token = loop {
+            open.count += 1;
+            let token = format!("{:08x}", self.tokens.hash_one(open.count) & 0xffff_ffff);
+            if !open.entries.iter().any(|entry| entry.token == token) {
+                break token;
+            }
+        };
+        open.entries.push(Entry {
+            token: token.clone(),
+            session: Arc::clone(&session),
+            used: self.clock.boot(),
+        });
+        (token, session)
     }
 
-    /// Uses a session: moves it to the end of the line of those to be replaced.
-    pub(super) fn analyzer(&mut self, token: &str) -> Option<&mut Analyzer> {
-        let place = self.open.iter().position(|session| session.token == token)?;
-        let mut session = self.open.remove(place);
-        session.used = self.clock.boot();
-        self.open.push(session);
-        self.make_room();
-        self.open.last_mut().map(|session| &mut session.analyzer)
+    /// A session to use: it moves to the end of the line of those to be replaced.
+    pub(super) fn session(&self, token: &str) -> Option<Arc<Session>> {
+        let mut open = self.list();
+        let place = open.entries.iter().position(|entry| entry.token == token)?;
+        let mut entry = open.entries.remove(place);
+        entry.used = self.clock.boot();
+        let session = Arc::clone(&entry.session);
+        open.entries.push(entry);
+        // Others go while all together remember too much.
+        let bytes = |entry: &Entry| entry.session.bytes.load(Ordering::Relaxed);
+        while open.entries.len() > 1 && open.entries.iter().map(bytes).sum::<usize>() > MEMORY {
+            open.entries.remove(0);
+        }
+        Some(session)
     }
 
     /// Ends a session; false if there is none of that token.
-    pub(super) fn close(&mut self, token: &str) -> bool {
-        let before = self.open.len();
-        self.open.retain(|session| session.token != token);
-        self.open.len() < before
-    }
-
-    /// Lets go of other sessions while all together remember too much.
-    fn make_room(&mut self) {
-        let bytes = |session: &Session| session.analyzer.memory().1;
-        while self.open.len() > 1 && self.open.iter().map(bytes).sum::<usize>() > MEMORY {
-            self.open.remove(0);
-        }
-    }
-
-    fn fresh_token(&mut self) -> String {
-        loop {
-            self.count += 1;
-            let token = format!("{:08x}", self.tokens.hash_one(self.count) & 0xffff_ffff);
-            if !self.knows(&token) {
-                return token;
-            }
-        }
+    pub(super) fn close(&self, token: &str) -> bool {
+        let entries = &mut self.list().entries;
+        let before = entries.len();
+        entries.retain(|entry| entry.token != token);
+        entries.len() < before
     }
 }

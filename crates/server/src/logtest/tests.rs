@@ -2,7 +2,7 @@ use super::*;
 
 use serde_json::{Value, json};
 use tld_rules::Options;
-use tld_sys::clock::ManualClock;
+use tld_sys::clock::{ManualClock, SystemClock};
 
 const FAILED: &str =
     "Oct  8 10:21:33 box sshd[7]: Failed password for invalid user eve from 203.0.113.9 port 4242 ssh2";
@@ -37,7 +37,7 @@ impl Bench {
 
     fn serve(&self) -> io::Result<LogtestServer> {
         let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as _;
-        serve(self.path(), Arc::new(shipped), settings(Zone::utc()), clock)
+        serve(self.path(), Arc::new(shipped), settings(Zone::utc()), RuleTest::default(), clock)
     }
 
     fn ask(&self, request: &[u8]) -> Value {
@@ -124,7 +124,8 @@ fn an_unknown_token_and_an_expired_one_start_anew_with_a_warning() {
 #[test]
 fn the_session_used_longest_ago_makes_room() {
     let bench = Bench::new();
-    let tokens: Vec<String> = (0..session::MOST).map(|_| token(&bench.process(&"x".into(), None))).collect();
+    let tokens: Vec<String> =
+        (0..RuleTest::default().max_sessions).map(|_| token(&bench.process(&"x".into(), None))).collect();
     bench.process(&"x".into(), Some(&tokens[0]));
     bench.process(&"x".into(), None);
     assert_eq!(bench.process(&"x".into(), Some(&tokens[0]))["data"]["codemsg"], 0);
@@ -242,4 +243,32 @@ fn a_client_that_hangs_up_early_does_not_stop_the_service() {
     rude.write_all(&[9, 0]).unwrap();
     drop(rude);
     assert_eq!(bench.process(&"x".into(), None)["error"], 0);
+}
+
+#[test]
+fn clients_that_say_nothing_delay_neither_others_nor_the_end() {
+    let mut bench = Bench::new();
+    let silent: Vec<_> = (0..SPARE).map(|_| UnixStream::connect(bench.path()).unwrap()).collect();
+    let begin = SystemClock.boot();
+    assert_eq!(bench.process(&"x".into(), None)["error"], 0);
+    bench.server.take().unwrap().stop();
+    assert!(SystemClock.boot() - begin < PATIENCE, "nobody waited for the silent ones");
+    drop(silent);
+}
+
+#[test]
+fn sessions_are_limited_as_configured() {
+    let mut bench = Bench::new();
+    bench.server.take().unwrap().stop();
+    let limits = RuleTest { max_sessions: 1, session_timeout: Duration::from_secs(5), ..RuleTest::default() };
+    let clock: Arc<dyn Clock> = Arc::clone(&bench.clock) as _;
+    let server = serve(bench.path(), Arc::new(shipped), settings(Zone::utc()), limits, clock);
+    bench.server = Some(server.unwrap());
+    let first = token(&bench.process(&"x".into(), None));
+    let second = token(&bench.process(&"x".into(), None));
+    assert_eq!(bench.process(&"x".into(), Some(&second))["data"]["codemsg"], 0);
+    assert_eq!(bench.process(&"x".into(), Some(&first))["data"]["codemsg"], 1);
+    let third = token(&bench.process(&"x".into(), None));
+    bench.clock.advance(Duration::from_secs(6));
+    assert_eq!(bench.process(&"x".into(), Some(&third))["data"]["codemsg"], 1);
 }

@@ -14,7 +14,7 @@ use tld_sys::clock::Clock;
 use tld_sys::queue::{self, Limits, Receiver, Sender};
 
 use super::{Record, state};
-use crate::sequencer::Volume;
+use crate::sequencer::{Gap, Volume};
 
 /// Records that may wait for the disk; beyond that the analysis waits (back-pressure before loss).
 const QUEUE: Limits = Limits { items: 65_536, bytes: 32 << 20 };
@@ -34,6 +34,8 @@ pub struct Files {
     pub archives_json: bool,
     /// `logall`.
     pub archives_plain: bool,
+    /// What records of alerts.log leave open.
+    pub gap: Gap,
 }
 
 /// The writer's thread and its queue.
@@ -142,7 +144,7 @@ impl Writer {
                 line.push(b'\n');
                 json.write(place.volume, &line).and_then(|()| {
                     line.clear();
-                    alert.plain.write(&place.id, &mut line);
+                    alert.plain.write(self.files.gap.text(&place.id), &mut line);
                     plain.write(place.volume, &line)
                 })
             }

@@ -7,7 +7,7 @@ use tld_model::{Alert, AlertRule, Frame, RuleId};
 use tld_sys::clock::ManualClock;
 
 use super::*;
-use crate::sequencer::{Place, Rotation, Sequencer};
+use crate::sequencer::{Gap, Place, Rotation, Sequencer};
 
 /// 2026-03-02 10:15:30 UTC.
 const MORNING: i64 = 1_772_446_530;
@@ -38,6 +38,7 @@ fn files(home: &Path) -> Files {
         alerts_plain: true,
         archives_json: true,
         archives_plain: false,
+        gap: Gap::Id,
     }
 }
 
@@ -58,7 +59,7 @@ fn sequencer(home: &Path, rotation: Rotation) -> Sequencer {
     Sequencer::new(home.join("logs/alerts"), rotation, Zone::utc())
 }
 
-const DAILY: Rotation = Rotation { plain: true, interval: Duration::ZERO, size: 0 };
+const DAILY: Rotation = Rotation { plain: true, gap: Gap::Id, interval: Duration::ZERO, size: 0 };
 
 fn inode(path: &Path) -> u64 {
     fs::metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).ino()
@@ -115,8 +116,8 @@ fn midnight_moves_the_short_names_and_a_day_without_alerts_leaves_no_file() {
 #[test]
 fn an_age_or_a_size_begins_a_numbered_file() {
     for rotation in [
-        Rotation { plain: true, interval: Duration::from_secs(600), size: 0 },
-        Rotation { plain: true, interval: Duration::ZERO, size: 10 },
+        Rotation { plain: true, gap: Gap::Id, interval: Duration::from_secs(600), size: 0 },
+        Rotation { plain: true, gap: Gap::Id, interval: Duration::ZERO, size: 10 },
     ] {
         let home = tempfile::tempdir().unwrap();
         let mut writer = writer(home.path(), &clock(MORNING));
@@ -150,6 +151,7 @@ fn every_id_is_the_position_of_its_alert_over_rotation_midnight_and_restarts() {
         let mut random = Random(seed * 0x9e37_79b9);
         let rotation = Rotation {
             plain: true,
+            gap: Gap::Id,
             interval: Duration::from_secs(random.below(3) * 7200),
             size: random.below(3) * 2000,
         };
