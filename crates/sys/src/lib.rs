@@ -18,8 +18,9 @@ pub mod net_namespace;
 mod netlink;
 pub mod nft;
 #[cfg(unix)]
-#[cfg(unix)]
 pub mod part;
+#[cfg(target_os = "linux")]
+pub mod poller;
 pub mod privilege;
 pub mod queue;
 #[cfg(unix)]
@@ -28,6 +29,8 @@ pub mod ready;
 pub mod route;
 #[cfg(unix)]
 pub mod signal;
+#[cfg(target_os = "linux")]
+pub mod tcp;
 #[cfg(unix)]
 pub mod terminal;
 pub mod unix_socket;
