@@ -4,6 +4,7 @@
 //! Start-up, in order: the home's tree ([`home`]), configuration and ruleset (with every error shown at once), state of earlier
 //! runs, outputs, then the pipeline. Nothing is started when anything of the first three fails.
 
+pub mod channel;
 pub mod dispatch;
 pub mod enrol;
 pub mod home;
@@ -11,6 +12,7 @@ pub mod load;
 pub mod log;
 pub mod logtest;
 pub mod logtime;
+pub mod manager;
 pub mod output;
 pub mod pipeline;
 pub mod presence;

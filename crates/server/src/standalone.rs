@@ -95,6 +95,17 @@ impl Standalone {
     /// # Errors
     /// A part does not start; the ones before it are stopped again by being dropped.
     pub fn start(setup: Setup) -> Result<Self, StartError> {
+        Self::start_on(setup, entrance())
+    }
+
+    /// The same with a queue that others hold the entrance of already.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub fn start_on(
+        setup: Setup,
+        (events, incoming): (Sender<Event>, Receiver<Event>),
+    ) -> Result<Self, StartError> {
         let settings = &setup.prepared.settings;
         let files = Files {
             home: setup.home.clone(),
@@ -118,7 +129,6 @@ impl Standalone {
         };
         let settings = Arc::clone(&setup.prepared.settings);
         let log = setup.log.clone();
-        let (events, incoming) = queue::bounded(QUEUE, Event::weight);
         let (fresh, changes) = sync_channel(1);
         let ruleset = Arc::new(RwLock::new(Arc::clone(&setup.prepared.ruleset)));
         let logtest = serve_logtest(&setup, &ruleset);
@@ -167,6 +177,11 @@ impl Standalone {
         self.outputs.finish();
         counts
     }
+}
+
+/// The queue of events that wait for the analysis.
+pub fn entrance() -> (Sender<Event>, Receiver<Event>) {
+    queue::bounded(QUEUE, Event::weight)
 }
 
 /// Tools ask the running ruleset what a line becomes. Without the socket the service is still worth running.

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +56,6 @@ pub struct Ready {
 pub struct Poller {
     epoll: OwnedFd,
     wake: Arc<OwnedFd>,
-    events: Vec<Event>,
 }
 
 impl fmt::Debug for Poller {
@@ -82,7 +82,7 @@ impl Poller {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         epoll::add(&epoll, &wake, EventData::new_u64(WAKE), EventFlags::IN)?;
-        Ok(Self { epoll, wake: Arc::new(wake), events: Vec::with_capacity(BATCH) })
+        Ok(Self { epoll, wake: Arc::new(wake) })
     }
 
     /// For other threads.
@@ -107,20 +107,20 @@ impl Poller {
     }
 
     /// Waits until a descriptor is ready, a [`Waker`] was used, or time is up; `ready` holds what is.
-    pub fn wait(&mut self, ready: &mut Vec<Ready>, timeout: Duration) -> io::Result<()> {
+    pub fn wait(&self, ready: &mut Vec<Ready>, timeout: Duration) -> io::Result<()> {
         ready.clear();
-        self.events.clear();
         let timeout = Timespec {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: timeout.subsec_nanos().into(),
         };
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), Some(&timeout)) {
-            Ok(_) => {}
+        let mut room = [const { MaybeUninit::<Event>::uninit() }; BATCH];
+        let events = match epoll::wait(&self.epoll, &mut room, Some(&timeout)) {
+            Ok((events, _)) => events,
             // An early end is allowed to a wait that its caller repeats anyway.
             Err(rustix::io::Errno::INTR) => return Ok(()),
             Err(error) => return Err(error.into()),
-        }
-        for event in &self.events {
+        };
+        for event in events {
             // The fields are unaligned, so they are copied.
             let (data, flags) = (event.data, event.flags);
             if data.u64() == WAKE {
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn only_what_is_ready_is_told_and_until_it_is_read() {
-        let mut poller = Poller::new().unwrap();
+        let poller = Poller::new().unwrap();
         let (quiet, _keep) = io::pipe().unwrap();
         let (loud, mut speaker) = io::pipe().unwrap();
         poller.add(&quiet, 1, Interest::READ).unwrap();
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_wake_up_before_the_wait_ends_it() {
-        let mut poller = Poller::new().unwrap();
+        let poller = Poller::new().unwrap();
         poller.waker().wake();
         let mut ready = Vec::new();
         poller.wait(&mut ready, LONG).unwrap();

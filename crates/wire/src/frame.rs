@@ -37,6 +37,19 @@ pub fn encode(message: &[u8]) -> Result<Vec<u8>, FrameError> {
     Ok(frame)
 }
 
+/// The first message in bytes of a stream that were kept together, and what is behind it; `None` means that more must arrive.
+///
+/// # Errors
+/// When a frame over [`LIMIT`] is announced.
+pub fn split(stream: &[u8]) -> Result<Option<(&[u8], &[u8])>, FrameError> {
+    let Some((head, rest)) = stream.split_first_chunk::<4>() else { return Ok(None) };
+    let length = u32::from_le_bytes(*head) as usize;
+    if length > LIMIT {
+        return Err(FrameError { length, limit: LIMIT });
+    }
+    Ok(rest.split_at_checked(length))
+}
+
 /// Finds the frames in a stream that arrives in pieces.
 #[derive(Debug)]
 pub struct Decoder {
@@ -105,6 +118,8 @@ mod tests {
         let mut more = &b"\0\0\0\0"[..];
         assert!(decoder.next(&mut more).is_err());
         assert!(encode(&vec![0; LIMIT + 1]).is_err());
+        assert!(split(&head).is_err());
+        assert_eq!(split(&65_536u32.to_le_bytes()), Ok(None));
     }
 
     #[test]
@@ -135,8 +150,15 @@ mod tests {
                 }
                 prop_assert!(input.is_empty());
             }
-            prop_assert_eq!(found, messages);
+            prop_assert_eq!(&found, &messages);
             prop_assert!(decoder.is_between_frames());
+            let mut rest = &stream[..];
+            for message in &messages {
+                let (split, behind) = split(rest).unwrap().unwrap();
+                prop_assert_eq!(split, &message[..]);
+                rest = behind;
+            }
+            prop_assert_eq!(split(rest), Ok(None));
         }
 
         #[test]
