@@ -7,10 +7,12 @@
 mod agents;
 mod check;
 mod logtest;
+mod manager;
 mod paint;
 mod reload;
 mod responder;
 mod responses;
+mod service;
 mod standalone;
 
 use std::path::PathBuf;
@@ -22,7 +24,8 @@ const AFTER: &str = "\
 Examples:
   threatlockdown standalone --demo         see a made-up attack blocked and reverted
   threatlockdown check --home /var/ossec   is the configuration good? exit status 0 or 1
-  sudo threatlockdown standalone           watch this host until stopped";
+  sudo threatlockdown standalone           watch this host until stopped
+  sudo threatlockdown manager              the same for this host and all agents that enrol";
 
 #[derive(Debug, Parser)]
 #[command(name = "threatlockdown", version, about = "Watches hosts and answers attacks", after_help = AFTER)]
@@ -35,6 +38,8 @@ struct Arguments {
 enum Command {
     /// Watch this host and answer attacks on it, all in one process
     Standalone(standalone::Options),
+    /// Watch this host and take in agents: enrol them, judge their events, send them responses
+    Manager(manager::Options),
     /// Check configuration, ruleset and response executables
     Check(check::Options),
     /// Change a running service to the rules and responses as they are now
@@ -48,6 +53,9 @@ enum Command {
     /// List the manager's agents, add and remove them, hand out their keys
     Agents(agents::Options),
 }
+
+/// Home directory unless another one is chosen.
+const HOME: &str = "/var/ossec";
 
 /// The installation that a command works on.
 #[derive(Debug, Clone, clap::Args)]
@@ -63,6 +71,7 @@ fn main() -> ExitCode {
     }
     let result = match Arguments::parse().command {
         Command::Standalone(options) => standalone::run(options),
+        Command::Manager(options) => manager::run(options),
         Command::Check(options) => check::run(&options),
         Command::Reload(options) => reload::run(&options),
         Command::Logtest(options) => logtest::run(&options),

@@ -17,7 +17,7 @@ pub struct PrepareHome {
     source: io::Error,
 }
 
-const FOLDERS: [(&str, u32); 19] = [
+const FOLDERS: [(&str, u32); 22] = [
     ("active-response", 0o750),
     ("active-response/bin", 0o750),
     ("etc", 0o770),
@@ -34,8 +34,11 @@ const FOLDERS: [(&str, u32); 19] = [
     ("queue/fts", 0o750),
     ("queue/diff", 0o750),
     ("queue/logcollector", 0o750),
+    ("queue/rids", 0o770),
+    ("var/multigroups", 0o770),
     ("ruleset", 0o750),
     ("var/threatlockdown", 0o750),
+    (crate::registry::MANAGER_FOLDER, 0o750),
     (crate::presence::REPORT_FOLDER, 0o750),
 ];
 

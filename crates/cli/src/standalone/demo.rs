@@ -16,9 +16,9 @@ use tld_server::standalone::{Setup, Standalone};
 use tld_sys::clock::{Clock, Deadline};
 
 use super::Options;
-use super::service::{self, Ground};
 use super::story::{Scene, Teller, Watcher};
 use crate::paint::Paint;
+use crate::service::{self, Ground};
 
 const MARK: &str = ".threatlockdown-demo";
 const TABLE: &str = "threatlockdown_demo";
@@ -51,16 +51,16 @@ const SCRIPT: &[(u64, &str, &str)] = &[
 /// Runs the demo to its end.
 pub(super) fn run(mut options: Options) -> Result<ExitCode> {
     let home = own_directory(options.home.as_deref())?;
-    options.table = TABLE.into();
+    options.service.table = TABLE.into();
     let watched = home.join("demo-auth.log");
     tld_server::home::prepare(&home, &tld_config::demo_conf(&watched))?;
     fs::File::create(&watched).with_context(|| format!("cannot create `{}`", watched.display()))?;
     let ground = Ground::of(&home, false);
     introduce(&home, &options);
-    let Some(prepared) = service::read(&home, &options)? else { return Ok(ExitCode::FAILURE) };
+    let Some(prepared) = service::read(&home, &options.service)? else { return Ok(ExitCode::FAILURE) };
 
     let (sender, outcomes) = channel();
-    let responder = Responder::start(service::responder_setup(&ground, &options, &prepared), sender)
+    let responder = Responder::start(service::responder_setup(&ground, &options.service, &prepared), sender)
         .context("cannot start the responder")?;
     let responder = Arc::new(responder);
     let (scenes, told) = channel();
@@ -73,7 +73,7 @@ pub(super) fn run(mut options: Options) -> Result<ExitCode> {
         log: ground.log.clone(),
         observer: Some(Box::new(Watcher { watched: watched.clone(), scenes: scenes.clone() })),
         log_time: false,
-        dry_run: options.dry_run,
+        dry_run: options.service.dry_run,
         journal_directory: None,
     })?;
     let relay = relay(outcomes, scenes.clone());
@@ -147,7 +147,7 @@ fn introduce(home: &Path, options: &Options) {
     );
     println!("   home      {}", home.display());
     println!("   watching  {}", home.join("demo-auth.log").display());
-    let effect = if options.dry_run {
+    let effect = if options.service.dry_run {
         paint.warn("dry-run: asked for by --dry-run")
     } else if tld_sys::privilege::has_net_admin() {
         format!("{} (nftables table inet {TABLE}, removed at the end)", paint.good("real"))

@@ -11,6 +11,8 @@
     reason = "each test uses a part; tests start programs"
 )]
 
+pub mod fleet;
+
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -224,9 +226,20 @@ impl Home {
 
     /// Starts the service and waits until it watches.
     pub fn start(&self, host: Option<&Host>, extra: &[&str], environment: &[(&str, &str)]) -> Service {
+        self.start_as("standalone", host, extra, environment)
+    }
+
+    /// The same for another form of the service.
+    pub fn start_as(
+        &self,
+        form: &str,
+        host: Option<&Host>,
+        extra: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Service {
         let started = self.read("logs/ossec.log").matches("started in").count();
         let mut command = host.map_or_else(|| Command::new(BINARY), |host| host.command(BINARY));
-        command.args(["standalone", "--home"]).arg(self.path.path()).args(extra);
+        command.args([form, "--home"]).arg(self.path.path()).args(extra);
         if !extra.contains(&"--user") {
             command.args(["--user", "tld-nobody-such"]);
         }

@@ -42,7 +42,7 @@ impl Keeper<'_> {
         if let Err(error) = self.hub.counters.secure() {
             self.hub.log.error(&format!("agents' channel: the message counter is not stored: {error}"));
         }
-        if last || self.round % COUNTERS == 0 {
+        if last || self.round.is_multiple_of(COUNTERS) {
             self.save_counters();
         }
         self.note_silent();
@@ -92,10 +92,8 @@ impl Keeper<'_> {
             if now < *due {
                 return true;
             }
-            let text = format!(
-                "1:wazuh-monitord:ossec: Agent disconnected: '{}-{}'.",
-                agent.key.name, agent.key.ip
-            );
+            let text =
+                format!("1:wazuh-monitord:ossec: Agent disconnected: '{}-{}'.", agent.key.name, agent.key.ip);
             // A full pipeline is tried again at the next look.
             event::from_agent(text.as_bytes(), agent.origin(), received)
                 .is_ok_and(|event| self.hub.hand_over(event).is_some())

@@ -179,7 +179,10 @@ impl Lane {
             match socket.accept() {
                 Ok((stream, address)) => {
                     if self.hub.open.load(Ordering::Relaxed) >= self.most && !self.make_room() {
-                        self.hub.complain(Level::Warning, &format!("`{}` turned away: too many connections", address.ip()));
+                        self.hub.complain(
+                            Level::Warning,
+                            &format!("`{}` turned away: too many connections", address.ip()),
+                        );
                         continue;
                     }
                     self.hub.open.fetch_add(1, Ordering::Relaxed);
@@ -273,7 +276,7 @@ impl Lane {
         let (mut at, mut answer, mut goes, mut former) = (0, false, false, Vec::new());
         loop {
             let message = match frame::split(&connection.input[at..]) {
-                Ok(Some((message, _))) => message,
+                Ok(Some(message)) => message,
                 Ok(None) => break,
                 Err(error) => {
                     self.hub.complain(Level::Warning, &format!("`{}`: {error}", connection.address));
@@ -422,8 +425,12 @@ impl Lane {
                     || quiet > silence
                     || connection.stuck.is_some_and(|since| now.saturating_sub(since) > PATIENCE))
         };
-        let gone: Vec<u64> =
-            self.connections.iter().filter(|(_, connection)| over(connection)).map(|(token, _)| *token).collect();
+        let gone: Vec<u64> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| over(connection))
+            .map(|(token, _)| *token)
+            .collect();
         for token in gone {
             self.close(token);
         }

@@ -195,7 +195,10 @@ pub struct Hub {
 
 impl std::fmt::Debug for Hub {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hub").field("options", &self.options).field("open", &self.open).finish_non_exhaustive()
+        f.debug_struct("Hub")
+            .field("options", &self.options)
+            .field("open", &self.open)
+            .finish_non_exhaustive()
     }
 }
 

@@ -149,7 +149,10 @@ impl Hub {
             drop(state);
             self.complain(
                 Level::Warning,
-                &format!("agent {}: its key is in use by another connection, `{}` is refused", agent.key.id, from.address),
+                &format!(
+                    "agent {}: its key is in use by another connection, `{}` is refused",
+                    agent.key.id, from.address
+                ),
             );
             return false;
         }

@@ -37,6 +37,8 @@ pub use upkeep::Upkeep;
 
 use store::{Store, Stored};
 
+/// Folder of what a manager remembers of its agents. It belongs to the user that the manager's unprivileged part runs as.
+pub const MANAGER_FOLDER: &str = "var/threatlockdown/manager";
 /// Most bytes of a key file: half a million agents.
 const KEYS_LIMIT: usize = 64 << 20;
 
@@ -138,8 +140,8 @@ impl Registry {
     /// # Errors
     /// The key file or the database cannot be read.
     pub fn open(setup: Setup) -> Result<Self, RegistryError> {
-        let path = setup.home.join("var/threatlockdown/manager.db");
-        for folder in ["var/threatlockdown", "queue"].map(|folder| setup.home.join(folder)) {
+        let path = setup.home.join(MANAGER_FOLDER).join("manager.db");
+        for folder in [MANAGER_FOLDER, "queue"].map(|folder| setup.home.join(folder)) {
             durable::create_dirs(&folder, 0o750).map_err(failed("make", &folder))?;
         }
         let fresh = !path.exists();
@@ -333,7 +335,7 @@ impl Registry {
     }
 
     fn locked<R>(&self, act: impl FnOnce() -> Result<R, RegistryError>) -> Result<R, RegistryError> {
-        let path = self.setup.home.join("var/threatlockdown/client.keys.lock");
+        let path = self.setup.home.join(MANAGER_FOLDER).join("client.keys.lock");
         let fresh = !path.exists();
         let _lock = durable::lock_exclusive(&path).map_err(failed("lock", &path))?;
         if fresh {
@@ -478,7 +480,7 @@ fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Registry
 }
 
 fn store_failed(setup: &Setup, source: rusqlite::Error) -> RegistryError {
-    RegistryError::Store { path: setup.home.join("var/threatlockdown/manager.db"), source }
+    RegistryError::Store { path: setup.home.join(MANAGER_FOLDER).join("manager.db"), source }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,4 +1,4 @@
-//! `var/threatlockdown/manager.db`: what is known of agents beyond their keys, over restarts and for other processes.
+//! `var/threatlockdown/manager/manager.db`: what is known of agents beyond their keys, over restarts and for other processes.
 //!
 //! One row per agent. Groups are saved by themselves, because other processes change them too. A row counts only for an agent of the same id and name, so that what a purged
 //! agent left behind never becomes a newcomer's.

@@ -281,9 +281,9 @@ fn a_damaged_database_is_set_aside() {
     let bed = Bed::new();
     add(&bed.open(), "web", "any").unwrap();
     for tail in ["-wal", "-shm"] {
-        let _ = fs::remove_file(bed.home.path().join(format!("var/threatlockdown/manager.db{tail}")));
+        let _ = fs::remove_file(bed.home.path().join(format!("var/threatlockdown/manager/manager.db{tail}")));
     }
-    bed.put("var/threatlockdown/manager.db", &"no database at all ".repeat(100));
+    bed.put("var/threatlockdown/manager/manager.db", &"no database at all ".repeat(100));
     assert!(bed.open().table().by_name("web").is_some());
     assert!(lock(&bed.warnings).iter().any(|line| line.contains("set aside")));
 }

@@ -12,11 +12,11 @@ use anyhow::{Context, Result};
 use tld_respond::Responder;
 use tld_respond::carrier::socket::{self, SocketCarrier};
 use tld_server::presence::{Presence, REPORT_FOLDER};
+use tld_server::registry::MANAGER_FOLDER;
 use tld_sys::part::{self, Part};
 use tld_sys::signal::{Signal, Signals, termination};
 
-use super::Options;
-use super::service::{self, Ground, home};
+use super::{Ground, Task};
 
 /// Groups whose members may read logs on common systems.
 const LOG_GROUPS: [&str; 2] = ["adm", "systemd-journal"];
@@ -39,17 +39,17 @@ pub(super) fn user(name: &str) -> Option<User> {
 }
 
 /// The privileged part: responder, and keeper of the other part.
-pub(super) fn responder(options: &Options, user: User) -> Result<ExitCode> {
+pub(super) fn responder(task: &Task, user: User) -> Result<ExitCode> {
     let signals = termination().context("cannot take over the signals")?;
-    let home = home(options);
+    let (home, options) = (task.home.clone(), &task.options);
     tld_server::home::prepare(&home, tld_config::DEFAULT_OSSEC_CONF)?;
     hand_over(&home, user)?;
     let _presence = Presence::take(&home)?;
     let ground = Ground::of(&home, true);
-    let Some(prepared) = service::read(&home, options)? else { return Ok(ExitCode::FAILURE) };
+    let Some(prepared) = super::read(&home, options)? else { return Ok(ExitCode::FAILURE) };
     let (near, far) = socket::pair().context("cannot make the socket to the analysis")?;
     let (sender, outcomes) = channel();
-    let responder = Responder::start(service::responder_setup(&ground, options, &prepared), sender)
+    let responder = Responder::start(super::responder_setup(&ground, options, &prepared), sender)
         .context("cannot start the responder")?;
     let responder = Arc::new(responder);
     let log = ground.log.clone();
@@ -111,6 +111,11 @@ fn hand_over(home: &Path, user: User) -> Result<()> {
         "queue/fts",
         "queue/diff",
         "queue/logcollector",
+        "queue/rids",
+        "queue/sockets",
+        "etc/shared",
+        "var/multigroups",
+        MANAGER_FOLDER,
         REPORT_FOLDER,
     ] {
         give(path, user.uid)?;
@@ -156,8 +161,9 @@ fn change_owner(path: &Path, uid: u32, gid: u32) -> std::io::Result<()> {
 }
 
 /// The unprivileged part: everything that reads what attackers wrote.
-pub(super) fn analysis(options: &Options) -> Result<ExitCode> {
+pub(super) fn analysis(task: &Task) -> Result<ExitCode> {
     let signals = termination().context("cannot take over the signals")?;
+    let options = &task.options;
     let socket = part::socket().context("standard input is not the responder's socket")?;
     if let Some(user) = user(&options.user) {
         let groups: Vec<_> = LOG_GROUPS.iter().filter_map(|name| tld_sys::privilege::group(name)).collect();
@@ -165,15 +171,15 @@ pub(super) fn analysis(options: &Options) -> Result<ExitCode> {
             .context("cannot become the service user")?;
     }
     part::end_with_parent().context("cannot bind our life to the responder's")?;
-    let ground = Ground::of(&home(options), true);
-    let Some(prepared) = service::read(&ground.home, options)? else { return Ok(ExitCode::FAILURE) };
+    let ground = Ground::of(&task.home, true);
+    let Some(prepared) = super::read(&ground.home, options)? else { return Ok(ExitCode::FAILURE) };
     let (sender, outcomes) = channel();
     let log = ground.log.clone();
     let carrier = SocketCarrier::new(socket, sender, Arc::new(move |line: &str| log.warning(line)))
         .context("cannot use the responder's socket")?;
-    let _reporter = service::report(outcomes, ground.log.clone());
-    let service = service::start(&ground, options, prepared.clone(), Box::new(carrier))?;
-    service::wait(&signals, &ground, options, &service, prepared);
+    let _reporter = super::report(outcomes, ground.log.clone());
+    let service = super::start(&ground, task, prepared.clone(), Box::new(carrier))?;
+    super::wait(&signals, &ground, options, &service, prepared);
     let counts = service.stop();
     ground.log.info(&format!(
         "stopped: {} events, {} alerts, {} responses sent; blocks stay and are reverted on time",

@@ -1,4 +1,7 @@
-//! The real service in one process: responder, outputs, analysis, collectors; signals until it is told to stop.
+//! The service behind `standalone` and `manager`: responder, outputs, analysis, collectors, and a manager's agents; signals
+//! until it is told to stop. As root with a service user it is two processes ([`split`]), otherwise one.
+
+mod split;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,47 +19,102 @@ use tld_rules::Verdict;
 use tld_server::dispatch::Considered;
 use tld_server::load::Prepared;
 use tld_server::log::{Level, Log};
-use tld_server::pipeline::Observer;
+use tld_server::manager::Manager;
+use tld_server::pipeline::{Counts, Observer};
 use tld_server::presence::{Presence, Report};
 use tld_server::standalone::{Setup, Standalone};
 use tld_sys::clock::{Clock, SystemClock};
 use tld_sys::signal::{Signal, Signals, termination};
 
-use super::Options;
 use crate::check;
+
+/// What every form of the service is started with.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub(crate) struct Options {
+    /// This configuration file instead of etc/ossec.conf of the home
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Only say what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Started as root, everything but the responder runs as this user if it exists
+    #[arg(long, value_name = "NAME", default_value = "wazuh")]
+    user: String,
+    /// Name of the nftables table that blocks live in
+    #[arg(long, value_name = "NAME", default_value = "threatlockdown", hide = true)]
+    pub(crate) table: String,
+    /// Journal directory in place of the host's
+    #[arg(long, value_name = "DIR", hide = true)]
+    journal_directory: Option<PathBuf>,
+    /// This process is the unprivileged part; the responder is at the other end of standard input
+    #[arg(long, hide = true)]
+    behind_responder: bool,
+}
+
+/// Which service it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// This host alone.
+    Standalone {
+        /// Count by the time in the lines.
+        log_time: bool,
+    },
+    /// This host and agents.
+    Manager,
+}
+
+/// A service to run.
+#[derive(Debug)]
+pub(crate) struct Task {
+    /// Its home.
+    pub(crate) home: PathBuf,
+    /// Which one.
+    pub(crate) form: Form,
+    /// How.
+    pub(crate) options: Options,
+}
+
+impl Task {
+    /// Runs it, in one process or two, until it is told to stop.
+    pub(crate) fn run(&self) -> Result<ExitCode> {
+        if self.options.behind_responder {
+            return split::analysis(self);
+        }
+        match split::user(&self.options.user) {
+            Some(user) => split::responder(self, user),
+            None => whole(self),
+        }
+    }
+}
 
 /// What every part of the service shares.
 #[derive(Debug, Clone)]
-pub(super) struct Ground {
-    pub(super) home: PathBuf,
-    pub(super) clock: Arc<SystemClock>,
-    pub(super) zone: Zone,
-    pub(super) log: Log,
+pub(crate) struct Ground {
+    pub(crate) home: PathBuf,
+    pub(crate) clock: Arc<SystemClock>,
+    pub(crate) zone: Zone,
+    pub(crate) log: Log,
 }
 
 impl Ground {
     /// With `echo` the service's log is also shown on standard error.
-    pub(super) fn of(home: &Path, echo: bool) -> Self {
+    pub(crate) fn of(home: &Path, echo: bool) -> Self {
         let (clock, zone) = (Arc::new(SystemClock), Zone::system());
         let log =
             Log::new(home.join("logs/ossec.log"), Arc::<SystemClock>::clone(&clock), zone.clone(), echo);
         Self { home: home.to_path_buf(), clock, zone, log }
     }
 
-    pub(super) fn clock(&self) -> Arc<dyn Clock> {
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
         Arc::<SystemClock>::clone(&self.clock)
     }
 }
 
-/// The home to serve.
-pub(super) fn home(options: &Options) -> PathBuf {
-    options.home.clone().unwrap_or_else(|| PathBuf::from("/var/ossec"))
-}
-
 /// Everything in this process.
-pub(super) fn run(options: &Options) -> Result<ExitCode> {
+fn whole(task: &Task) -> Result<ExitCode> {
     let signals = termination().context("cannot take over the signals")?;
-    let home = home(options);
+    let (home, options) = (task.home.clone(), &task.options);
     tld_server::home::prepare(&home, tld_config::DEFAULT_OSSEC_CONF)?;
     let _presence = Presence::take(&home)?;
     let ground = Ground::of(&home, true);
@@ -72,7 +130,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode> {
     let responder = Arc::new(responder);
     let carrier = Box::new(ChannelCarrier::new(Arc::clone(&responder)));
     let reporter = report(outcomes, ground.log.clone());
-    let service = start(&ground, options, prepared.clone(), carrier)?;
+    let service = start(&ground, task, prepared.clone(), carrier)?;
     wait(&signals, &ground, options, &service, prepared);
     let counts = service.stop();
     if let Some(responder) = Arc::into_inner(responder) {
@@ -87,7 +145,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode> {
 }
 
 /// Reads and shows; none when there is an error to mend first.
-pub(super) fn read(home: &Path, options: &Options) -> Result<Option<Prepared>> {
+pub(crate) fn read(home: &Path, options: &Options) -> Result<Option<Prepared>> {
     let reading = tld_server::load::load(home, options.config.as_deref())
         .with_context(|| format!("cannot start with home `{}`", home.display()))?;
     check::show(&reading.diagnostics);
@@ -98,7 +156,7 @@ pub(super) fn read(home: &Path, options: &Options) -> Result<Option<Prepared>> {
 }
 
 /// The responder of this host, configured.
-pub(super) fn responder_setup(ground: &Ground, options: &Options, prepared: &Prepared) -> tld_respond::Setup {
+pub(crate) fn responder_setup(ground: &Ground, options: &Options, prepared: &Prepared) -> tld_respond::Setup {
     let settings = &prepared.settings.responder;
     let log = ground.log.clone();
     let mode = if options.dry_run {
@@ -140,17 +198,42 @@ fn crash_point() -> Option<CrashPoint> {
     std::env::var("TLD_CRASH_AT").ok().and_then(|name| CrashPoint::from_name(&name))
 }
 
-/// Outputs, analysis and collectors.
-pub(super) fn start(
-    ground: &Ground,
-    options: &Options,
-    prepared: Prepared,
-    carrier: Box<dyn Carrier>,
-) -> Result<Standalone> {
+/// A service that runs.
+enum Running {
+    Standalone(Box<Standalone>),
+    Manager(Box<Manager>),
+}
+
+impl Running {
+    fn reload(&self, prepared: &Prepared) -> bool {
+        match self {
+            Self::Standalone(service) => service.reload(prepared),
+            Self::Manager(manager) => manager.reload(prepared),
+        }
+    }
+
+    fn failures(&self) -> Vec<String> {
+        match self {
+            Self::Standalone(service) => service.failures(),
+            Self::Manager(manager) => manager.failures(),
+        }
+    }
+
+    fn stop(self) -> Counts {
+        match self {
+            Self::Standalone(service) => service.stop(),
+            Self::Manager(manager) => manager.stop(),
+        }
+    }
+}
+
+/// Outputs, analysis and collectors, and what a manager has besides.
+fn start(ground: &Ground, task: &Task, prepared: Prepared, carrier: Box<dyn Carrier>) -> Result<Running> {
+    let options = &task.options;
     let responses = prepared.policy.responses().len();
     let sources = prepared.settings.localfiles.len();
     let rules = prepared.ruleset.rules().count();
-    let service = Standalone::start(Setup {
+    let setup = Setup {
         home: ground.home.clone(),
         prepared,
         carrier,
@@ -158,10 +241,14 @@ pub(super) fn start(
         zone: ground.zone.clone(),
         log: ground.log.clone(),
         observer: Some(Box::new(Withheld { log: ground.log.clone() })),
-        log_time: options.log_time,
+        log_time: task.form == Form::Standalone { log_time: true },
         dry_run: options.dry_run,
         journal_directory: options.journal_directory.clone(),
-    })?;
+    };
+    let service = match task.form {
+        Form::Standalone { .. } => Running::Standalone(Box::new(Standalone::start(setup)?)),
+        Form::Manager => Running::Manager(Box::new(Manager::start(setup)?)),
+    };
     ground.log.info(&format!(
         "started in `{}`: {rules} rules, {responses} responses, {sources} log sources",
         ground.home.display()
@@ -193,13 +280,7 @@ impl Observer for Withheld {
 }
 
 /// Serves until TERM or INT; HUP reloads.
-pub(super) fn wait(
-    signals: &Signals,
-    ground: &Ground,
-    options: &Options,
-    service: &Standalone,
-    mut current: Prepared,
-) {
+fn wait(signals: &Signals, ground: &Ground, options: &Options, service: &Running, mut current: Prepared) {
     let mut report = Report {
         in_force: true,
         rules: current.ruleset.rules().count(),
@@ -243,7 +324,7 @@ fn tell(ground: &Ground, report: &Report) {
 fn reload(
     ground: &Ground,
     options: &Options,
-    service: &Standalone,
+    service: &Running,
     current: &Prepared,
 ) -> Option<(Prepared, Report)> {
     let reading = tld_server::load::load(&ground.home, options.config.as_deref())
@@ -296,7 +377,7 @@ fn takes_restart(old: &Settings, new: &Settings) -> Vec<String> {
 }
 
 /// One line for each outcome, until the responder is gone.
-pub(super) fn report(outcomes: Receiver<Outcome>, log: Log) -> std::thread::JoinHandle<()> {
+pub(crate) fn report(outcomes: Receiver<Outcome>, log: Log) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         for outcome in outcomes {
             log.line(urgency(outcome.kind), &sentence(&outcome));
@@ -315,7 +396,7 @@ fn urgency(kind: OutcomeKind) -> Level {
 }
 
 /// `applied firewall-drop600 on 203.0.113.7 (rule 5763, alert 1.2): …`
-pub(super) fn sentence(outcome: &Outcome) -> String {
+pub(crate) fn sentence(outcome: &Outcome) -> String {
     let rule = outcome.rule.map_or_else(String::new, |rule| format!("rule {rule}, "));
     let proof = outcome.evidence.read_back.as_deref().unwrap_or(&outcome.detail);
     format!(

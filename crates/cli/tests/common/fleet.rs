@@ -1,0 +1,168 @@
+//! A manager under test, and small agents that speak the contract's bytes.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tld_wire::control::{FromAgent, FromManager, KeepAlive, Startup};
+use tld_wire::counter::SenderCounter;
+use tld_wire::frame;
+use tld_wire::key::AgentKey;
+use tld_wire::seal::{Envelope, Method, Opener, Sealer};
+use tld_wire::version::Version;
+
+use super::{Home, Host, Service};
+
+/// Longest wait for anything a manager says.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A home for a manager on ports of its own.
+#[derive(Debug)]
+pub struct Site {
+    pub home: Home,
+    pub port: u16,
+    pub enrolment: u16,
+}
+
+/// A port that nobody listens on now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Site {
+    /// `responses` is XML as for [`Home::new`].
+    pub fn new(responses: &str) -> Self {
+        let (port, enrolment) = (free_port(), free_port());
+        let extra = format!(
+            "<remote><connection>secure</connection><port>{port}</port><protocol>tcp,udp</protocol></remote>\
+             <auth><port>{enrolment}</port></auth>\n{responses}"
+        );
+        Self { home: Home::new(&extra), port, enrolment }
+    }
+
+    pub fn start(&self, host: Option<&Host>, extra: &[&str]) -> Service {
+        self.home.start_as("manager", host, extra, &[])
+    }
+
+    /// Registers an agent over the local socket, as tools do.
+    pub fn enrol(&self, name: &str) -> AgentKey {
+        enrol(self.home.path.path(), name, "any")
+    }
+
+    /// An agent that is connected and has told its state.
+    pub fn agent(&self, name: &str) -> Peer {
+        let mut peer = Peer::connect(self.port, self.enrol(name));
+        peer.start();
+        peer
+    }
+}
+
+pub fn enrol(home: &Path, name: &str, ip: &str) -> AgentKey {
+    let mut socket = UnixStream::connect(home.join("queue/sockets/auth")).unwrap();
+    let request = format!("{{\"function\":\"add\",\"arguments\":{{\"name\":\"{name}\",\"ip\":\"{ip}\"}}}}");
+    socket.write_all(&frame::encode(request.as_bytes()).unwrap()).unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&read_frame(&mut socket).unwrap()).unwrap();
+    let field = |name: &str| answer["data"][name].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
+    format!("{} {} {} {}", field("id"), field("name"), field("ip"), field("key")).parse().unwrap()
+}
+
+pub fn read_frame(stream: &mut impl Read) -> Option<Vec<u8>> {
+    let mut head = [0; 4];
+    stream.read_exact(&mut head).ok()?;
+    let mut message = vec![0; u32::from_le_bytes(head) as usize];
+    stream.read_exact(&mut message).ok()?;
+    Some(message)
+}
+
+/// One agent's end of a connection.
+#[derive(Debug)]
+pub struct Peer {
+    pub key: AgentKey,
+    pub stream: TcpStream,
+    pub method: Method,
+    pub counter: SenderCounter,
+    pub version: String,
+    pub merged: Option<String>,
+    sealer: Sealer,
+    opener: Opener,
+}
+
+impl Peer {
+    pub fn connect(port: u16, key: AgentKey) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        Self {
+            key,
+            stream,
+            method: Method::Aes,
+            counter: SenderCounter::default(),
+            version: Version::CONTRACT.to_string(),
+            merged: None,
+            sealer: Sealer::default(),
+            opener: Opener::default(),
+        }
+    }
+
+    /// Seals a payload as it goes on the wire, without the frame.
+    pub fn seal(&mut self, payload: &[u8]) -> Vec<u8> {
+        let id = self.key.announces_id().then(|| self.key.id.clone());
+        let pair = self.counter.advance().unwrap();
+        self.sealer.seal(&self.key.sealing(), self.method, id.as_deref(), 7, pair, payload).unwrap()
+    }
+
+    pub fn send(&mut self, payload: &[u8]) {
+        let sealed = self.seal(payload);
+        self.stream.write_all(&frame::encode(&sealed).unwrap()).unwrap();
+    }
+
+    /// The next message of the manager; none when the connection is closed.
+    pub fn receive(&mut self) -> Option<Vec<u8>> {
+        let message = read_frame(&mut self.stream)?;
+        let envelope = Envelope::parse(&message).unwrap();
+        assert_eq!((envelope.id, envelope.method), (None, self.method));
+        Some(self.opener.open(&self.key.sealing(), envelope.method, envelope.ciphertext).unwrap().payload)
+    }
+
+    /// Waits for a message that starts so, past others.
+    pub fn expect(&mut self, lead: &str) -> Vec<u8> {
+        let begin = Instant::now();
+        while begin.elapsed() < LIMIT {
+            let message = self.receive().unwrap_or_else(|| panic!("closed or silent before `{lead}`"));
+            if message.starts_with(lead.as_bytes()) {
+                return message;
+            }
+        }
+        panic!("no `{lead}`");
+    }
+
+    /// The handshake of an agent of the contract.
+    pub fn greet(&mut self) {
+        let startup = Startup::Told { version: Some(self.version.clone()), hello: None };
+        self.send(&FromAgent::Startup(startup).to_bytes());
+        assert_eq!(self.receive().unwrap(), FromManager::Ack.to_bytes());
+    }
+
+    pub fn keep_alive(&mut self) {
+        let alive = KeepAlive {
+            system: "Linux |web-01 |6.1.0 |#1 SMP |x86_64 [Debian GNU/Linux|debian: 13 (trixie)]".into(),
+            product: Some(format!("Wazuh {}", self.version)),
+            merged_sum: self.merged.clone(),
+            ip: Some("192.0.2.77".parse().unwrap()),
+            ..KeepAlive::default()
+        };
+        self.send(&FromAgent::KeepAlive(alive).to_bytes());
+    }
+
+    /// Handshake and first sign of life.
+    pub fn start(&mut self) {
+        self.greet();
+        self.keep_alive();
+        self.expect("#!-agent ack ");
+    }
+
+    pub fn event(&mut self, location: &str, line: &str) {
+        self.send(format!("1:{location}:{line}").as_bytes());
+    }
+}

@@ -1,0 +1,146 @@
+//! The manager with agents: the real binary, and agents that speak the contract's bytes.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests start programs and may fail loudly"
+)]
+
+mod common;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpStream, UdpSocket};
+use std::process::Command;
+use std::time::Duration;
+
+use common::fleet::{Peer, Site, enrol, read_frame};
+use common::{BINARY, failures, until};
+use tld_wire::frame;
+use tld_wire::seal::Method;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn shown(site: &Site, agent: &str) -> serde_json::Value {
+    let output = Command::new(BINARY)
+        .args(["agents", "show", agent, "--json", "--home"])
+        .arg(site.home.path.path())
+        .output()
+        .unwrap();
+    serde_json::from_slice(&output.stdout).unwrap_or_default()
+}
+
+#[test]
+fn an_agents_event_becomes_an_alert_that_names_agent_manager_and_place() {
+    let site = Site::new("");
+    let service = site.start(None, &[]);
+    let mut agent = site.agent("web-01");
+    agent.event("/var/log/auth.log", failures("198.51.100.9", 1).trim_end());
+    until(20 * SECOND, "the alert is written", || !site.home.alerts().is_empty());
+    let alert = &site.home.alerts()[0];
+    assert_eq!(alert["agent"]["id"], "001");
+    assert_eq!(alert["agent"]["name"], "web-01");
+    assert_eq!(alert["agent"]["ip"], "192.0.2.77");
+    assert_eq!(alert["manager"]["name"], tld_sys::host::name());
+    assert_eq!(alert["location"], "/var/log/auth.log");
+    assert_eq!(alert["data"]["srcip"], "198.51.100.9");
+    until(20 * SECOND, "other tools see the state", || shown(&site, "web-01")["status"] == "active");
+    assert_eq!(shown(&site, "001")["version"], "v4.14.7");
+
+    agent.send(b"#!-agent shutdown ");
+    until(20 * SECOND, "the goodbye is an alert", || {
+        site.home.alerts().iter().any(|alert| {
+            alert["full_log"].as_str().unwrap_or_default().contains("Agent stopped: 'web-01->any'.")
+        })
+    });
+    until(20 * SECOND, "the state is known", || shown(&site, "web-01")["status"] == "disconnected");
+    assert_eq!(shown(&site, "web-01")["status_code"], 3);
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[test]
+fn both_ciphers_both_protocols_and_probes_in_clear_are_answered() {
+    let site = Site::new("");
+    let _service = site.start(None, &[]);
+    let mut old = Peer::connect(site.port, site.enrol("old"));
+    old.method = Method::Blowfish;
+    old.start();
+
+    let mut stream = TcpStream::connect(("127.0.0.1", site.port)).unwrap();
+    stream.set_read_timeout(Some(20 * SECOND)).unwrap();
+    stream.write_all(&frame::encode(b"#ping").unwrap()).unwrap();
+    assert_eq!(read_frame(&mut stream).unwrap(), b"#pong");
+
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(20 * SECOND)).unwrap();
+    let mut buffer = [0; 1024];
+    socket.send_to(b"#ping", ("127.0.0.1", site.port)).unwrap();
+    assert_eq!(socket.recv(&mut buffer).unwrap(), 5);
+    let mut peer = Peer::connect(site.port, site.enrol("by-udp"));
+    let startup = peer.seal(b"#!-agent startup {\"version\":\"v4.14.7\"}");
+    socket.send_to(&startup, ("127.0.0.1", site.port)).unwrap();
+    let length = socket.recv(&mut buffer).unwrap();
+    assert!(buffer[..length].starts_with(b"#AES:"));
+    let event = peer.seal(format!("1:/var/log/auth.log:{}", failures("198.51.100.7", 1)).as_bytes());
+    socket.send_to(&event, ("127.0.0.1", site.port)).unwrap();
+    until(20 * SECOND, "the alert is written", || {
+        site.home.alerts().iter().any(|alert| alert["agent"]["name"] == "by-udp")
+    });
+}
+
+#[test]
+fn strangers_second_connections_and_damage_are_turned_away_and_delay_nobody() {
+    let site = Site::new("");
+    let _service = site.start(None, &[]);
+    let mut agent = site.agent("web-01");
+    // The same key again, while its connection lives.
+    let mut second = Peer::connect(site.port, agent.key.clone());
+    second.send(b"#!-agent startup {\"version\":\"v4.14.7\"}");
+    assert_eq!(second.receive(), None);
+    // A key that is registered for another address.
+    let elsewhere = enrol(site.home.path.path(), "elsewhere", "192.0.2.0/24");
+    let mut stranger = Peer::connect(site.port, elsewhere);
+    stranger.send(b"#!-agent startup {\"version\":\"v4.14.7\"}");
+    assert_eq!(stranger.receive(), None);
+    for bytes in [&b"\xff\xff\xff\xff"[..], b"\x05\x00\x00\x00hello", b"\x09\x00\x00\x00!999!#AES"] {
+        let mut stream = TcpStream::connect(("127.0.0.1", site.port)).unwrap();
+        stream.set_read_timeout(Some(20 * SECOND)).unwrap();
+        stream.write_all(bytes).unwrap();
+        assert_eq!(stream.read(&mut [0; 8]).unwrap_or(0), 0, "closed");
+    }
+    // A version above the manager's is refused in words, and the connection stays.
+    let mut newer = Peer::connect(site.port, site.enrol("newer"));
+    newer.send(b"#!-agent startup {\"version\":\"v4.99.0\"}");
+    let refusal = String::from_utf8(newer.receive().unwrap()).unwrap();
+    assert_eq!(refusal, "#!-err {\"message\":\"Agent version must be lower or equal to manager version\"}");
+    until(20 * SECOND, "the refusal is shown", || shown(&site, "newer")["status_code"] == 1);
+
+    agent.keep_alive();
+    assert_eq!(agent.receive().unwrap(), b"#!-agent ack ");
+}
+
+#[test]
+fn a_removed_agent_loses_its_connection_and_a_restart_goes_on_counting() {
+    let site = Site::new("");
+    let service = site.start(None, &[]);
+    let mut agent = site.agent("web-01");
+    let key = agent.key.clone();
+    assert_eq!(service.stop(), Some(0));
+    assert_eq!(agent.receive(), None);
+    let before = fs::read_to_string(site.home.at("queue/rids/sender_counter")).unwrap();
+    let service = site.start(None, &[]);
+    assert_ne!(before, fs::read_to_string(site.home.at("queue/rids/sender_counter")).unwrap());
+    let mut again = Peer::connect(site.port, key);
+    again.start();
+    let removed = Command::new(BINARY)
+        .args(["agents", "remove", "web-01", "--home"])
+        .arg(site.home.path.path())
+        .output()
+        .unwrap();
+    assert!(removed.status.success());
+    assert_eq!(again.receive(), None, "closed within seconds");
+    assert_eq!(service.stop(), Some(0));
+}
