@@ -251,6 +251,7 @@ fn carry_out(common: &Common, request: Request) -> Result<ExitCode> {
     };
     let mut setup = tld_respond::Setup {
         self_hash: tld_respond::self_hash().ok(),
+        limits: tld_respond::Limits::of(&tld_config::internal_options(home).0),
         ..tld_respond::Setup::new(home.clone(), Arc::new(SystemClock), log)
     };
     if let Request::Add(_) = request {

@@ -37,14 +37,17 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tld_config::InternalOptions;
 pub use tld_config::executable::ResolveError;
 use tld_model::{Order, OrderId, Outcome, Target, Timestamp, Zone};
 pub use tld_pattern::Network;
+use tld_sys::child;
 use tld_sys::clock::Clock;
 
 pub use actions::Places;
 pub use executable::{Hash, self_hash};
 pub use journal::{JournalError, Kind, Listed, State};
+pub use log::Rotation;
 pub use offline::{OfflineError, revert_offline};
 
 use executor::{Executor, Input, Parts, Settings};
@@ -73,6 +76,12 @@ pub struct Limits {
     pub total: Duration,
     /// After this time without a key line the input of a file without timeout is closed.
     pub stdin_grace: Duration,
+    /// Memory of one process of a file, in bytes; 0 = any.
+    pub memory: u64,
+    /// Processes of a file's user, where that is not root; 0 = any.
+    pub processes: u64,
+    /// How the log of responses is kept from growing.
+    pub rotation: Rotation,
     /// Files that run at once.
     pub concurrent: usize,
     /// Undo runs of files at once, beside those.
@@ -89,10 +98,41 @@ impl Default for Limits {
             key_line: Duration::from_secs(60),
             total: Duration::from_secs(300),
             stdin_grace: Duration::from_secs(5),
+            memory: 512 << 20,
+            processes: 64,
+            rotation: Rotation::default(),
             concurrent: 64,
             concurrent_reverts: 16,
             queue: 16_384,
             live: 200_000,
+        }
+    }
+}
+
+impl Limits {
+    /// The defaults, with what the tunables of the installation say.
+    pub fn of(options: &InternalOptions) -> Self {
+        let defaults = Self::default();
+        let value = |name: &str| options.value(name).map(u64::from);
+        let secs = |name: &str, default| value(name).map_or(default, Duration::from_secs);
+        let total = secs("execd.script_timeout", defaults.total);
+        Self {
+            key_line: secs("execd.script_key_timeout", defaults.key_line).min(total),
+            total,
+            memory: value("execd.script_memory").map_or(defaults.memory, |megabytes| megabytes << 20),
+            processes: value("execd.script_processes").unwrap_or(defaults.processes),
+            concurrent: value("execd.max_scripts").map_or(defaults.concurrent, |count| count as usize),
+            rotation: Rotation::of(options),
+            ..defaults
+        }
+    }
+
+    fn of_script(&self) -> child::Limits {
+        let some = |value: u64| (value > 0).then_some(value);
+        child::Limits {
+            data_bytes: some(self.memory),
+            processes: some(self.processes),
+            ..child::Limits::none()
         }
     }
 }
@@ -295,7 +335,11 @@ impl Responder {
             kernel,
             guard: Guard::start(setup.protected, probe)?,
             recogniser: executable::Recogniser::new(setup.self_hash),
-            writer: log::Writer::start(&setup.home, Arc::clone(&setup.log))?,
+            writer: log::Writer::start(
+                &setup.home,
+                Arc::clone(&setup.log),
+                log::Keeper::new(&setup.home, setup.limits.rotation, &setup.zone, Arc::clone(&setup.clock)),
+            )?,
             clock: setup.clock,
             outcomes,
             inbox: inbox.clone(),

@@ -2,6 +2,8 @@
 //! so that a slow disk delays no block. All lines of one response go out in one append.
 //! Invariant: what a peer sent can neither end a line early nor start one.
 
+mod rotation;
+
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -11,6 +13,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use tld_model::{Timestamp, Zone};
+
+pub use rotation::Rotation;
+pub(crate) use rotation::{Keeper, keep_default};
 
 use crate::LogFn;
 
@@ -70,14 +75,14 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Starts it for the log below `home`.
-    pub(crate) fn start(home: &Path, report: LogFn) -> std::io::Result<Self> {
+    pub(crate) fn start(home: &Path, report: LogFn, keeper: Keeper) -> std::io::Result<Self> {
         let path = home.join(PATH);
         let (queue, texts) = sync_channel(QUEUE);
         let waiting = Arc::new(Waiting::default());
         let shared = Arc::clone(&waiting);
         let thread = std::thread::Builder::new()
             .name("responses-log".into())
-            .spawn(move || run(&path, &texts, &shared, &report))?;
+            .spawn(move || run(&path, &texts, &shared, &report, &keeper))?;
         Ok(Self { queue: Some(queue), waiting, thread: Some(thread) })
     }
 
@@ -123,12 +128,15 @@ impl Waiting {
     }
 }
 
-fn run(path: &Path, texts: &Receiver<String>, waiting: &Waiting, report: &LogFn) {
+fn run(path: &Path, texts: &Receiver<String>, waiting: &Waiting, report: &LogFn, keeper: &Keeper) {
     let mut failing = false;
     while let Ok(mut text) = texts.recv() {
         while text.len() < BATCH {
             let Ok(more) = texts.try_recv() else { break };
             text.push_str(&more);
+        }
+        if let Err(error) = keeper.rotate() {
+            report(&format!("cannot rotate `{}`: {error}", path.display()));
         }
         // Opened per append: the file may be rotated away at any time.
         match append(path, &text) {
@@ -205,7 +213,9 @@ mod tests {
     fn bytes_that_wait_are_bounded_and_a_longer_text_still_gets_through() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("logs")).unwrap();
-        let writer = Writer::start(dir.path(), Arc::new(|_: &str| {})).unwrap();
+        let clock = Arc::new(tld_sys::clock::SystemClock);
+        let keeper = Keeper::new(dir.path(), Rotation::default(), &Zone::utc(), clock);
+        let writer = Writer::start(dir.path(), Arc::new(|_: &str| {}), keeper).unwrap();
         writer.append("a".repeat(MOST_WAITING + 1));
         writer.append("b".repeat(10));
         drop(writer);

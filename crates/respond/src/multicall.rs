@@ -57,6 +57,8 @@ fn run_with(
         places,
         log: home.join(log::PATH),
     };
+    // Where it cannot be put aside it grows; the response matters more.
+    let _ = log::keep_default(home).rotate();
     script.say("Starting");
     match script.converse(name, stdin, stdout, open) {
         Ok(last) => {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tld_sys::child::{self, Limits, Spec, Stdin};
 use tld_sys::clock::Deadline;
 
-use crate::executable::{self, Denied};
+use crate::executable;
 
 /// The file was not run to its end.
 #[derive(Debug, thiserror::Error)]
@@ -49,17 +49,17 @@ pub fn run(
     input: &str,
     limit: Duration,
 ) -> Result<ExitStatus, OnceError> {
-    executable::fit(home, program).map_err(|denied| match denied {
-        Denied::Missing(text) | Denied::Unsafe(text) | Denied::Unsupported(text) => OnceError::Denied(text),
-    })?;
+    let fit = executable::fit(home, program).map_err(|denied| OnceError::Denied(denied.text()))?;
     let failed = |source| OnceError::Start { program: program.to_owned(), source };
+    let (file, cwd) = (fit.path(), fit.cwd(home));
     let spec = Spec {
         argv0: Some(OsString::from(program)),
         args: arguments.iter().map(OsString::from).collect(),
-        cwd: Some(home),
+        cwd: Some(&cwd),
         stdin: Stdin::Pipe,
-        limits: Limits { memory_bytes: None, processes: None, file_bytes: None, open_files: None },
-        ..Spec::new(Path::new(program))
+        // What it starts may be the whole installation.
+        limits: Limits::none(),
+        ..Spec::new(&file)
     };
     let deadline = Deadline::after(limit);
     let mut child = child::spawn(&spec).map_err(failed)?;

@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tld_sys::clock::Deadline;
 
 use crate::actions::Failure;
 use crate::dialect::Dialect;
+use crate::executable::Fit;
 use crate::member;
 
 /// What a file is started for.
@@ -28,6 +29,8 @@ pub(crate) enum Verb {
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) home: PathBuf,
+    /// The file, checked and held.
+    pub(crate) fit: Fit,
     /// Relative to the home, as the contract's `argv[0]`.
     pub(crate) program: String,
     pub(crate) verb: Verb,
@@ -37,6 +40,7 @@ pub(crate) struct Job {
     pub(crate) key_line: Duration,
     pub(crate) total: Duration,
     pub(crate) stdin_grace: Duration,
+    pub(crate) limits: Limits,
 }
 
 /// The responder's word after the key line.
@@ -109,15 +113,15 @@ impl Job {
                 return Report { end: End::NotStarted(why.into()), stderr: String::new() };
             }
         }
+        let (file, cwd) = (self.fit.path(), self.fit.cwd(&self.home));
         let spec = Spec {
             argv0: Some(OsString::from(&self.program)),
             args: words.unwrap_or_default().into_iter().map(OsString::from).collect(),
-            cwd: Some(&self.home),
+            cwd: Some(&cwd),
             stdin: if spoken { Stdin::Pipe } else { Stdin::Null },
             stdout: if spoken && self.verb == Verb::Add { Stdout::Pipe } else { Stdout::Null },
-            // The contract knows no limits; what runs too long is ended by time.
-            limits: Limits { memory_bytes: None, processes: None, file_bytes: None, open_files: None },
-            ..Spec::new(Path::new(&self.program))
+            limits: self.limits.clone(),
+            ..Spec::new(&file)
         };
         let mut child = match child::spawn(&spec) {
             Ok(child) => child,

@@ -375,3 +375,84 @@ fn a_file_for_5_x_is_enabled_and_disabled() {
     assert_eq!(first["wazuh"]["active_response"]["stateful_timeout"], 1);
     responder.stop();
 }
+
+fn mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_file_below_a_directory_that_others_may_write_is_refused_with_the_command_that_mends_it() {
+    let home = Home::new();
+    home.script("mark", 0o750, "touch marked");
+    let (responder, outcomes) = home.start();
+    for (n, below) in ["active-response/bin", "active-response", ""].into_iter().enumerate() {
+        let directory = home.path().join(below);
+        for (bits, kind) in
+            [(0o770, OutcomeKind::Refused), (0o757, OutcomeKind::Refused), (0o750, OutcomeKind::Applied)]
+        {
+            mode(&directory, bits);
+            responder.submit(order(&format!("{n}-{bits}"), "mark", 0)).unwrap();
+            let told = next(&outcomes);
+            assert_eq!(told.kind, kind, "{below} {bits:o}: {}", told.detail);
+            if kind == OutcomeKind::Refused {
+                let says =
+                    format!("run `chmod go-w {}`", directory.display().to_string().trim_end_matches('/'));
+                assert!(told.detail.contains(&says), "{}", told.detail);
+            }
+        }
+    }
+    responder.stop();
+}
+
+#[test]
+fn a_directory_on_the_way_that_is_a_link_is_refused() {
+    let home = Home::new();
+    home.script("mark", 0o750, "touch marked");
+    std::fs::rename(home.path().join("active-response"), home.path().join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", home.path().join("active-response")).unwrap();
+    let (responder, outcomes) = home.start();
+    responder.submit(order("a", "mark", 0)).unwrap();
+    let told = next(&outcomes);
+    assert_eq!(told.kind, OutcomeKind::Refused, "{}", told.detail);
+    responder.stop();
+}
+
+#[test]
+fn a_binary_is_run_under_the_contracts_name_from_the_home() {
+    let home = Home::new();
+    let file = home.path().join("active-response/bin/shell");
+    std::fs::copy("/bin/bash", &file).unwrap();
+    mode(&file, 0o750);
+    let (responder, outcomes) = home.start();
+    // A shell without arguments takes the line that it is sent for a command, and reports it under its own name.
+    responder.submit(order("a", "shell", 0)).unwrap();
+    let told = next(&outcomes);
+    assert_eq!((told.kind, told.evidence.exit_status), (OutcomeKind::Failed, Some(127)), "{}", told.detail);
+    let said = told.evidence.stderr.unwrap();
+    assert!(said.starts_with("active-response/bin/shell: "), "{said}");
+    responder.stop();
+}
+
+#[test]
+fn a_file_is_bound_in_memory_and_in_what_it_says() {
+    let home = Home::new();
+    home.script("big", 0o750, r#"x=$(head -c 300000000 /dev/zero | tr '\0' a) && echo "${#x}" > grown"#);
+    home.script("loud", 0o750, "exec yes");
+    let mut setup = home.setup();
+    setup.limits.memory = 64 << 20;
+    let (responder, outcomes) = home.start_with(setup);
+    responder.submit(order("a", "big", 0)).unwrap();
+    let told = next(&outcomes);
+    assert_eq!(told.kind, OutcomeKind::Failed, "{}", told.detail);
+    assert!(!home.path().join("grown").exists());
+    responder.submit(order("b", "loud", 0)).unwrap();
+    let told = next(&outcomes);
+    assert_eq!(
+        (told.kind, told.evidence.exit_status),
+        (OutcomeKind::Failed, Some(128 + 13)),
+        "{}",
+        told.detail
+    );
+    responder.stop();
+}

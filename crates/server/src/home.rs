@@ -122,6 +122,7 @@ fn install_responses(home: &Path) -> Result<(), PrepareHome> {
         move |source| PrepareHome { path, source }
     };
     let own = std::env::current_exe().map_err(failed(&bin))?;
+    let mut copied: Option<PathBuf> = None;
     for name in OWN_RESPONSES {
         let path = bin.join(name);
         if fs::symlink_metadata(&path).is_ok() && !is_older_build(&path, &own) {
@@ -131,9 +132,12 @@ fn install_responses(home: &Path) -> Result<(), PrepareHome> {
         let _ = fs::remove_file(&fresh);
         // A link shares owner and mode with the original; only a root-owned one may serve as a root-executed file.
         let linked = may_link(&own, &bin) && fs::hard_link(&own, &fresh).is_ok();
+        let linked = linked || copied.as_ref().is_some_and(|first| fs::hard_link(first, &fresh).is_ok());
         if !linked {
             fs::copy(&own, &fresh).map_err(failed(&fresh))?;
             fs::set_permissions(&fresh, fs::Permissions::from_mode(0o750)).map_err(failed(&fresh))?;
+            // One copy has room for all names.
+            copied = Some(path.clone());
         }
         fs::rename(&fresh, &path).map_err(failed(&path))?;
     }
@@ -164,4 +168,20 @@ fn is_older_build(path: &Path, own: &Path) -> bool {
     let ours = fs::read_to_string(noted).is_ok_and(|text| text.lines().any(|noted| noted == line));
     let same = fs::metadata(own).is_ok_and(|own| own.len() == file.len() && own.mtime() <= file.mtime());
     ours && !same
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_another_file_system_one_copy_of_the_program_serves_all_names() {
+        let Ok(other) = tempfile::tempdir_in("/dev/shm") else { return };
+        let bin = other.path().join("active-response/bin");
+        durable::create_dirs(&bin, 0o750).unwrap();
+        install_responses(other.path()).unwrap();
+        let inodes: Vec<u64> =
+            OWN_RESPONSES.iter().map(|name| fs::metadata(bin.join(name)).unwrap().ino()).collect();
+        assert!(inodes.windows(2).all(|pair| pair[0] == pair[1]), "{inodes:?}");
+    }
 }

@@ -24,7 +24,7 @@ use std::time::Duration;
 use tld_config::{LoadError, Role, Settings};
 use tld_model::Zone;
 use tld_respond::ossec_log::{Level, Log};
-use tld_respond::{Mode, Responder, RevertSelector, Setup, StartError};
+use tld_respond::{Limits, Mode, Responder, RevertSelector, Setup, StartError};
 use tld_sys::clock::{Deadline, SystemClock};
 use tld_sys::signal::{Signal, Signals, termination};
 use tld_sys::{durable, privilege};
@@ -161,8 +161,9 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     prepare(home).map_err(at)?;
     let word = if role == Role::Manager { "manager" } else { "agent" };
     let runs = Runs::new(home, word, options.dry_run, voice.clone());
+    let limits = Limits::of(&internal);
     let control = Control::new(&loaded.settings, &internal, runs.clone(), voice.clone());
-    let service = Service::start(options, &loaded.settings, admission, runs, control, voice)?;
+    let service = Service::start(options, &loaded.settings, limits, admission, runs, control, voice)?;
     let _pid = PidFile::new(home);
     service.wait(&signals);
     service.stop(options.revert_all);
@@ -207,6 +208,7 @@ impl Service {
     fn start(
         options: &Options,
         settings: &Settings,
+        limits: Limits,
         admission: Admission,
         runs: Runs,
         control: Control,
@@ -219,7 +221,7 @@ impl Service {
         let disabled = settings.responder.disabled;
         // What an earlier run put in place must end on time, also where nothing new is taken.
         if !disabled || tld_respond::journal::list(home, 0).is_ok_and(|open| !open.is_empty()) {
-            service.start_responder(options, settings)?;
+            service.start_responder(options, settings, limits)?;
         }
         let flag = Arc::clone(&service.stop);
         let control = Arc::new(control);
@@ -248,7 +250,12 @@ impl Service {
         Ok(())
     }
 
-    fn start_responder(&mut self, options: &Options, settings: &Settings) -> Result<(), RunError> {
+    fn start_responder(
+        &mut self,
+        options: &Options,
+        settings: &Settings,
+        limits: Limits,
+    ) -> Result<(), RunError> {
         let voice = self.voice.clone();
         let mode = if options.dry_run {
             Mode::DryRun("started with --dry-run".into())
@@ -268,6 +275,7 @@ impl Service {
             mode,
             repeated_offenders: settings.responder.repeated_offenders.clone(),
             protected: settings.responder.protected.clone(),
+            limits,
             self_hash: hash,
             ..Setup::new(
                 options.home.clone(),

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use super::{Call, Failure, Local, Proof, Subject, tool};
+use crate::executable;
 
 /// See the module.
 pub(crate) struct Restart;
@@ -34,17 +35,13 @@ impl Local for Restart {
                 }
             }
         }
-        let control = call.home.join("bin/wazuh-control");
-        if !control.is_file() {
+        if !call.home.join(CONTROL).is_file() {
             let text = "no unit of ours runs under systemd, and there is no `bin/wazuh-control`";
             return Err(Failure::Unsupported(text.into()));
         }
-        crate::executable::fit(&call.home, "bin/wazuh-control").map_err(|denied| match denied {
-            crate::executable::Denied::Missing(text)
-            | crate::executable::Denied::Unsafe(text)
-            | crate::executable::Denied::Unsupported(text) => Failure::Refused(text),
-        })?;
-        tool::must(&control, ["restart"], b"")?;
+        let fit = executable::fit(&call.home, CONTROL).map_err(|denied| Failure::Refused(denied.text()))?;
+        // Not by its path: between the check and the start it must stay the same file.
+        tool::must_fit(&fit, &call.home, CONTROL, ["restart"])?;
         Ok("bin/wazuh-control restart: exit status 0".into())
     }
 
@@ -57,6 +54,7 @@ impl Local for Restart {
     }
 }
 
+const CONTROL: &str = "bin/wazuh-control";
 /// Ours first; then those of an installation that we serve as its responder.
 const UNITS: [&str; 5] =
     ["threatlockdown-manager", "threatlockdown-agent", "threatlockdown", "wazuh-manager", "wazuh-agent"];

@@ -6,6 +6,7 @@ use super::{Aborted, After, Executor, Input, Parked, State};
 use crate::CrashPoint;
 use crate::actions::Failure;
 use crate::dialect::Dialect;
+use crate::executable::Denied;
 use crate::journal::Until;
 use crate::script::{self, Answer, End, Job, Report, Verb};
 
@@ -44,9 +45,9 @@ impl Executor {
             return self.free(id, verb);
         };
         let job = self.journal.order(id).map_err(|error| error.to_string()).and_then(|order| {
-            crate::executable::fit(&self.settings.home, &effect.program)
-                .map_err(|denied| format!("{denied:?}"))?;
+            let fit = crate::executable::fit(&self.settings.home, &effect.program);
             Ok(Job {
+                fit: fit.map_err(Denied::text)?,
                 home: self.settings.home.clone(),
                 program: effect.program.clone(),
                 verb,
@@ -55,6 +56,7 @@ impl Executor {
                 key_line: self.settings.limits.key_line,
                 total: self.settings.limits.total,
                 stdin_grace: self.settings.limits.stdin_grace,
+                limits: self.settings.limits.of_script(),
             })
         });
         let inbox = self.inbox.clone();

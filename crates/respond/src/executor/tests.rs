@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tld_model::{
     Order, OrderId, OrderOptions, Outcome, OutcomeKind, RawJson, Target, Timestamp, Timings, Zone,
 };
-use tld_sys::clock::ManualClock;
+use tld_sys::clock::{ManualClock, SystemClock};
 
 use super::{Executor, Input, Parts, Settings};
 use crate::executable::Recogniser;
@@ -125,7 +125,16 @@ impl Rig {
             kernel: Some(Box::new(self.kernel.clone())),
             guard: Guard::start(vec!["198.51.100.0/24".parse().unwrap()], Box::new(Vec::new)).unwrap(),
             recogniser: Recogniser::new(Some(Sha256::digest(OURS).into())),
-            writer: Writer::start(self.home.path(), log).unwrap(),
+            writer: {
+                let clock = Arc::new(SystemClock);
+                let keeper = crate::log::Keeper::new(
+                    self.home.path(),
+                    crate::Rotation::default(),
+                    &Zone::utc(),
+                    clock,
+                );
+                Writer::start(self.home.path(), log, keeper).unwrap()
+            },
             outcomes: sender,
             inbox,
         });

@@ -31,6 +31,9 @@ use crate::ready;
 /// How much of a child's stderr is kept: the end of it.
 pub const STDERR_TAIL: usize = 4096;
 
+/// How much output is read only to be thrown away.
+const MOST_DISCARDED: u64 = 1 << 20;
+
 /// Without a process descriptor (old kernels, other systems) exits are noticed at this interval.
 const EXIT_POLL: Duration = Duration::from_millis(10);
 
@@ -59,6 +62,9 @@ pub enum Stdout {
 pub struct Limits {
     /// Address space. Programs that map large files (`journalctl`) need more, or none.
     pub memory_bytes: Option<u64>,
+    /// Memory that it may write to and that is its own. Unlike the address space this does not count what a runtime
+    /// only reserves.
+    pub data_bytes: Option<u64>,
     /// Processes and threads of the child's *user*, hence not applied to root.
     pub processes: Option<u64>,
     /// The largest file it may write.
@@ -67,10 +73,18 @@ pub struct Limits {
     pub open_files: Option<u64>,
 }
 
+impl Limits {
+    /// No limits at all.
+    pub const fn none() -> Self {
+        Self { memory_bytes: None, data_bytes: None, processes: None, file_bytes: None, open_files: None }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             memory_bytes: Some(512 << 20),
+            data_bytes: None,
             processes: Some(512),
             file_bytes: Some(1 << 30),
             open_files: Some(1024),
@@ -134,6 +148,7 @@ pub struct Child {
     /// Becomes readable when the child ends; `None` where the system has no such thing.
     pub pidfd: Option<OwnedFd>,
     inner: std::process::Child,
+    discarded: u64,
     status: Option<ExitStatus>,
     tail: Vec<u8>,
     pending: Vec<u8>,
@@ -242,7 +257,13 @@ impl Child {
         let mut buffer = [0_u8; 16384];
         let Some(file) = self.stdout.as_mut() else { return };
         match file.read(&mut buffer) {
-            Ok(count) if count > 0 => {}
+            Ok(count) if count > 0 => {
+                self.discarded += count as u64;
+                // Who goes on writing meets a closed pipe.
+                if self.discarded > MOST_DISCARDED {
+                    self.stdout = None;
+                }
+            }
             Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
             _ => self.stdout = None,
         }

@@ -37,6 +37,7 @@ pub fn spawn(spec: &Spec<'_>) -> io::Result<Child> {
         stderr,
         pidfd: process_descriptor(pid),
         inner,
+        discarded: 0,
         status: None,
         tail: Vec::new(),
         pending: Vec::new(),
@@ -98,6 +99,7 @@ fn prepare(limits: &Limits, root: bool, highest: u64) -> io::Result<()> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
     limit(Resource::Core, Some(0))?;
     limit(Resource::As, limits.memory_bytes)?;
+    limit(Resource::Data, limits.data_bytes)?;
     limit(Resource::Fsize, limits.file_bytes)?;
     limit(Resource::Nofile, limits.open_files)?;
     if !root {
