@@ -18,6 +18,7 @@ mod parse;
 mod reader;
 mod response;
 mod ruleset;
+mod scope;
 mod settings;
 mod suggest;
 
@@ -29,6 +30,7 @@ pub use localfile::{JournalFilter, LocalFile, Multiline, MultilineEdge};
 pub use options::{InternalOptions, internal_options};
 pub use parse::{Loaded, parse, parse_all};
 pub use ruleset::{RulesetDir, RulesetPaths, RulesetTexts, read_ruleset};
+pub use scope::Scope;
 pub use settings::{
     AlertLevels, AllowEntry, Auth, Command, Contested, Global, Label, Locations, Own, Remote,
     ResponderSettings, Response, Role, RuleTest, Settings,

@@ -11,6 +11,7 @@ use tld_xml::{Element, Span};
 
 use crate::network::networks;
 use crate::reader::{Reader, digits, short};
+use crate::scope::{self, Scope};
 use crate::settings::{Command, Contested, Locations, Own, Response, Role};
 use crate::suggest;
 
@@ -31,6 +32,12 @@ const RESPONSE: &[&str] = &[
     "contract",
     "protected",
     "ca_store",
+    "agent_group",
+    "agent_label",
+    "include_manager",
+    "max_per_minute",
+    "max_per_target",
+    "confirm_all",
 ];
 const LOCATIONS: &[&str] = &["local", "server", "defined-agent", "all"];
 /// Texts by which other readers recognise a place inside any word.
@@ -181,6 +188,7 @@ struct Draft {
     contract: Option<Contract>,
     /// It is for one command.
     names_command: bool,
+    scope: Scope,
     /// Nothing but switches of the endpoint was given.
     endpoint_only: bool,
 }
@@ -246,6 +254,7 @@ fn read_child(reader: &mut Reader<'_>, child: &Element, draft: &mut Draft, block
         "contract" => draft.contract = contract(reader, child),
         "protected" => blocks.protected.extend(networks(reader, child)),
         "ca_store" => {}
+        name if scope::OPTIONS.contains(&name) => scope::read(reader, child, &mut draft.scope),
         "ca_verification" => {
             let help = "it belongs into the configuration of an agent";
             reader.error(Some(1230), child.name_span, "`ca_verification` is not known to a server", help);
@@ -265,6 +274,7 @@ fn resolve(reader: &mut Reader<'_>, block: &Element, draft: &Draft, blocks: &Blo
     let command = draft.command.as_ref().and_then(|(name, span)| find_command(reader, name, *span, blocks));
     let (location, command) = (location?, command?);
     let agent_id = agent_id(reader, block, draft, location)?;
+    scope::check(reader, block, &draft.scope, location);
     let timeout_secs = allowed_timeout(reader, draft, command);
     let name = format!("{}{timeout_secs}", command.name);
     if name.len() > MAX_NAME {
@@ -291,6 +301,7 @@ fn resolve(reader: &mut Reader<'_>, block: &Element, draft: &Draft, blocks: &Blo
         ports: draft.ports.clone(),
         cut_connections: draft.cut_connections,
         contract: draft.contract.unwrap_or(command.contract),
+        scope: draft.scope.clone(),
         file: reader.file(),
         line: reader.line(block),
     })

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tld_model::{AgentId, Contract, RuleId};
 use tld_pattern::{Network, OsMatch};
 
+use crate::scope::Scope;
 use crate::{Client, ClientBuffer, LocalFile, RulesetPaths};
 
 /// Which program reads the configuration: it decides which sections are judged.
@@ -192,6 +193,8 @@ pub struct Response {
     pub cut_connections: bool,
     /// How the executable is talked to.
     pub contract: Contract,
+    /// Which agents it may reach, and how often.
+    pub scope: Scope,
     /// File of the block.
     pub file: Arc<str>,
     /// Line of the block.

@@ -77,6 +77,13 @@ impl Policy {
             .filter_map(|(index, because)| self.responses.get(*index).map(|response| (response, *because)))
     }
 
+    /// The allow-list entry that forbids acting on this target, for orders that no rule gave.
+    pub fn allow_listed(&self, target: &Target) -> Option<String> {
+        let Target::Address(address) = target else { return None };
+        let raw_source = Some(address.to_string().into_bytes());
+        self.allowed(&Subject { address: Some(*address), raw_source, user: None })
+    }
+
     /// Decides every response bound to the alert's rule, in configuration order. Empty for most alerts, at the price of
     /// one look-up.
     pub fn decide(&self, alert: &Alert) -> Vec<Decision<'_>> {

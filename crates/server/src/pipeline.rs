@@ -101,6 +101,7 @@ impl Pipeline {
             }
             if let Some(Fresh { ruleset, policy, taken }) = fresh() {
                 self.analyzer.swap(ruleset);
+                self.dispatch.swap(&policy);
                 self.policy = policy;
                 // Whoever asked may have lost patience.
                 let _ = taken.try_send(());
@@ -116,6 +117,7 @@ impl Pipeline {
             event.received = log_time.of(&event);
         }
         self.counts.events += 1;
+        self.dispatch.watch(&event);
         let mut verdict = self.analyzer.analyze(&event);
         if let Some(observer) = &mut self.observer {
             observer.event(&event, &verdict);
