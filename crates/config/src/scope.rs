@@ -38,9 +38,8 @@ impl Scope {
 
 /// Reads one of [`OPTIONS`].
 pub(crate) fn read(reader: &mut Reader<'_>, child: &Element, scope: &mut Scope) {
-    let cap = |reader: &mut Reader<'_>| {
-        reader.number(child, 1, MOST).and_then(|most| u32::try_from(most).ok())
-    };
+    let cap =
+        |reader: &mut Reader<'_>| reader.number(child, 1, MOST).and_then(|most| u32::try_from(most).ok());
     match child.name.as_str() {
         "agent_group" => {
             let groups = reader.list(child);

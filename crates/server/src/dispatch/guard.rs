@@ -41,7 +41,12 @@ pub(super) struct Guard {
 
 impl Guard {
     /// Counts one more answer, if the response may give it.
-    pub(super) fn admit(&mut self, response: &Response, target: &Target, now: Timestamp) -> Result<(), Refusal> {
+    pub(super) fn admit(
+        &mut self,
+        response: &Response,
+        target: &Target,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
         let scope = &response.scope;
         if scope.max_per_minute.is_none() && scope.max_per_target.is_none() {
             return Ok(());
@@ -103,7 +108,8 @@ mod tests {
             "<ossec_config><command><name>c</name><executable>{executable}</executable></command><active-response>\
              <command>c</command><location>all</location><level>5</level></active-response></ossec_config>"
         );
-        let settings = tld_config::parse(&Source::new("ossec.conf", text.into_bytes()), Role::Manager).settings;
+        let settings =
+            tld_config::parse(&Source::new("ossec.conf", text.into_bytes()), Role::Manager).settings;
         Response { scope, ..settings.responses[0].clone() }
     }
 
@@ -113,8 +119,7 @@ mod tests {
 
     #[test]
     fn a_cap_holds_for_a_minute_and_its_first_refusal_is_marked() {
-        let response =
-            response("firewall-drop", Scope { max_per_minute: Some(2), ..Scope::default() });
+        let response = response("firewall-drop", Scope { max_per_minute: Some(2), ..Scope::default() });
         let mut guard = Guard::default();
         let at = Timestamp::from_secs;
         assert_eq!(guard.admit(&response, &address(1), at(100)), Ok(()));
@@ -127,8 +132,7 @@ mod tests {
 
     #[test]
     fn a_cap_for_each_target_leaves_other_targets_alone() {
-        let response =
-            response("firewall-drop", Scope { max_per_target: Some(1), ..Scope::default() });
+        let response = response("firewall-drop", Scope { max_per_target: Some(1), ..Scope::default() });
         let mut guard = Guard::default();
         let at = Timestamp::from_secs(100);
         assert_eq!(guard.admit(&response, &address(1), at), Ok(()));

@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tld_config::Response;
-use tld_model::{AgentId, Alert, Event, Order, OrderId, OrderOptions, Origin, Stage, Target, Timestamp, Timings};
+use tld_model::{
+    AgentId, Alert, Event, Order, OrderId, OrderOptions, Origin, Stage, Target, Timestamp, Timings,
+};
 use tld_policy::{Decision, Destination, Policy, Reason};
 use tld_respond::carrier::{Carrier, DeliverError};
 use tld_sys::clock::Deadline;

@@ -259,15 +259,8 @@ impl Book {
         self.by_order.insert(row.order.clone(), id);
         self.by_agent.entry(agent).or_default().insert(id);
         self.timers.insert((due.nanos(), id));
-        let entry = Entry {
-            row,
-            draft,
-            due,
-            sending: false,
-            attempts: 0,
-            trail: Trail::Nothing,
-            words: None,
-        };
+        let entry =
+            Entry { row, draft, due, sending: false, attempts: 0, trail: Trail::Nothing, words: None };
         self.entries.insert(id, entry);
     }
 
@@ -387,7 +380,8 @@ impl Book {
         now: Timestamp,
     ) -> (Vec<OrderId>, Vec<(OrderId, AgentId, Arc<Draft>)>) {
         let meant = |entry: &&Entry| {
-            entry.row.agent != AgentId::MANAGER && which(&entry.row.order, entry.row.agent, &entry.draft.order)
+            entry.row.agent != AgentId::MANAGER
+                && which(&entry.row.order, entry.row.agent, &entry.draft.order)
         };
         let mut found: Vec<i64> = self.entries.values().filter(meant).map(|entry| entry.row.id).collect();
         found.sort_unstable();
@@ -500,7 +494,11 @@ impl Book {
         entry.row.state = State::Closed;
         let agent = entry.row.agent;
         let stored = Some(Box::new(outcome.clone()));
-        if is_ending { self.put(id, None, stored) } else { self.put(id, stored, None) }
+        if is_ending {
+            self.put(id, None, stored)
+        } else {
+            self.put(id, stored, None)
+        }
         self.remove(id);
         self.acts.push(Act::Tell(agent, Box::new(outcome)));
     }
@@ -533,7 +531,12 @@ impl Book {
             }
             State::Sent if row.plain => self.without_evidence(id, now),
             State::Sent if over => {
-                self.finish(id, OutcomeKind::Unconfirmed, "it was sent, but the agent did not confirm it", now);
+                self.finish(
+                    id,
+                    OutcomeKind::Unconfirmed,
+                    "it was sent, but the agent did not confirm it",
+                    now,
+                );
             }
             State::Stored | State::Sent if present && !row.withdrawn => self.send(id, now),
             State::Stored | State::Sent => {
@@ -541,7 +544,12 @@ impl Book {
                 self.wake_at(id, deadline);
             }
             State::Received => {
-                self.finish(id, OutcomeKind::Unconfirmed, "the agent has it, but did not say what it did", now);
+                self.finish(
+                    id,
+                    OutcomeKind::Unconfirmed,
+                    "the agent has it, but did not say what it did",
+                    now,
+                );
             }
             State::Active => {
                 self.finish(id, OutcomeKind::Unconfirmed, "nobody told that its effect has ended", now);
@@ -554,7 +562,8 @@ impl Book {
         let Some(entry) = self.entries.get(&id) else { return };
         let detail = match entry.trail {
             Trail::Nothing => "the agent's active-responses.log did not mention it in time".to_owned(),
-            _ => "the agent's active-responses.log says that it was begun, but not that it was ended".to_owned(),
+            _ => "the agent's active-responses.log says that it was begun, but not that it was ended"
+                .to_owned(),
         };
         let detail = entry.words.as_ref().map_or(detail.clone(), |words| format!("{detail}: {words}"));
         self.finish(id, OutcomeKind::Unconfirmed, &detail, now);
@@ -569,7 +578,8 @@ impl Book {
                 self.followed.remove(&key);
             }
             Said::Told { verb, alert, text } => {
-                let found = self.told(agent, line.program, verb, |order| evidence::concerns(alert, text, order));
+                let found =
+                    self.told(agent, line.program, verb, |order| evidence::concerns(alert, text, order));
                 let Some(id) = found else { return };
                 if self.followed.len() < MOST_FOLLOWED {
                     self.followed.insert(key, id);
@@ -619,10 +629,8 @@ impl Book {
             Verb::Abort => {
                 let until = now.plus(Duration::from_secs(entry.draft.order.timeout_secs));
                 let said = "the agent's log says that it was in force already; it now lasts longer";
-                let outcome = Outcome {
-                    until: Some(until),
-                    ..made(entry, OutcomeKind::AlreadyActive, said, now)
-                };
+                let outcome =
+                    Outcome { until: Some(until), ..made(entry, OutcomeKind::AlreadyActive, said, now) };
                 self.prolong(entry_agent(&self.entries, id), id, until);
                 return self.close(id, outcome, false);
             }

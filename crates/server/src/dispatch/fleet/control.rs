@@ -94,7 +94,9 @@ pub enum ControlError {
 pub fn ask(home: &Path, request: &Request) -> Result<Reply, ControlError> {
     let path = home.join(SOCKET);
     let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ControlError::Absent { path: path.clone() },
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            ControlError::Absent { path: path.clone() }
+        }
         _ => ControlError::Socket { path: path.clone(), source },
     };
     let converse = || {
@@ -153,7 +155,8 @@ impl Door {
         let (asleep, wake) = io::pipe()?;
         let thread = std::thread::Builder::new().name("manager-door".into()).spawn(move || {
             while let Ok([ready, false]) =
-                tld_sys::ready::readable(&[listener.as_fd(), asleep.as_fd()], Duration::from_secs(3_600)).as_deref()
+                tld_sys::ready::readable(&[listener.as_fd(), asleep.as_fd()], Duration::from_secs(3_600))
+                    .as_deref()
             {
                 if let (true, Ok((mut stream, _))) = (ready, listener.accept()) {
                     // An operator who goes away has nobody to be told.
@@ -199,7 +202,9 @@ pub(super) fn carry_out(
 ) -> Reply {
     match request {
         Request::Add(draft) => add(book, *draft, policy, table, now),
-        Request::Revert { selector, agent } => revert(book, &selector, agent.map(AgentId), policy, table, now),
+        Request::Revert { selector, agent } => {
+            revert(book, &selector, agent.map(AgentId), policy, table, now)
+        }
     }
 }
 

@@ -259,7 +259,9 @@ impl Fleet {
         if self.inbox.send(Input::Control(request, self.policy(), reply)).is_err() {
             return Reply::Refused("the manager is stopping".into());
         }
-        answer.recv_timeout(control::PATIENCE).unwrap_or_else(|_| Reply::Refused("the manager is too busy".into()))
+        answer
+            .recv_timeout(control::PATIENCE)
+            .unwrap_or_else(|_| Reply::Refused("the manager is too busy".into()))
     }
 
     /// Passes on what another tool of this host sends to agents as it is (wire 5.1); true if it was queued.
@@ -466,7 +468,8 @@ impl Keeper {
 
     fn carry(&mut self, draft: &Draft) {
         if let Err(error) = self.own.deliver(&draft.order) {
-            self.log.error(&format!("the manager's responder did not take order {}: {error}", draft.order.id));
+            self.log
+                .error(&format!("the manager's responder did not take order {}: {error}", draft.order.id));
         }
     }
 

@@ -245,7 +245,9 @@ fn lines(verb: &str, alert: &str, words: &[&str]) -> Vec<String> {
         said.push(told(verb));
     }
     said.extend(words.iter().map(|word| (*word).to_owned()));
-    said.into_iter().map(|text| format!("2026/03/02 10:15:31 active-response/bin/firewall-drop: {text}")).collect()
+    said.into_iter()
+        .map(|text| format!("2026/03/02 10:15:31 active-response/bin/firewall-drop: {text}"))
+        .collect()
 }
 
 #[test]
@@ -260,7 +262,10 @@ fn an_order_to_an_agent_of_ours_is_followed_until_its_effect_has_ended() {
     let order = ticket.order.clone();
     assert!(ticket.deadline_ns.is_some() && ticket.ends_ns.is_none());
     fleet.received(agent.id, &order);
-    fleet.outcome(agent.id, reported(&order, OutcomeKind::Applied, Some(now().plus(Duration::from_secs(600)))));
+    fleet.outcome(
+        agent.id,
+        reported(&order, OutcomeKind::Applied, Some(now().plus(Duration::from_secs(600)))),
+    );
     let applied = bed.closed("o", OutcomeKind::Applied);
     assert_eq!(applied.state, State::Active);
     assert_eq!(applied.outcome.unwrap().response, "firewall-drop600", "an agent does not rename a response");
@@ -428,7 +433,9 @@ fn an_order_for_the_manager_is_told_of_by_its_own_responder() {
     bed.until("it is stored", || bed.listed().len() == 2);
     fleet.stop();
     let after = bed.start();
-    bed.until("it is carried again after a crash", || lock(&bed.responder.0).iter().any(|one| one.id.0 == "p"));
+    bed.until("it is carried again after a crash", || {
+        lock(&bed.responder.0).iter().any(|one| one.id.0 == "p")
+    });
     after.stop();
 }
 
@@ -450,7 +457,9 @@ fn an_operator_takes_orders_back() {
     bed.closed("q", OutcomeKind::Cancelled);
     bed.until("ours is asked", || *lock(&bed.line.cancelled) == [(ours.id, OrderId("o".into()))]);
     bed.until("the plain one gets a short response in its place", || {
-        lock(&bed.line.sent).iter().any(|(agent, message, _)| *agent == plain.id && message.command == "firewall-drop2")
+        lock(&bed.line.sent)
+            .iter()
+            .any(|(agent, message, _)| *agent == plain.id && message.command == "firewall-drop2")
     });
     fleet.stop();
 }

@@ -56,7 +56,8 @@ pub fn list(home: &Path, filter: &Filter) -> Result<Vec<Listed>, LedgerError> {
     }
     let db = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     db.busy_timeout(PATIENCE)?;
-    let columns = "SELECT text, order_id, agent, state, deadline, ends, plain, withdrawn, changed, outcome, ending
+    let columns =
+        "SELECT text, order_id, agent, state, deadline, ends, plain, withdrawn, changed, outcome, ending
                    FROM orders JOIN draft ON draft.id = orders.draft
                    WHERE (?1 IS NULL OR agent = ?1) AND (?2 IS NULL OR order_id = ?2)";
     let agent = filter.agent.map(|agent| agent.0);

@@ -154,11 +154,8 @@ impl Ledger {
 
     /// What is not closed. A row that this version cannot read is left alone.
     pub(super) fn unfinished(&self, now: Timestamp) -> Result<Open, LedgerError> {
-        let mut open = Open {
-            next_draft: self.next("draft")?,
-            next_row: self.next("orders")?,
-            ..Open::default()
-        };
+        let mut open =
+            Open { next_draft: self.next("draft")?, next_row: self.next("orders")?, ..Open::default() };
         let mut query = self.db.prepare(
             "SELECT id, text, standing FROM draft WHERE standing > ?1
                OR id IN (SELECT draft FROM orders WHERE state <> 'closed') ORDER BY id",
@@ -279,14 +276,12 @@ impl Ledger {
 fn write_step(db: &Connection, step: &Step, now: Timestamp) -> Result<(), LedgerError> {
     match step {
         Step::Draft { id, draft, standing } => {
-            db.prepare_cached("INSERT INTO draft (id, text, standing) VALUES (?1, ?2, ?3)")?.execute(params![
-                id,
-                serde_json::to_string(&**draft)?,
-                standing.map(Timestamp::nanos)
-            ])?;
+            db.prepare_cached("INSERT INTO draft (id, text, standing) VALUES (?1, ?2, ?3)")?
+                .execute(params![id, serde_json::to_string(&**draft)?, standing.map(Timestamp::nanos)])?;
         }
         Step::Put { row, outcome, ending } => {
-            let json = |outcome: &Option<Box<Outcome>>| outcome.as_ref().map(serde_json::to_string).transpose();
+            let json =
+                |outcome: &Option<Box<Outcome>>| outcome.as_ref().map(serde_json::to_string).transpose();
             db.prepare_cached(
                 "INSERT INTO orders (id, order_id, draft, agent, state, deadline, ends, plain, withdrawn, created, changed,
                    outcome, ending)
