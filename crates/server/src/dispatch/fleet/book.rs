@@ -60,6 +60,9 @@ pub(super) struct Sending {
     pub(super) late: bool,
 }
 
+/// An order that its agent knows no way to take back.
+pub(super) type Stuck = (OrderId, AgentId, Arc<Draft>);
+
 /// What the lines of a plain peer have proved so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Trail {
@@ -378,7 +381,7 @@ impl Book {
         &mut self,
         which: impl Fn(&OrderId, AgentId, &tld_model::Order) -> bool,
         now: Timestamp,
-    ) -> (Vec<OrderId>, Vec<(OrderId, AgentId, Arc<Draft>)>) {
+    ) -> (Vec<OrderId>, Vec<Stuck>) {
         let meant = |entry: &&Entry| {
             entry.row.agent != AgentId::MANAGER
                 && which(&entry.row.order, entry.row.agent, &entry.draft.order)
@@ -494,11 +497,8 @@ impl Book {
         entry.row.state = State::Closed;
         let agent = entry.row.agent;
         let stored = Some(Box::new(outcome.clone()));
-        if is_ending {
-            self.put(id, None, stored)
-        } else {
-            self.put(id, stored, None)
-        }
+        let (outcome, ending) = if is_ending { (None, stored) } else { (stored, None) };
+        self.put(id, outcome, ending);
         self.remove(id);
         self.acts.push(Act::Tell(agent, Box::new(outcome)));
     }

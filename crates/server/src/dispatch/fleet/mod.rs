@@ -127,7 +127,10 @@ impl fmt::Debug for Fleet {
 /// Who came and went since the book was last told: only the last counts, so that reconnecting storms are bounded by the number
 /// of agents.
 #[derive(Default)]
-struct Doorbell(Mutex<BTreeMap<AgentId, Option<(Arc<Agent>, bool)>>>);
+struct Doorbell(Mutex<BTreeMap<AgentId, Option<Arrival>>>);
+
+/// An agent that came, and whether it confirms.
+type Arrival = (Arc<Agent>, bool);
 
 impl Fleet {
     /// Opens the ledger, goes on with what an earlier run left, and starts the threads.
@@ -279,7 +282,7 @@ impl Fleet {
         *lock(&self.reach) = None;
     }
 
-    fn ring(&self, agent: AgentId, news: Option<(Arc<Agent>, bool)>) {
+    fn ring(&self, agent: AgentId, news: Option<Arrival>) {
         lock(&self.doorbell.0).insert(agent, news);
         // With a full inbox the keeper is awake anyway.
         let _ = self.inbox.try_send(Input::Rung);
