@@ -497,8 +497,8 @@ impl Book {
         entry.row.state = State::Closed;
         let agent = entry.row.agent;
         let stored = Some(Box::new(outcome.clone()));
-        let (outcome, ending) = if is_ending { (None, stored) } else { (stored, None) };
-        self.put(id, outcome, ending);
+        let (became, ending) = if is_ending { (None, stored) } else { (stored, None) };
+        self.put(id, became, ending);
         self.remove(id);
         self.acts.push(Act::Tell(agent, Box::new(outcome)));
     }
