@@ -22,4 +22,5 @@ mod retarget;
 pub mod sequencer;
 pub mod shipped;
 pub mod standalone;
+pub mod statistics;
 pub mod tls;

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use tld_model::{Alert, Event, Stage, Timestamp, Timings, Zone};
 use tld_policy::Policy;
-use tld_rules::{Analyzer, Ruleset, Verdict};
+use tld_rules::{Analyzer, Category, Ruleset, Verdict};
 use tld_sys::clock::Clock;
 use tld_sys::queue::{Receiver, Sender};
 
 use crate::dispatch::{Considered, Dispatch};
 use crate::logtime::LogTime;
-use crate::output::Record;
+use crate::output::{Note, Record, firewall};
 use crate::sequencer::Sequencer;
+use crate::statistics::{Counted, Statistics};
 
 /// What a watcher of the pipeline is shown (the demo, tests). Called on the analysis thread: be quick.
 pub trait Observer: Send {
@@ -67,6 +68,10 @@ pub struct Pipeline {
     pub clock: Arc<dyn Clock>,
     /// Set: rules count by the log's own time instead of arrival.
     pub log_time: Option<LogTime>,
+    /// Counts of each hour; none for replays.
+    pub statistics: Option<Statistics>,
+    /// Write `firewall.log`.
+    pub log_fw: bool,
     /// Watcher.
     pub observer: Option<Box<dyn Observer>>,
     /// Counters.
@@ -96,8 +101,12 @@ impl Pipeline {
         loop {
             match events.recv_timeout(Duration::from_millis(200)) {
                 Ok(event) => self.handle(event),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => self.pass_hour(self.now()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let notes = self.statistics.as_mut().map(Statistics::finish);
+                    self.write_notes(notes.unwrap_or_default());
+                    return;
+                }
             }
             if let Some(Fresh { ruleset, policy, taken }) = fresh() {
                 self.analyzer.swap(ruleset);
@@ -123,15 +132,46 @@ impl Pipeline {
             observer.event(&event, &verdict);
         }
         let archive = self.archive(&verdict, event.received);
+        let firewall = self.firewall(&verdict, event.received);
+        let counted = counted(&verdict);
         let effects = std::mem::take(&mut verdict.effects);
         if let Some(alert) = verdict.alert.take() {
             timings.mark(Stage::Alert, self.now());
             self.raise(&event, alert, timings);
         }
-        for record in effects.into_iter().map(Record::State).chain(archive) {
+        for record in effects.into_iter().map(Record::State).chain(archive).chain(firewall) {
             // The writer ends last; a closed queue means that the process is going down.
             let _ = self.records.send(record);
         }
+        self.count(counted, event.received);
+    }
+
+    /// Adds to the hour's counts, and alerts if they are excessive.
+    fn count(&mut self, counted: Counted, at: Timestamp) {
+        self.pass_hour(at);
+        let Some(statistics) = &mut self.statistics else { return };
+        statistics.count(counted);
+        if let Some((rule, event)) = statistics.excess(at) {
+            let alert = self.analyzer.own_alert(&rule, &event);
+            self.raise(&event, alert, Timings::default());
+        }
+    }
+
+    fn pass_hour(&mut self, now: Timestamp) {
+        let notes = self.statistics.as_mut().map(|statistics| statistics.pass(now));
+        self.write_notes(notes.unwrap_or_default());
+    }
+
+    fn write_notes(&self, notes: Vec<Note>) {
+        for note in notes {
+            let _ = self.records.send(Record::Note(note));
+        }
+    }
+
+    fn firewall(&self, verdict: &Verdict<'_>, at: Timestamp) -> Option<Record> {
+        let wanted = self.log_fw && verdict.decoded.category == Category::Firewall;
+        let line = wanted.then(|| firewall::line(&verdict.decoded, &self.zone.local(at)))??;
+        Some(Record::Firewall { at, line })
     }
 
     fn raise(&mut self, event: &Event, alert: Alert, timings: Timings) {
@@ -157,7 +197,12 @@ impl Pipeline {
     }
 
     fn archive(&self, verdict: &Verdict<'_>, at: Timestamp) -> Option<Record> {
-        if !self.archives.json && !self.archives.plain {
+        let alive: &[u8] = b"ossec-keepalive";
+        let location = &*verdict.decoded.location;
+        if !self.archives.json && !self.archives.plain
+            || location == alive
+            || location.ends_with(b"->ossec-keepalive")
+        {
             return None;
         }
         let json = if self.archives.json { self.archive_json(verdict, at) } else { Vec::new() };
@@ -187,5 +232,14 @@ impl Pipeline {
 
     fn now(&self) -> Timestamp {
         Timestamp::from_nanos(self.clock.wall_nanos())
+    }
+}
+
+fn counted(verdict: &Verdict<'_>) -> Counted {
+    Counted {
+        rule: verdict.rule.as_ref().map(|rule| (rule.id, rule.level)),
+        alert: verdict.alert.as_ref().is_some_and(|alert| alert.logged),
+        syscheck: verdict.decoder().is_some_and(|name| name.starts_with("syscheck_")),
+        firewall: verdict.decoded.category == Category::Firewall,
     }
 }

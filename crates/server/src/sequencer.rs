@@ -40,10 +40,12 @@ impl Volume {
     }
 }
 
+/// Names of the folders of months.
+pub(crate) const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
 fn month_name(month: u8) -> &'static str {
-    const NAMES: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    NAMES.get(usize::from(month).wrapping_sub(1)).copied().unwrap_or("Jan")
+    MONTHS.get(usize::from(month).wrapping_sub(1)).copied().unwrap_or("Jan")
 }
 
 /// What an alert's plain record leaves open until its place is known.

@@ -21,9 +21,11 @@ use crate::log::Log;
 use crate::logtest::{self, LogtestServer, RulesetSource};
 use crate::logtime::LogTime;
 use crate::output::file::{FileOutput, Files};
+use crate::output::past::PastDays;
 use crate::output::{Record, state};
 use crate::pipeline::{Archives, Counts, Fresh, Observer, Pipeline};
 use crate::sequencer::{Gap, Rotation, Sequencer};
+use crate::statistics::{Statistics, Thresholds};
 
 /// Events that may wait for the analysis; then the collectors wait.
 const QUEUE: Limits = Limits { items: 16_384, bytes: 16 << 20 };
@@ -113,10 +115,21 @@ impl Standalone {
             alerts_plain: settings.global.alerts_log,
             archives_json: settings.global.logall_json,
             archives_plain: settings.global.logall,
+            firewall: setup.prepared.ruleset.options().log_fw,
             gap: gap(&setup.prepared),
         };
-        let outputs = FileOutput::start(files, setup.zone.clone(), Arc::clone(&setup.clock))
+        let mut outputs = FileOutput::start(files, setup.zone.clone(), Arc::clone(&setup.clock))
             .map_err(StartError::Outputs)?;
+        if !setup.log_time {
+            let tunable = |name: &str, default| setup.prepared.tunables.value(name).unwrap_or(default);
+            let days = PastDays {
+                compress: tunable("monitord.compress", 1) != 0,
+                wait: Duration::from_secs(tunable("monitord.day_wait", 10).into()),
+            };
+            outputs
+                .keep_past(days, setup.home.clone(), setup.zone.clone(), Arc::clone(&setup.clock))
+                .map_err(StartError::Outputs)?;
+        }
         let collect = tld_collect::Setup {
             home: setup.home.clone(),
             state: setup.home.join("queue/logcollector/threatlockdown-positions.json"),
@@ -224,6 +237,8 @@ fn pipeline(setup: Setup, records: Sender<Record>) -> Pipeline {
         size: global.max_output_size,
     };
     let analyzer = analyzer(&home, &prepared, &zone);
+    let thresholds = Thresholds::of(global.stats, &prepared.tunables);
+    let statistics = (!log_time).then(|| Statistics::new(&home, zone.clone(), thresholds));
     Pipeline {
         analyzer,
         policy: prepared.policy,
@@ -239,6 +254,8 @@ fn pipeline(setup: Setup, records: Sender<Record>) -> Pipeline {
         zone: zone.clone(),
         clock,
         log_time: log_time.then(|| LogTime::new(zone, start)),
+        statistics,
+        log_fw: prepared.ruleset.options().log_fw,
         observer,
         counts: Counts::default(),
     }

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::RecvTimeoutError;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tld_model::{Timestamp, Zone};
 use tld_sys::clock::Clock;
 use tld_sys::queue::{self, Limits, Receiver, Sender};
 
+use super::past::{Keeper, PastDays};
 use super::{Record, state};
 use crate::sequencer::{Gap, Volume};
 
@@ -34,6 +35,8 @@ pub struct Files {
     pub archives_json: bool,
     /// `logall`.
     pub archives_plain: bool,
+    /// `analysisd.log_fw`.
+    pub firewall: bool,
     /// What records of alerts.log leave open.
     pub gap: Gap,
 }
@@ -43,6 +46,7 @@ pub struct Files {
 pub struct FileOutput {
     queue: Sender<Record>,
     thread: JoinHandle<()>,
+    keeper: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
     failures: Arc<Mutex<Vec<String>>>,
 }
 
@@ -57,7 +61,26 @@ impl FileOutput {
         let writer = Writer::new(files, zone, clock, Arc::clone(&failures));
         let thread =
             std::thread::Builder::new().name("outputs".into()).spawn(move || writer.run(&records))?;
-        Ok(Self { queue, thread, failures })
+        Ok(Self { queue, thread, keeper: None, failures })
+    }
+
+    /// Puts the logs of past days away from now on, on another thread.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn keep_past(
+        &mut self,
+        days: PastDays,
+        home: PathBuf,
+        zone: Zone,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<()> {
+        let (alive, end) = mpsc::channel();
+        let failures = Arc::clone(&self.failures);
+        let keeper = Keeper { home, zone, clock, days, failures, end };
+        let thread = std::thread::Builder::new().name("past-days".into()).spawn(move || keeper.run())?;
+        self.keeper = Some((alive, thread));
+        Ok(())
     }
 
     /// The queue's entrance.
@@ -74,6 +97,10 @@ impl FileOutput {
     pub fn finish(self) {
         drop(self.queue);
         let _ = self.thread.join();
+        if let Some((alive, thread)) = self.keeper {
+            drop(alive);
+            let _ = thread.join();
+        }
     }
 }
 
@@ -82,7 +109,7 @@ struct Writer {
     zone: Zone,
     clock: Arc<dyn Clock>,
     failures: Arc<Mutex<Vec<String>>>,
-    streams: [Stream; 4],
+    streams: [Stream; 5],
 }
 
 impl Writer {
@@ -99,6 +126,7 @@ impl Writer {
             stream(files.alerts_plain, "alerts", "alerts", "log"),
             stream(files.archives_json, "archives", "archive", "json"),
             stream(files.archives_plain, "archives", "archive", "log"),
+            stream(files.firewall, "firewall", "firewall", "log"),
         ];
         Self { files, zone, clock, failures, streams }
     }
@@ -112,6 +140,8 @@ impl Writer {
                         self.write(record);
                     }
                     self.each(Stream::flush);
+                    // A busy stream must not keep a quiet one in yesterday's file.
+                    self.tick();
                 }
                 Err(RecvTimeoutError::Timeout) => self.tick(),
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -149,6 +179,12 @@ impl Writer {
                 })
             }
             Record::Archive { at, json, plain } => self.archive(at, json, plain),
+            Record::Firewall { at, mut line } => {
+                line.push(b'\n');
+                let [.., firewall] = &mut self.streams;
+                firewall.write(Volume::of(&self.zone.local(at)), &line)
+            }
+            Record::Note(note) => state::note(&self.files.home, &note),
             Record::State(effect) => state::keep(&self.files.home, &effect),
         };
         if let Err(error) = written {
@@ -158,7 +194,7 @@ impl Writer {
 
     fn archive(&mut self, at: Timestamp, mut json: Vec<u8>, mut plain: Vec<u8>) -> io::Result<()> {
         let volume = Volume::of(&self.zone.local(at));
-        let [_, _, archive_json, archive_plain] = &mut self.streams;
+        let [_, _, archive_json, archive_plain, _] = &mut self.streams;
         json.push(b'\n');
         plain.push(b'\n');
         archive_json.write(volume, &json)?;
@@ -166,7 +202,7 @@ impl Writer {
     }
 }
 
-fn report(failures: &Mutex<Vec<String>>, line: String) {
+pub(super) fn report(failures: &Mutex<Vec<String>>, line: String) {
     let mut list = failures.lock().unwrap_or_else(PoisonError::into_inner);
     if list.len() < 16 && !list.contains(&line) {
         list.push(line);

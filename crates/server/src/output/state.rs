@@ -8,6 +8,8 @@ use std::path::Path;
 use tld_model::RuleId;
 use tld_rules::Effect;
 
+use super::Note;
+
 const DIFF: &str = "queue/diff";
 const LAST: &str = "last-entry";
 /// Entries read back, their bytes in all, and the longest one.
@@ -25,6 +27,19 @@ pub(super) fn keep(home: &Path, effect: &Effect) -> io::Result<()> {
             fs::create_dir_all(&folder)?;
             tld_sys::durable::replace(&folder.join(LAST), text, 0o640)
         }
+    }
+}
+
+/// Writes a file of the product's own.
+pub(super) fn note(home: &Path, note: &Note) -> io::Result<()> {
+    let (Note::Append { path, text } | Note::Replace { path, text }) = note;
+    let path = home.join(path);
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    match note {
+        Note::Append { .. } => tld_sys::durable::append_line(&path, text, 0o640),
+        Note::Replace { .. } => tld_sys::durable::replace(&path, text, 0o640),
     }
 }
 

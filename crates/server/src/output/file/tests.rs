@@ -38,6 +38,7 @@ fn files(home: &Path) -> Files {
         alerts_plain: true,
         archives_json: true,
         archives_plain: false,
+        firewall: true,
         gap: Gap::Id,
     }
 }
