@@ -45,12 +45,12 @@ fn json_of(alert: &Alert) -> Value {
 fn an_alert_in_the_operators_form_is_one_line_around_its_offset() {
     let form = "$TIMESTAMP.$FTELL: $RULEALERT<$HOSTNAME> $LOCATION $RULEID/$RULELEVEL $SRCIP $DSTUSER [$FULLLOG] $RULECOMMENT $RULEGROUP";
     let mut analyzer = analyzer(Some(form));
-    let alert = alert(&mut analyzer, "Jan  1 00:00:00 host probe: from 192.0.2.1\nforged line");
+    let alert = alert(&mut analyzer, "Jan  1 00:00:00 host probe: from 192.0.2.1 x\nforged line");
     let mut line = Vec::new();
     alert.plain.write("77", &mut line);
     assert_eq!(
         String::from_utf8(line).unwrap(),
-        "1772446530.77: <host> /var/log/x 100/3 192.0.2.1 None [Jan  1 00:00:00 host probe: from 192.0.2.1\\nforged line] \
+        "1772446530.77: <host> /var/log/x 100/3 192.0.2.1 None [Jan  1 00:00:00 host probe: from 192.0.2.1 x\\nforged line] \
          seen base,pci_dss_1.1,\n"
     );
 }
