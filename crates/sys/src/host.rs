@@ -23,6 +23,14 @@ pub fn short_name() -> String {
     short(&name())
 }
 
+/// System, node, release, version and machine, as the kernel names them.
+#[must_use]
+pub fn uname() -> [String; 5] {
+    let uname = rustix::system::uname();
+    [uname.sysname(), uname.nodename(), uname.release(), uname.version(), uname.machine()]
+        .map(|part| part.to_string_lossy().into_owned())
+}
+
 fn short(name: &str) -> String {
     match name.split_once('.') {
         Some((short, _)) if !short.is_empty() => short.to_owned(),

@@ -5,10 +5,14 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tld_agent::{multicall, responder};
+use tld_agent::{multicall, responder, service};
 
 #[derive(Debug, Parser)]
-#[command(name = "threatlockdown-agent", version, about = "Carries out responses on this host")]
+#[command(
+    name = "threatlockdown-agent",
+    version,
+    about = "Watches this host for a manager and carries out its responses"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -16,6 +20,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Be this host's agent: collect logs, send them to the manager, carry out its orders
+    Run(service::Options),
     /// Take requests on the socket of the 4.x execution daemon and carry them out
     Responder(responder::Options),
 }
@@ -24,11 +30,14 @@ fn main() -> ExitCode {
     if let Some(code) = multicall::as_response() {
         return code;
     }
-    let Command::Responder(options) = Arguments::parse().command;
-    match responder::run(&options) {
+    let result: Result<(), Box<dyn std::error::Error>> = match Arguments::parse().command {
+        Command::Run(options) => service::run(&options).map_err(Into::into),
+        Command::Responder(options) => responder::run(&options).map_err(Into::into),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", responder::explain(&error));
+            eprintln!("error: {}", responder::explain(&*error));
             ExitCode::FAILURE
         }
     }

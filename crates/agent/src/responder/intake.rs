@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tld_config::{Own, ResponderSettings};
-use tld_model::{Order, OrderId, OrderOptions, Stage, Target, Timestamp, Timings};
-use tld_respond::Responder;
+use tld_model::{
+    Contract, Evidence, Order, OrderId, OrderOptions, Outcome, OutcomeKind, Stage, Target, Timestamp, Timings,
+};
+use tld_respond::{Responder, RevertSelector};
 use tld_sys::clock::{Clock, SystemClock};
 use tld_sys::unix_socket::{self, Received};
+use tld_wire::extension::Ticket;
 
 use super::listen::Admission;
 use super::request::{self, Body, Request};
@@ -29,13 +32,31 @@ const BIN: &str = "active-response/bin";
 /// Paths from here on are refused by the contract.
 const PATH: usize = 256;
 
+/// Where orders go. Waits while the responder is full, as its senders are used to.
+pub(crate) trait Sink: Send + std::fmt::Debug {
+    fn put(&self, order: Order) -> Result<(), String>;
+
+    /// Lifts the effect of an order before its time.
+    fn lift(&self, order: &OrderId);
+}
+
+impl Sink for Arc<Responder> {
+    fn put(&self, order: Order) -> Result<(), String> {
+        self.submit_waiting(order).map_err(|refused| refused.to_string())
+    }
+
+    fn lift(&self, order: &OrderId) {
+        self.revert(RevertSelector::Order(order.clone()));
+    }
+}
+
 /// Takes requests.
 #[derive(Debug)]
 pub(crate) struct Intake {
     home: PathBuf,
     table: Table,
-    responder: Arc<Responder>,
-    runs: Runs,
+    sink: Box<dyn Sink>,
+    runs: Option<Runs>,
     voice: Voice,
     dry_run: bool,
     own: ResponderSettings,
@@ -45,14 +66,14 @@ pub(crate) struct Intake {
 impl Intake {
     pub(crate) fn new(
         home: &Path,
-        responder: Arc<Responder>,
-        runs: Runs,
+        sink: Box<dyn Sink>,
+        runs: Option<Runs>,
         voice: Voice,
         dry_run: bool,
         own: ResponderSettings,
     ) -> Self {
         let (home, table) = (home.to_path_buf(), Table::new(home));
-        Self { home, table, responder, runs, voice, dry_run, own, ids: Ids::new(now()) }
+        Self { home, table, sink, runs, voice, dry_run, own, ids: Ids::new(now()) }
     }
 
     /// Serves the socket until `stop`.
@@ -60,7 +81,8 @@ impl Intake {
         while !stop.load(Ordering::SeqCst) {
             match unix_socket::recv_from_peer(socket, DATAGRAM, TICK) {
                 Ok((Received::Message(datagram), Some(peer))) if admission.admits(peer) => {
-                    self.take(&datagram);
+                    // What cannot be an order is in the log; nobody waits for an answer here.
+                    let _ = self.take(&datagram, None);
                 }
                 Ok((Received::TimedOut | Received::Closed, _)) => {}
                 Ok((Received::TooLong, _)) => {
@@ -81,7 +103,13 @@ impl Intake {
         }
     }
 
-    fn take(&mut self, datagram: &[u8]) {
+    /// Lifts the effect of an order before its time.
+    pub(crate) fn lift(&self, order: &OrderId) {
+        self.sink.lift(order);
+    }
+
+    /// Takes one message of the manager; what ends here without an order has its outcome, if it came with a ticket.
+    pub(crate) fn take(&mut self, datagram: &[u8], ticket: Option<&Ticket>) -> Result<(), Option<Outcome>> {
         self.voice.detail(|| {
             let text = String::from_utf8_lossy(datagram);
             format!("Received message: '{}'", text.trim_end_matches('\0'))
@@ -91,20 +119,34 @@ impl Intake {
             Err(fault) => {
                 let begin = shown(&String::from_utf8_lossy(datagram));
                 self.voice.error(&format!("({}): a request was dropped, {fault}: '{begin}'", fault.code()));
-                return;
+                return Err(ticket.map(|ticket| ended(ticket, "", OutcomeKind::Failed, fault.to_string())));
             }
         };
-        if request.command == "restart-wazuh" {
-            return self.runs.restart(false);
+        let command = request.command.as_str();
+        if let ("restart-wazuh", Some(runs)) = (command, &self.runs) {
+            runs.restart(false);
+            return Ok(());
         }
-        let Some(found) = self.resolve(&request.command) else { return };
+        let Some(found) = self.resolve(command) else {
+            let detail = "no response of that name is known on this host";
+            return Err(ticket.map(|ticket| ended(ticket, command, OutcomeKind::NotFound, detail.into())));
+        };
         let program = format!("{BIN}/{}", file_name(&self.home, &found.executable));
         let line = |verb: &str| request.line(verb, &program);
         self.voice.debug(|| format!("Executing command '{program} {}'", line("add")));
-        match &request.body {
-            Some(body) => self.order(&request, body, found),
+        match (&request.body, &self.runs) {
+            (Some(body), _) => self.order(&request, body, found, ticket),
             // Nothing can come of it that would have to be undone; the words of rejection are the executable's.
-            None => self.runs.start(&program, Vec::new(), format!("{}\n", line("add"))),
+            (None, Some(runs)) => {
+                runs.start(&program, Vec::new(), format!("{}\n", line("add")));
+                Ok(())
+            }
+            (None, None) => {
+                let detail = "the message is not well formed";
+                self.voice
+                    .error(&format!("(1315): a request for `{}` was dropped: {detail}", shown(command)));
+                Err(ticket.map(|ticket| ended(ticket, command, OutcomeKind::Failed, detail.into())))
+            }
         }
     }
 
@@ -133,15 +175,30 @@ impl Intake {
         found
     }
 
-    fn order(&mut self, request: &Request, body: &Body, found: Found) {
+    fn order(
+        &mut self,
+        request: &Request,
+        body: &Body,
+        found: Found,
+        ticket: Option<&Ticket>,
+    ) -> Result<(), Option<Outcome>> {
         let created = now();
         let rule = request::at(&body.alert, &["rule", "id"]).and_then(|id| id.parse().ok());
         let mut timings = Timings::default();
         timings.mark(Stage::Dispatched, created);
         let own = self.own.own(&request.command, found.timeout_secs, &found.executable);
-        let options = OrderOptions { dry_run: self.dry_run, ..own.map(options).unwrap_or_default() };
+        let mut options = own.map(options).unwrap_or_default();
+        if let Some(ticket) = ticket {
+            let told = ticket.options.clone();
+            let contract =
+                if told.contract == Contract::default() { options.contract } else { told.contract };
+            options = OrderOptions { contract, ..told };
+        }
+        options.dry_run |= self.dry_run;
+        let named =
+            ticket.map(|ticket| ticket.order.clone()).or_else(|| request.order_id.clone().map(OrderId));
         let order = Order {
-            id: request.order_id.clone().map_or_else(|| self.ids.make(), OrderId),
+            id: named.unwrap_or_else(|| self.ids.make()),
             response: request.command.clone(),
             target: target(&body.alert, &found.executable),
             executable: found.executable,
@@ -155,11 +212,30 @@ impl Intake {
             timings,
             options,
         };
-        // A full responder makes our senders wait, as they are used to.
-        if let Err(refused) = self.responder.submit_waiting(order) {
+        self.sink.put(order).map_err(|refused| {
             self.voice
                 .error(&format!("the request for `{}` was dropped: {refused}", shown(&request.command)));
-        }
+            // The manager sends it again.
+            None
+        })
+    }
+}
+
+/// The outcome of what never became an order.
+fn ended(ticket: &Ticket, response: &str, kind: OutcomeKind, detail: String) -> Outcome {
+    Outcome {
+        order: ticket.order.clone(),
+        kind,
+        response: shown(response),
+        program: String::new(),
+        target: Target::None,
+        alert_id: String::new(),
+        rule: None,
+        detail,
+        evidence: Evidence::default(),
+        at: now(),
+        until: None,
+        timings: Timings::default(),
     }
 }
 

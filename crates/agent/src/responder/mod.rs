@@ -4,12 +4,12 @@
 //! Invariant: a stop lifts nothing unless that was asked for; the next start goes on from the journal.
 
 mod control;
-mod intake;
-mod listen;
+pub(crate) mod intake;
+pub(crate) mod listen;
 pub mod request;
-mod runs;
+pub(crate) mod runs;
 pub mod table;
-mod voice;
+pub(crate) mod voice;
 
 use std::error::Error;
 use std::io;
@@ -17,19 +17,19 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tld_config::{LoadError, Role, Settings};
-use tld_model::Zone;
+use tld_model::{Outcome, Zone};
 use tld_respond::ossec_log::{Level, Log};
 use tld_respond::{Limits, Mode, Responder, RevertSelector, Setup, StartError};
 use tld_sys::clock::{Deadline, SystemClock};
 use tld_sys::signal::{Signal, Signals, termination};
 use tld_sys::{durable, privilege};
 
-use control::Control;
+pub(crate) use control::Control;
 use intake::Intake;
 use listen::Admission;
 pub use listen::ListenError;
@@ -37,7 +37,7 @@ use runs::Runs;
 use voice::Voice;
 
 /// The daemon's name in the log and for the control script.
-const DAEMON: &str = "wazuh-execd";
+pub(crate) const DAEMON: &str = "wazuh-execd";
 const REQUESTS: &str = "queue/alerts/execq";
 const CONTROL: &str = "queue/sockets/com";
 const FOLDERS: [(&str, u32); 6] = [
@@ -163,8 +163,9 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     let runs = Runs::new(home, word, options.dry_run, voice.clone());
     let limits = Limits::of(&internal);
     let control = Control::new(&loaded.settings, &internal, runs.clone(), voice.clone());
-    let service = Service::start(options, &loaded.settings, limits, admission, runs, control, voice)?;
-    let _pid = PidFile::new(home);
+    let parts = (admission, runs, control);
+    let service = Service::start(options, &loaded.settings, limits, parts, voice, None)?;
+    let _pid = PidFile::new(home, DAEMON);
     service.wait(&signals);
     service.stop(options.revert_all);
     Ok(())
@@ -175,16 +176,20 @@ fn role(home: &Path) -> Role {
     if home.join("bin/wazuh-analysisd").exists() { Role::Manager } else { Role::Agent }
 }
 
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Makes what is missing of the directories we use; an installation's own stay as they are.
-fn prepare(home: &Path) -> io::Result<()> {
-    for (folder, mode) in FOLDERS {
+pub(crate) fn prepare(home: &Path) -> io::Result<()> {
+    make_folders(home, &FOLDERS)
+}
+
+pub(crate) fn make_folders(home: &Path, folders: &[(&str, u32)]) -> io::Result<()> {
+    for (folder, mode) in folders {
         let path = home.join(folder);
         if !path.exists() {
-            durable::create_dirs(&path, mode)?;
+            durable::create_dirs(&path, *mode)?;
             if let Some(group) = privilege::group("wazuh") {
                 // Without privilege everything is ours anyway.
                 let _ = chown(&path, None, Some(group));
@@ -196,23 +201,23 @@ fn prepare(home: &Path) -> io::Result<()> {
 
 /// The running parts.
 #[derive(Debug)]
-struct Service {
+pub(crate) struct Service {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
-    responder: Option<Arc<Responder>>,
+    pub(crate) responder: Option<Arc<Responder>>,
     reporter: Option<JoinHandle<()>>,
     voice: Voice,
 }
 
 impl Service {
-    fn start(
+    /// Starts all parts; outcomes also go to `tap`, if there is one.
+    pub(crate) fn start(
         options: &Options,
         settings: &Settings,
         limits: Limits,
-        admission: Admission,
-        runs: Runs,
-        control: Control,
+        (admission, runs, control): (Admission, Runs, Control),
         voice: Voice,
+        tap: Option<Sender<Outcome>>,
     ) -> Result<Self, RunError> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut service = Self { stop, threads: Vec::new(), responder: None, reporter: None, voice };
@@ -221,7 +226,7 @@ impl Service {
         let disabled = settings.responder.disabled;
         // What an earlier run put in place must end on time, also where nothing new is taken.
         if !disabled || tld_respond::journal::list(home, 0).is_ok_and(|open| !open.is_empty()) {
-            service.start_responder(options, settings, limits)?;
+            service.start_responder(options, settings, limits, tap)?;
         }
         let flag = Arc::clone(&service.stop);
         let control = Arc::new(control);
@@ -232,8 +237,8 @@ impl Service {
         }
         let socket = listen::datagrams(&home.join(REQUESTS))?;
         if let Some(responder) = service.responder.clone() {
-            let own = settings.responder.clone();
-            let intake = Intake::new(home, responder, runs, service.voice.clone(), options.dry_run, own);
+            let (own, sink) = (settings.responder.clone(), Box::new(responder));
+            let intake = Intake::new(home, sink, Some(runs), service.voice.clone(), options.dry_run, own);
             let flag = Arc::clone(&service.stop);
             service.thread("execq", move || intake.serve(&socket, admission, &flag))?;
         }
@@ -255,6 +260,7 @@ impl Service {
         options: &Options,
         settings: &Settings,
         limits: Limits,
+        tap: Option<Sender<Outcome>>,
     ) -> Result<(), RunError> {
         let voice = self.voice.clone();
         let mode = if options.dry_run {
@@ -286,7 +292,13 @@ impl Service {
         let (sender, outcomes) = channel();
         self.responder = Some(Arc::new(Responder::start(setup, sender)?));
         let voice = self.voice.clone();
-        let report = move || outcomes.iter().for_each(|outcome| voice.outcome(&outcome));
+        let report = move || {
+            for outcome in outcomes {
+                voice.outcome(&outcome);
+                // Whoever wanted to know may have gone; the log has it.
+                let _ = tap.as_ref().map(|tap| tap.send(outcome));
+            }
+        };
         let reporter = std::thread::Builder::new().name("outcomes".into()).spawn(report);
         self.reporter = Some(reporter.map_err(RunError::Thread)?);
         Ok(())
@@ -306,7 +318,8 @@ impl Service {
         }
     }
 
-    fn stop(self, revert_all: bool) {
+    /// Ends all parts.
+    pub(crate) fn stop(self, revert_all: bool) {
         self.stop.store(true, Ordering::SeqCst);
         for thread in self.threads {
             let _ = thread.join();
@@ -349,13 +362,13 @@ fn revert(responder: &Responder, voice: &Voice) {
 
 /// Tells the installation's control script that the execution daemon runs, and as which process.
 #[derive(Debug)]
-struct PidFile(Option<PathBuf>);
+pub(crate) struct PidFile(Option<PathBuf>);
 
 impl PidFile {
-    fn new(home: &Path) -> Self {
+    pub(crate) fn new(home: &Path, daemon: &str) -> Self {
         let folder = home.join("var/run");
         let pid = std::process::id();
-        let path = folder.is_dir().then(|| folder.join(format!("{DAEMON}-{pid}.pid")));
+        let path = folder.is_dir().then(|| folder.join(format!("{daemon}-{pid}.pid")));
         Self(path.filter(|path| durable::replace(path, format!("{pid}\n").as_bytes(), 0o640).is_ok()))
     }
 }
