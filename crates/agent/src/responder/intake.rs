@@ -82,7 +82,7 @@ impl Intake {
             match unix_socket::recv_from_peer(socket, DATAGRAM, TICK) {
                 Ok((Received::Message(datagram), Some(peer))) if admission.admits(peer) => {
                     // What cannot be an order is in the log; nobody waits for an answer here.
-                    let _ = self.take(&datagram, None);
+                    self.take(&datagram, None);
                 }
                 Ok((Received::TimedOut | Received::Closed, _)) => {}
                 Ok((Received::TooLong, _)) => {
@@ -109,7 +109,7 @@ impl Intake {
     }
 
     /// Takes one message of the manager; what ends here without an order has its outcome, if it came with a ticket.
-    pub(crate) fn take(&mut self, datagram: &[u8], ticket: Option<&Ticket>) -> Result<(), Option<Outcome>> {
+    pub(crate) fn take(&mut self, datagram: &[u8], ticket: Option<&Ticket>) -> Option<Outcome> {
         self.voice.detail(|| {
             let text = String::from_utf8_lossy(datagram);
             format!("Received message: '{}'", text.trim_end_matches('\0'))
@@ -119,17 +119,17 @@ impl Intake {
             Err(fault) => {
                 let begin = shown(&String::from_utf8_lossy(datagram));
                 self.voice.error(&format!("({}): a request was dropped, {fault}: '{begin}'", fault.code()));
-                return Err(ticket.map(|ticket| ended(ticket, "", OutcomeKind::Failed, fault.to_string())));
+                return ticket.map(|ticket| ended(ticket, "", OutcomeKind::Failed, fault.to_string()));
             }
         };
         let command = request.command.as_str();
         if let ("restart-wazuh", Some(runs)) = (command, &self.runs) {
             runs.restart(false);
-            return Ok(());
+            return None;
         }
         let Some(found) = self.resolve(command) else {
             let detail = "no response of that name is known on this host";
-            return Err(ticket.map(|ticket| ended(ticket, command, OutcomeKind::NotFound, detail.into())));
+            return ticket.map(|ticket| ended(ticket, command, OutcomeKind::NotFound, detail.into()));
         };
         let program = format!("{BIN}/{}", file_name(&self.home, &found.executable));
         let line = |verb: &str| request.line(verb, &program);
@@ -139,13 +139,13 @@ impl Intake {
             // Nothing can come of it that would have to be undone; the words of rejection are the executable's.
             (None, Some(runs)) => {
                 runs.start(&program, Vec::new(), format!("{}\n", line("add")));
-                Ok(())
+                None
             }
             (None, None) => {
                 let detail = "the message is not well formed";
                 self.voice
                     .error(&format!("(1315): a request for `{}` was dropped: {detail}", shown(command)));
-                Err(ticket.map(|ticket| ended(ticket, command, OutcomeKind::Failed, detail.into())))
+                ticket.map(|ticket| ended(ticket, command, OutcomeKind::Failed, detail.into()))
             }
         }
     }
@@ -181,7 +181,7 @@ impl Intake {
         body: &Body,
         found: Found,
         ticket: Option<&Ticket>,
-    ) -> Result<(), Option<Outcome>> {
+    ) -> Option<Outcome> {
         let created = now();
         let rule = request::at(&body.alert, &["rule", "id"]).and_then(|id| id.parse().ok());
         let mut timings = Timings::default();
@@ -212,12 +212,12 @@ impl Intake {
             timings,
             options,
         };
-        self.sink.put(order).map_err(|refused| {
+        if let Err(refused) = self.sink.put(order) {
+            // The manager sends it again.
             self.voice
                 .error(&format!("the request for `{}` was dropped: {refused}", shown(&request.command)));
-            // The manager sends it again.
-            None
-        })
+        }
+        None
     }
 }
 

@@ -296,7 +296,9 @@ impl Service {
             for outcome in outcomes {
                 voice.outcome(&outcome);
                 // Whoever wanted to know may have gone; the log has it.
-                let _ = tap.as_ref().map(|tap| tap.send(outcome));
+                if let Some(tap) = &tap {
+                    let _ = tap.send(outcome);
+                }
             }
         };
         let reporter = std::thread::Builder::new().name("outcomes".into()).spawn(report);

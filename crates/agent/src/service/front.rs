@@ -202,7 +202,7 @@ impl Front {
                 };
                 match errand {
                     Errand::Order(json, ticket) => {
-                        if let Err(Some(outcome)) = intake.take(&json, ticket.as_ref()) {
+                        if let Some(outcome) = intake.take(&json, ticket.as_ref()) {
                             lane.urge(outcomes.add(outcome));
                         }
                     }

@@ -57,7 +57,7 @@ impl Tail {
     ///
     /// # Errors
     /// The disk fails.
-    pub fn next(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
+    pub fn take(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
         loop {
             if self.next >= self.spool.head() {
                 return Ok(None);

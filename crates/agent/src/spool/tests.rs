@@ -15,7 +15,7 @@ fn put(spool: &Spool, texts: &[&str]) {
 
 fn rest(tail: &mut Tail) -> Vec<String> {
     let mut found = Vec::new();
-    while let Some((_, event)) = tail.next().unwrap() {
+    while let Some((_, event)) = tail.take().unwrap() {
         found.push(String::from_utf8(event).unwrap());
     }
     found
@@ -89,10 +89,10 @@ fn a_reader_goes_back_over_segments() {
     }
     assert!(files(home.path()) > 1);
     let mut tail = Tail::new(Arc::clone(&spool));
-    while tail.next().unwrap().is_some() {}
+    while tail.take().unwrap().is_some() {}
     assert_eq!((tail.position(), tail.take_lost()), (320, 0));
     tail.seek(70);
-    assert_eq!(tail.next().unwrap().unwrap().0, 70);
+    assert_eq!(tail.take().unwrap().unwrap().0, 70);
 }
 
 #[test]

@@ -98,7 +98,7 @@ impl Pump<'_> {
             if !self.pace.take(SystemClock.boot()) {
                 break;
             }
-            let Some((number, mut payload)) = self.tail.next()? else { break };
+            let Some((number, mut payload)) = self.tail.take()? else { break };
             payload.truncate(PAYLOAD);
             match self.stamp.add(&payload, out) {
                 Ok(pair) => delivered = Some(self.lane.sent(number, pair)),

@@ -88,13 +88,12 @@ fn sweep(folder: &Path, kept: &BTreeSet<PathBuf>, deep: usize) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         match entry.file_type() {
-            Ok(kind) if kind.is_dir() => {
-                if deep > 0 {
-                    sweep(&path, kept, deep - 1);
-                    // Only an empty one goes.
-                    let _ = fs::remove_dir(&path);
-                }
+            Ok(kind) if kind.is_dir() && deep > 0 => {
+                sweep(&path, kept, deep - 1);
+                // Only an empty one goes.
+                let _ = fs::remove_dir(&path);
             }
+            Ok(kind) if kind.is_dir() => {}
             Ok(_) if !kept.contains(&path) => drop(fs::remove_file(&path)),
             _ => {}
         }
