@@ -6,6 +6,7 @@
 
 mod agents;
 mod check;
+mod input;
 mod logtest;
 mod manager;
 mod paint;
@@ -13,6 +14,7 @@ mod reload;
 mod responder;
 mod responses;
 mod service;
+mod simulate;
 mod standalone;
 
 use std::path::PathBuf;
@@ -46,6 +48,8 @@ enum Command {
     Reload(reload::Options),
     /// Show what log lines become, and why
     Logtest(logtest::Options),
+    /// Replay logs: which alerts and responses would they have caused?
+    Simulate(simulate::Options),
     /// Take requests in place of the 4.x execution daemon and carry them out
     Responder(responder::Options),
     /// List the responses in force, or revert them
@@ -75,6 +79,7 @@ fn main() -> ExitCode {
         Command::Check(options) => check::run(&options),
         Command::Reload(options) => reload::run(&options),
         Command::Logtest(options) => logtest::run(&options),
+        Command::Simulate(options) => simulate::run(&options),
         Command::Responder(options) => responder::run(&options),
         Command::Responses(options) => responses::run(&options),
         Command::Agents(options) => agents::run(options),

@@ -17,6 +17,12 @@ impl Paint {
         Self(std::io::stderr().is_terminal() && allowed())
     }
 
+    /// For text that no terminal shows.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self(false)
+    }
+
     /// Whether colour is on.
     pub(crate) fn colour(self) -> bool {
         self.0

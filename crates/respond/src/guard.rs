@@ -43,20 +43,27 @@ impl Guard {
     /// Why `address` must not be blocked; none when it may be.
     pub(crate) fn objection(&self, address: IpAddr) -> Option<String> {
         let address = address.to_canonical();
-        if address.is_loopback() {
-            return Some(format!("{address} is loopback"));
-        }
-        if address.is_unspecified() || address == IpAddr::V4(Ipv4Addr::BROADCAST) || address.is_multicast() {
-            return Some(format!("{address} is no address of a host"));
-        }
-        if let Some(network) = self.configured.iter().find(|network| network.contains(address)) {
-            return Some(format!("{address} is protected by the configuration ({network})"));
+        if let Some(objection) = standing(&self.configured, address) {
+            return Some(objection);
         }
         let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
         live.iter()
             .find(|(network, _)| network.contains(address))
             .map(|(_, why)| format!("{address} is {why}"))
     }
+}
+
+/// The objections that hold on every host with this configuration, whatever its addresses are.
+pub(crate) fn standing(configured: &[Network], address: IpAddr) -> Option<String> {
+    let address = address.to_canonical();
+    if address.is_loopback() {
+        return Some(format!("{address} is loopback"));
+    }
+    if address.is_unspecified() || address == IpAddr::V4(Ipv4Addr::BROADCAST) || address.is_multicast() {
+        return Some(format!("{address} is no address of a host"));
+    }
+    let network = configured.iter().find(|network| network.contains(address))?;
+    Some(format!("{address} is protected by the configuration ({network})"))
 }
 
 impl Drop for Guard {

@@ -23,6 +23,7 @@ mod offline;
 pub mod once;
 pub mod ossec_log;
 mod reconcile;
+pub mod rehearsal;
 mod scheduler;
 mod script;
 mod sessions;

@@ -53,15 +53,44 @@ pub fn load(home: &Path, config: Option<&Path>) -> Result<Reading, tld_config::L
     let options = options(&settings, &tunables);
     let loaded = Ruleset::load(&texts.decoders, &texts.rules, &texts.lists, &options);
     diagnostics.extend(loaded.diagnostics);
+    Ok(reading(settings, loaded.ruleset, diagnostics))
+}
+
+fn reading(settings: Settings, ruleset: Option<Arc<Ruleset>>, diagnostics: Vec<Diagnostic>) -> Reading {
     let failed = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
-    let prepared = loaded.ruleset.filter(|_| !failed).map(|ruleset| Prepared {
+    let prepared = ruleset.filter(|_| !failed).map(|ruleset| Prepared {
         policy: Arc::new(Policy::new(&settings, &ruleset)),
         settings: Arc::new(settings),
         ruleset,
         plain_form,
         tunables: Arc::new(tunables),
     });
-    Ok(Reading { prepared, diagnostics })
+    Reading { prepared, diagnostics }
+}
+
+/// The ruleset of this binary with the given configuration, or with the one of a new installation. Nothing of a home is
+/// read; the executables that the configuration names are taken to be there.
+///
+/// # Errors
+/// The given configuration file cannot be read.
+pub fn shipped(config: Option<&Path>) -> Result<Reading, tld_config::LoadError> {
+    let loaded = match config {
+        Some(path) => tld_config::load(Path::new(""), Some(path), Role::Standalone)?,
+        None => {
+            let text = tld_config::DEFAULT_OSSEC_CONF.as_bytes();
+            tld_config::parse(&tld_xml::Source::new("ossec.conf", text), Role::Standalone)
+        }
+    };
+    let tld_config::Loaded { settings, mut diagnostics } = loaded;
+    let (decoders, rules) = crate::shipped::texts();
+    let options = Options {
+        log_alert_level: settings.alerts.log_alert_level,
+        email_alert_level: settings.alerts.email_alert_level,
+        ..Options::default()
+    };
+    let loaded = Ruleset::load(&decoders, &rules, &[], &options);
+    diagnostics.extend(loaded.diagnostics);
+    Ok(reading(settings, loaded.ruleset, diagnostics))
 }
 
 const CONFIGURATION: &str = "etc/ossec.conf";

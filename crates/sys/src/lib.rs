@@ -35,4 +35,6 @@ pub mod tcp;
 pub mod terminal;
 pub mod unix_socket;
 #[cfg(unix)]
+pub mod usage;
+#[cfg(unix)]
 pub mod watch;

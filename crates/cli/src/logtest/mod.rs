@@ -4,7 +4,6 @@
 //! Invariant: nothing is written, neither in a home nor elsewhere; memory of earlier lines lives in this process.
 
 mod batch;
-mod input;
 mod passage;
 mod phases;
 mod unit;
@@ -22,8 +21,9 @@ use tld_sys::clock::{Clock, SystemClock};
 use tld_xml::Severity;
 
 use crate::check;
+use crate::input::{self, Input, Line};
 use crate::paint::Paint;
-use input::{Input, Line};
+
 use passage::Passages;
 use unit::Expectation;
 
@@ -259,7 +259,7 @@ fn cut_note() -> String {
 }
 
 /// Text from a log line or a rule file, harmless to a terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let plain = |c: char| c == '\t' || !c.is_control();
     if text.chars().all(plain) {
         return text.to_owned();

@@ -136,7 +136,7 @@ impl Local for DisableAccount {
 }
 
 /// The contract's rules for a name (active-response 8).
-fn is_fit(user: &str) -> bool {
+pub(crate) fn is_fit(user: &str) -> bool {
     let forbidden = [':', ',', ' ', '\t', '\r', '\n', '/', '\\'];
     !user.is_empty()
         && user != "root"
@@ -146,7 +146,7 @@ fn is_fit(user: &str) -> bool {
         && !user.contains("..")
 }
 
-const NO_USER: &str = "Cannot read 'dstuser' from data or invalid username format";
+pub(crate) const NO_USER: &str = "Cannot read 'dstuser' from data or invalid username format";
 const MOST_BYTES: usize = 64 << 20;
 /// The second day of the epoch: some programs take day 0 for never.
 const EXPIRED: &str = "1";

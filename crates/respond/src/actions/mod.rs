@@ -4,7 +4,7 @@
 //! Invariant: `apply` and `revert` are idempotent, and success means that the effect was read back.
 
 mod call;
-mod disable_account;
+pub(crate) mod disable_account;
 pub(crate) mod firewall_drop;
 mod firewalld_drop;
 mod host_deny;

@@ -450,7 +450,7 @@ const SHOWN: usize = 100;
 /// Steps that may wait for a journal that cannot be written.
 const MOST_PENDING: usize = 200_000;
 /// Names that the contract gives to files which block the source address.
-const BLOCKERS: &[&str] = &[
+pub(crate) const BLOCKERS: &[&str] = &[
     "firewall-drop",
     "default-firewall-drop",
     "firewalld-drop",

@@ -13,7 +13,7 @@ mod scripts;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use intake::{check_keys_line, keys_line};
+pub(crate) use intake::{BLOCKERS, check_keys_line, keys_line};
 pub(crate) use locals::watch as watch_files;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};

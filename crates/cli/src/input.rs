@@ -1,13 +1,14 @@
-//! Lines of standard input as bytes, each with a bound: logs are not always text, and not always lines.
+//! Lines of a log as bytes, each with a bound: logs are not always text, and not always lines. Invariant: no line needs more
+//! memory than the longest event of the contract.
 
 use std::io::{self, BufRead, Read};
 
 /// Longest line; the bound of an event in the contract.
-pub(super) const LIMIT: usize = 65_535;
+pub(crate) const LIMIT: usize = 65_535;
 
 /// A line without its end.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub(crate) enum Line {
     Whole(Vec<u8>),
     /// What is longer than [`LIMIT`] is gone.
     Cut(Vec<u8>),
@@ -15,19 +16,23 @@ pub(super) enum Line {
 
 /// Where lines come from.
 #[derive(Debug)]
-pub(super) struct Input<R> {
+pub(crate) struct Input<R> {
     reader: R,
 }
 
 impl Input<io::StdinLock<'static>> {
-    pub(super) fn of_process() -> Self {
-        Self { reader: io::stdin().lock() }
+    pub(crate) fn of_process() -> Self {
+        Self::new(io::stdin().lock())
     }
 }
 
 impl<R: BufRead> Input<R> {
+    pub(crate) fn new(reader: R) -> Self {
+        Self { reader }
+    }
+
     /// The next line; none at the end.
-    pub(super) fn next(&mut self) -> io::Result<Option<Line>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<Line>> {
         let mut text = Vec::new();
         let limit = LIMIT as u64 + 2;
         if (&mut self.reader).take(limit).read_until(b'\n', &mut text)? == 0 {
