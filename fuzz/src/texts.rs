@@ -153,6 +153,6 @@ pub fn message(data: &[u8]) {
 pub fn logtime(data: &[u8]) {
     let latest = Timestamp::from_secs(1_795_381_200);
     for zone in [Zone::utc(), Zone::fixed(-12 * 3600), Zone::fixed(14 * 3600)] {
-        tld_server::logtime::parse(data, &zone, latest);
+        tld_server::logtime::LogTime::new(zone.clone(), latest).read(data);
     }
 }

@@ -339,7 +339,7 @@ fn the_table_shows_rules_responses_refusals_and_a_chart_without_colour_or_contro
         "\n  LEVEL  RULE",
         "\nResponses: ",
         "\n  RESPONSE         ON ",
-        "TIMES  EXTENDED  FIRST                LAST                 LONGEST  RULE\n",
+        "TIMES  RULE  FIRST           LAST            LONGEST  EXTENDED\n",
         "  firewall-drop60  203.0.113.",
         "`--rows 0` shows all",
         "\nRefused: 1 would not have run\n",

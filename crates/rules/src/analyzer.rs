@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tld_model::{Alert, Event, Frame, RuleId, Timestamp, Zone};
 
 use crate::Decoded;
-use crate::alert::{Chosen, Picture, PlainForm, Shape, previous_output};
+use crate::alert::{PlainForm, previous_output};
 use crate::decoder::{Accumulator, DecoderStep};
 use crate::engine::{self, Engine, Pass, RuleStep, State, Suppressed, WindowMode, Won};
 use crate::rule::Index;
@@ -252,26 +252,7 @@ impl Analyzer {
     /// The object of archives.json, or what logtest shows (with level 0, and without `full_log` where the rule
     /// says so).
     pub fn event_json(&self, verdict: &Verdict<'_>) -> Frame {
-        let shape = match self.preparer.settings.mode {
-            Mode::Daemon => Shape::Archive,
-            Mode::Logtest => Shape::Logtest,
-        };
-        let chosen = verdict.rule.as_ref().map(|winner| Chosen {
-            rule: &verdict.ruleset.rules.all[winner.index],
-            description: &winner.description,
-            fired: winner.fired,
-        });
-        let decoder = verdict.decoded.decoder.map(|id| verdict.ruleset.decoders.info(id));
-        let picture = Picture {
-            settings: &self.preparer.settings,
-            event: &verdict.decoded,
-            decoder,
-            rule: chosen,
-            last_events: &verdict.last_events,
-            previous_log: verdict.previous_log.as_deref(),
-            local: self.preparer.settings.zone.local(verdict.decoded.event.received),
-        };
-        picture.json(shape, &mut Vec::with_capacity(2048))
+        self.preparer.event_json(verdict)
     }
 
     fn judge_traced<'e>(&mut self, prepared: Prepared<'e>, trace: Option<&mut Trace>) -> Judged<'e> {

@@ -55,6 +55,7 @@ pub(super) enum Kind {
     AllowListed,
     Contested,
     OwnLog,
+    NoAddress,
     NoAgent,
     Endpoint,
 }
@@ -220,6 +221,7 @@ fn kind(reason: &Reason) -> Kind {
         Reason::Contested { .. } => Kind::Contested,
         Reason::OwnLog => Kind::OwnLog,
         Reason::NoAgent | Reason::UnknownAgent(_) => Kind::NoAgent,
-        Reason::QueueFull => Kind::Endpoint,
+        Reason::NoAddress { .. } => Kind::NoAddress,
+        _ => Kind::Endpoint,
     }
 }

@@ -150,12 +150,11 @@ fn load(options: &Options) -> Result<Option<Prepared>> {
 
 fn analyzer(prepared: &Prepared, zone: &Zone) -> Analyzer {
     let settings = tld_rules::Settings {
-        mode: tld_rules::Mode::Daemon,
         manager_name: tld_sys::host::name(),
         short_host: tld_sys::host::short_name(),
         zone: zone.clone(),
-        cluster: None,
         with_plain: prepared.settings.global.alerts_log,
+        ..tld_rules::Settings::default()
     };
     Analyzer::new(Arc::clone(&prepared.ruleset), settings)
 }

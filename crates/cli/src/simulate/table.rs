@@ -26,7 +26,7 @@ pub(super) fn text(summary: &Summary, look: Look) -> String {
     head(&mut out, summary, look);
     alerts(&mut out, summary, look);
     responses(&mut out, summary, look);
-    refusals(&mut out, &summary.responses.refusals, look);
+    refusals(&mut out, summary, look);
     chart(&mut out, summary, look);
     notes(&mut out, summary, look);
     out
@@ -64,13 +64,16 @@ fn head(out: &mut String, summary: &Summary, look: Look) {
     line(
         out,
         &format!(
-            "  cost      {} of processor, {} on the clock, {}, {} memory: {} lines per processor second",
+            "  took      {} of processor, {} on the clock, {}, {} of memory",
             seconds(cost.cpu_seconds),
             seconds(cost.wall_seconds),
             number(cost.threads, "thread"),
-            size(cost.peak_memory_bytes),
-            grouped(cost.lines_per_cpu_second as u64)
+            size(cost.peak_memory_bytes)
         ),
+    );
+    line(
+        out,
+        &format!("  speed     {} lines per second of processor", grouped(cost.lines_per_cpu_second as u64)),
     );
 }
 
@@ -97,10 +100,8 @@ fn responses(out: &mut String, summary: &Summary, look: Look) {
     let responses = &summary.responses;
     if summary.ruleset.responses == 0 {
         title_line(out, look, "Responses: none is configured");
-        line(
-            out,
-            "  name rules in an <active-response> of ossec.conf and try it with `--home DIR` or `--config FILE`",
-        );
+        let text = "name rules in an <active-response> of ossec.conf and try it with `--home DIR` or `--config FILE`";
+        line(out, &wrapped(text, look));
         return;
     }
     let title = format!(
@@ -120,12 +121,13 @@ fn responses(out: &mut String, summary: &Summary, look: Look) {
         ("<", "RESPONSE"),
         ("<", "ON"),
         (">", "TIMES"),
-        (">", "EXTENDED"),
+        ("<", "RULE"),
         ("<", "FIRST"),
         ("<", "LAST"),
         (">", "LONGEST"),
-        ("<", "RULE"),
+        (">", "EXTENDED"),
     ]);
+    let whole = spans_years(summary);
     for one in &responses.targets {
         let on = one.target.as_deref().map_or_else(|| "-".into(), printable);
         let on = if one.endpoint.is_empty() { on } else { format!("{on} at {}", one.endpoint) };
@@ -134,11 +136,11 @@ fn responses(out: &mut String, summary: &Summary, look: Look) {
             printable(&one.response),
             on,
             grouped(one.times),
-            grouped(one.extended),
-            short(&one.first),
-            short(&one.last),
-            if one.escalated > 0 { format!("{longest} *") } else { longest },
             one.rule.to_string(),
+            within(&one.first, whole),
+            if one.times == 1 { String::new() } else { within(&one.last, whole) },
+            if one.escalated > 0 { format!("{longest} *") } else { longest },
+            grouped(one.extended),
         ]);
     }
     table.write(out, look);
@@ -171,7 +173,8 @@ fn by_response(out: &mut String, responses: &ResponsesPart, look: Look) {
     line(out, "");
 }
 
-fn refusals(out: &mut String, refusals: &[RefusalPart], look: Look) {
+fn refusals(out: &mut String, summary: &Summary, look: Look) {
+    let refusals = &summary.responses.refusals;
     if refusals.is_empty() {
         return;
     }
@@ -185,13 +188,14 @@ fn refusals(out: &mut String, refusals: &[RefusalPart], look: Look) {
         ("<", "LAST"),
         ("<", "WHY"),
     ]);
+    let whole = spans_years(summary);
     for one in refusals {
         table.row(vec![
             printable(&one.response),
             one.target.as_deref().map_or_else(|| "-".into(), printable),
             grouped(one.times),
-            short(&one.first),
-            short(&one.last),
+            within(&one.first, whole),
+            if one.times == 1 { String::new() } else { within(&one.last, whole) },
             printable(why(one)),
         ]);
     }
@@ -292,7 +296,7 @@ fn notes(out: &mut String, summary: &Summary, look: Look) {
     }
     title_line(out, look, "Notes");
     for note in notes {
-        line(out, &format!("  {note}"));
+        line(out, &wrapped(&note, look));
     }
     for problem in &summary.problems {
         let text = format!("{}: {}", printable(&problem.file), printable(&problem.message));
@@ -378,6 +382,34 @@ fn short(stamp: &str) -> String {
     stamp.get(..19).unwrap_or(stamp).replace('T', " ")
 }
 
+/// The same without the year where all of them are of one.
+fn within(stamp: &str, whole: bool) -> String {
+    let text = short(stamp);
+    if whole { text } else { text.get(5..).unwrap_or_default().to_owned() }
+}
+
+fn spans_years(summary: &Summary) -> bool {
+    let year = |stamp: &Option<String>| stamp.as_deref().and_then(|text| text.get(..4).map(str::to_owned));
+    year(&summary.time.first) != year(&summary.time.last)
+}
+
+/// Breaks a text between words, so that no terminal breaks it within one.
+fn wrapped(text: &str, look: Look) -> String {
+    let most = look.columns.unwrap_or(usize::MAX).max(20);
+    let mut out = String::from(" ");
+    let mut used = 1;
+    for word in text.split(' ') {
+        if used + 1 + word.chars().count() > most && used > 4 {
+            out.push_str("\n   ");
+            used = 3;
+        }
+        out.push(' ');
+        out.push_str(word);
+        used += 1 + word.chars().count();
+    }
+    out
+}
+
 /// `1,234,567`.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -442,6 +474,14 @@ mod tests {
         for value in 0..=64 {
             assert!(bar_text(value, 64, 7, true).chars().count() <= 7);
         }
+    }
+
+    #[test]
+    fn notes_are_broken_between_words() {
+        let look = Look { paint: Paint::none(), columns: Some(20), rows: 2, blocks: false };
+        let text = wrapped("one two three four five six seven", look);
+        assert_eq!(text, "  one two three four\n    five six seven");
+        assert_eq!(wrapped(&"x".repeat(30), look), format!("  {}", "x".repeat(30)));
     }
 
     #[test]

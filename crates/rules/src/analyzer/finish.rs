@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tld_model::{Alert, AlertRule, Frame};
 
-use super::{Effect, Prepared, Preparer, Verdict, Winner};
+use super::{Effect, Mode, Prepared, Preparer, Verdict, Winner};
 use crate::StaticField;
 use crate::alert::{self, Chosen, Picture, Shape};
 use crate::rule::Index;
@@ -53,6 +53,30 @@ impl Preparer {
             effects,
             ruleset: prepared.ruleset,
         }
+    }
+
+    /// The object of archives.json, or what logtest shows (with level 0, and without `full_log` where the rule says so).
+    pub fn event_json(&self, verdict: &Verdict<'_>) -> Frame {
+        let shape = match self.settings.mode {
+            Mode::Daemon => Shape::Archive,
+            Mode::Logtest => Shape::Logtest,
+        };
+        let chosen = verdict.rule.as_ref().map(|winner| Chosen {
+            rule: &verdict.ruleset.rules.all[winner.index],
+            description: &winner.description,
+            fired: winner.fired,
+        });
+        let decoder = verdict.decoded.decoder.map(|id| verdict.ruleset.decoders.info(id));
+        let picture = Picture {
+            settings: &self.settings,
+            event: &verdict.decoded,
+            decoder,
+            rule: chosen,
+            last_events: &verdict.last_events,
+            previous_log: verdict.previous_log.as_deref(),
+            local: self.settings.zone.local(verdict.decoded.event.received),
+        };
+        picture.json(shape, &mut Vec::with_capacity(2048))
     }
 
     fn alert(&mut self, judged: &Judged<'_>, winner: &Winner) -> Alert {
