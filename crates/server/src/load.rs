@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tld_config::{InternalOptions, Role, Settings};
+use tld_config::{InternalOptions, Role, RulesetTexts, Settings};
 use tld_policy::Policy;
 use tld_rules::{FormError, Options, PlainForm, Ruleset};
 use tld_xml::{Diagnostic, Severity};
@@ -40,32 +40,14 @@ pub struct Reading {
 /// # Errors
 /// The configuration file itself cannot be read.
 pub fn load(home: &Path, config: Option<&Path>) -> Result<Reading, tld_config::LoadError> {
-    let tld_config::Loaded { mut settings, mut diagnostics } =
-        tld_config::load(home, config, Role::Standalone)?;
+    let tld_config::Loaded { settings, mut diagnostics } = tld_config::load(home, config, Role::Standalone)?;
     diagnostics.extend(tld_config::check_executables(home, &settings));
     diagnostics.extend(tld_config::check_extensions(home, &settings));
     let (texts, problems) = tld_config::read_ruleset(home, &settings.ruleset);
     diagnostics.extend(problems);
     let (tunables, problems) = tld_config::internal_options(home);
     diagnostics.extend(problems);
-    hold_rotation(&mut settings, &tunables, &mut diagnostics);
-    let plain_form = plain_form(&settings, &mut diagnostics);
-    let options = options(&settings, &tunables);
-    let loaded = Ruleset::load(&texts.decoders, &texts.rules, &texts.lists, &options);
-    diagnostics.extend(loaded.diagnostics);
-    Ok(reading(settings, loaded.ruleset, diagnostics))
-}
-
-fn reading(settings: Settings, ruleset: Option<Arc<Ruleset>>, diagnostics: Vec<Diagnostic>) -> Reading {
-    let failed = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
-    let prepared = ruleset.filter(|_| !failed).map(|ruleset| Prepared {
-        policy: Arc::new(Policy::new(&settings, &ruleset)),
-        settings: Arc::new(settings),
-        ruleset,
-        plain_form,
-        tunables: Arc::new(tunables),
-    });
-    Reading { prepared, diagnostics }
+    Ok(assemble(settings, tunables, &texts, diagnostics))
 }
 
 /// The ruleset of this binary with the given configuration, or with the one of a new installation. Nothing of a home is
@@ -81,16 +63,31 @@ pub fn shipped(config: Option<&Path>) -> Result<Reading, tld_config::LoadError> 
             tld_config::parse(&tld_xml::Source::new("ossec.conf", text), Role::Standalone)
         }
     };
-    let tld_config::Loaded { settings, mut diagnostics } = loaded;
     let (decoders, rules) = crate::shipped::texts();
-    let options = Options {
-        log_alert_level: settings.alerts.log_alert_level,
-        email_alert_level: settings.alerts.email_alert_level,
-        ..Options::default()
-    };
-    let loaded = Ruleset::load(&decoders, &rules, &[], &options);
+    let texts = RulesetTexts { decoders, rules, ..RulesetTexts::default() };
+    Ok(assemble(loaded.settings, InternalOptions::default(), &texts, loaded.diagnostics))
+}
+
+fn assemble(
+    mut settings: Settings,
+    tunables: InternalOptions,
+    texts: &RulesetTexts,
+    mut diagnostics: Vec<Diagnostic>,
+) -> Reading {
+    hold_rotation(&mut settings, &tunables, &mut diagnostics);
+    let plain_form = plain_form(&settings, &mut diagnostics);
+    let options = options(&settings, &tunables);
+    let loaded = Ruleset::load(&texts.decoders, &texts.rules, &texts.lists, &options);
     diagnostics.extend(loaded.diagnostics);
-    Ok(reading(settings, loaded.ruleset, diagnostics))
+    let failed = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+    let prepared = loaded.ruleset.filter(|_| !failed).map(|ruleset| Prepared {
+        policy: Arc::new(Policy::new(&settings, &ruleset)),
+        settings: Arc::new(settings),
+        ruleset,
+        plain_form,
+        tunables: Arc::new(tunables),
+    });
+    Reading { prepared, diagnostics }
 }
 
 const CONFIGURATION: &str = "etc/ossec.conf";

@@ -154,6 +154,7 @@ fn analyzer(prepared: &Prepared, zone: &Zone) -> Analyzer {
         short_host: tld_sys::host::short_name(),
         zone: zone.clone(),
         with_plain: prepared.settings.global.alerts_log,
+        plain_form: prepared.plain_form.clone(),
         ..tld_rules::Settings::default()
     };
     Analyzer::new(Arc::clone(&prepared.ruleset), settings)
