@@ -6,7 +6,8 @@ use memchr::memchr;
 /// Longest line text that is passed on (contract 1.1); what follows up to the newline is skipped.
 pub(crate) const MAX_LINE: usize = 65_279;
 
-/// One line without its newline.
+/// One line without its end, which is a newline or, as programs of other systems write it, CR and newline: a CR that stayed
+/// would become part of the last value, often an address, and make it useless.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Line<'a> {
     /// The text, cut at [`MAX_LINE`].
@@ -39,12 +40,12 @@ impl Splitter {
         };
         *chunk = rest.split_first().map_or(&[], |(_, rest)| rest);
         if self.length == 0 {
-            let text = line.get(..MAX_LINE).unwrap_or(line);
+            let text = without_cr(line.get(..MAX_LINE).unwrap_or(line));
             return Some(Line { text, length: line.len() as u64 + 1, nul: memchr(0, line).is_some() });
         }
         self.keep(line);
         self.handed_out = true;
-        Some(Line { text: &self.held, length: self.length + 1, nul: self.nul })
+        Some(Line { text: without_cr(&self.held), length: self.length + 1, nul: self.nul })
     }
 
     /// Bytes taken since the end of the last line.
@@ -68,6 +69,10 @@ impl Splitter {
         self.length += bytes.len() as u64;
         self.nul |= memchr(0, bytes).is_some();
     }
+}
+
+fn without_cr(text: &[u8]) -> &[u8] {
+    text.strip_suffix(b"\r").unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -115,7 +120,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn chunking_never_changes_the_lines(text in proptest::collection::vec(prop_oneof![Just(b'\n'), Just(0u8), any::<u8>()], 0..400), step in 1usize..50) {
+        fn chunking_never_changes_the_lines(text in proptest::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), Just(0u8), any::<u8>()], 0..400), step in 1usize..50) {
             let whole = split(&[&text]);
             let parts: Vec<&[u8]> = text.chunks(step).collect();
             prop_assert_eq!(&whole, &split(&parts));

@@ -243,7 +243,12 @@ impl Reader {
             return Ok(true);
         }
         let Some(tail) = &mut followed.current else { return Ok(false) };
-        match tail.read(&way, &mut self.buffer, TURN)? {
+        let progress = tail.read(&way, &mut self.buffer, TURN)?;
+        if let Some(count) = tail.nul_news(self.outlet.boot()) {
+            let path = followed.path.display();
+            (self.log)(&format!("`{path}`: {count} line(s) left out because of a NUL byte in them"));
+        }
+        match progress {
             Progress::Idle => Ok(false),
             Progress::More => Ok(true),
             Progress::Truncated => {

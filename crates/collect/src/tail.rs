@@ -39,6 +39,9 @@ impl Identity {
     }
 }
 
+/// Least time between two messages about lines with a NUL byte.
+const TELLING: Duration = Duration::from_secs(60);
+
 /// What a round of reading came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Progress {
@@ -78,6 +81,9 @@ pub(crate) struct Tail {
     out: Vec<Vec<u8>>,
     /// Boot time of the last data.
     pub(crate) active: Duration,
+    /// Lines with a NUL byte that nobody was told of, and when to tell.
+    nul_lines: u64,
+    tell_after: Duration,
     /// The notification that belongs to it.
     pub(crate) watch: Option<Watch>,
 }
@@ -153,6 +159,8 @@ impl Tail {
             format,
             out: Vec::new(),
             active: now,
+            nul_lines: 0,
+            tell_after: Duration::ZERO,
             watch: None,
         })
     }
@@ -231,6 +239,7 @@ impl Tail {
             self.out.clear();
             if line.nul {
                 way.outlet.counters.nul_lines.fetch_add(1, Ordering::Relaxed);
+                self.nul_lines += 1;
             } else if !way.source.filters_lines || way.source.filter.passes(line.text, way.outlet) {
                 self.format.feed(line.text, &mut self.out);
             }
@@ -246,6 +255,15 @@ impl Tail {
             }
         }
         Ok(())
+    }
+
+    /// How many lines were left out for a NUL byte in them, if it is time to say so.
+    pub(crate) fn nul_news(&mut self, now: Duration) -> Option<u64> {
+        if self.nul_lines == 0 || now < self.tell_after {
+            return None;
+        }
+        self.tell_after = now + TELLING;
+        Some(std::mem::take(&mut self.nul_lines))
     }
 
     /// Time until what the format holds back has to go out.

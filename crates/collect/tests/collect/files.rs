@@ -223,6 +223,20 @@ fn long_lines_are_cut_and_lines_with_nul_are_dropped_and_counted() {
     assert_eq!(running.next().text, vec![b'x'; 65_279]);
     assert_eq!(running.line(), "end");
     assert_eq!(running.collector.counts().nul_lines, 1);
+    let told =
+        format!("`{}`: 1 line(s) left out because of a NUL byte in them", home.path("a.log").display());
+    assert!(home.logged().contains(&told), "{}", home.logged());
+}
+
+#[test]
+fn a_cr_before_the_newline_belongs_to_the_lines_end() {
+    let home = Home::new();
+    home.append("a.log", b"");
+    let running = home.start(&[block("a.log", "syslog")]);
+    home.append("a.log", b"from 192.0.2.1\r\nwhole\r");
+    assert_eq!(running.line(), "from 192.0.2.1");
+    home.append("a.log", b"\ntwo\r\r\n");
+    assert_eq!(running.lines(2), ["whole", "two\r"]);
 }
 
 #[test]
