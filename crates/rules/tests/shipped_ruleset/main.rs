@@ -186,6 +186,37 @@ fn pam_lines_give_the_address_that_the_program_set() {
 }
 
 #[test]
+fn neither_a_referrer_nor_a_long_request_hides_a_client_of_nginx() {
+    let line = |message: &str, request: &str, referrer: &str| {
+        format!(
+            "2025/11/11 08:04:51 [error] 7#7: *3 {message}, client: {A}, server: s, request: \"GET /{request} HTTP/1.1\", \
+             host: \"h\", referrer: \"{referrer}\""
+        )
+    };
+    let missing = "open() \"/www/cgi-bin/x\" failed (2: No such file or directory)";
+    for referrer in ["a, cl", ", client:", ", client, client", ",", ", client :"] {
+        assert_eq!(judge(&line(missing, "cgi-bin/x", referrer)).srcip, A, "{referrer}");
+    }
+    let long = "y".repeat(4000);
+    let forged = format!(", client: {VICTIM}, server: s");
+    for own in [
+        "access forbidden by rule",
+        "limiting requests, excess: 5.020 by zone \"one\"",
+        "delaying request, excess: 0.560, by zone \"one\"",
+        "limiting connections by zone \"addr\"",
+        "no user/password was provided for basic authentication",
+        "client intended to send too large body: 10 bytes",
+        "connect() failed (111: Connection refused) while connecting to upstream",
+        "SSL_do_handshake() failed (SSL: error:0A00006C:SSL routines::bad key share) while SSL handshaking",
+    ] {
+        assert_eq!(judge(&line(own, &long, &forged)).srcip, A, "{own}");
+    }
+    assert_eq!(judge(&line(missing, &long, "x")).srcip, "", "its end may be cut off");
+    let imitation = format!("open() \"/www/x\" failed (2: No such file or directory){forged}");
+    assert_eq!(judge(&line(&imitation, "x", "x")).srcip, "", "nobody can tell which is real");
+}
+
+#[test]
 fn sudo_and_su_tell_who_became_whom() {
     for (line, rule, user) in LOCAL {
         let seen = judge(&format!("Nov 11 08:04:51 web01 {line}"));

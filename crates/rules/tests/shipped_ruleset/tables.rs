@@ -252,6 +252,24 @@ pub(crate) const PAM: &[(&str, u32, &str, &str)] = &[
         "",
     ),
     (
+        "auth: pam_unix(dovecot:auth): authentication failure; logname= uid=0 euid=0 tty=dovecot ruser= rhost=203.0.113.9 rhost=198.51.100.7",
+        5503,
+        "",
+        "",
+    ),
+    (
+        "proftpd: pam_sss(proftpd:auth): authentication failure; logname= uid=0 euid=0 tty=/dev/ftpd7 ruser= rhost=203.0.113.9 rhost=198.51.100.7  user=bob",
+        5503,
+        "",
+        "",
+    ),
+    (
+        "login: pam_unix(login:auth): authentication failure; logname= uid=0 euid=0 tty=pts/1 ruser= rhost=198.51.100.7  user=bob",
+        5503,
+        A,
+        "bob",
+    ),
+    (
         "ftpd: pam_sss(ftp:auth): authentication failure; logname= uid=0 euid=0 tty=ttyS ruser=a rhost=203.0.113.9 rhost=198.51.100.7",
         5503,
         "",
@@ -385,6 +403,22 @@ pub(crate) const TEMPLATES: &[(&str, bool)] = &[
         false,
     ),
     (
+        "2014/04/03 22:20:38 [error] 30708#0: *3 access forbidden by rule, client: 198.51.100.7, server: s, request: \"GET /@ HTTP/1.1\", host: \"@\", referrer: \"@\"",
+        true,
+    ),
+    (
+        "2014/04/03 22:20:38 [error] 30708#0: *3 limiting requests, excess: 5.020 by zone \"one\", client: 198.51.100.7, server: s, request: \"GET /@ HTTP/1.1\", host: \"@\"",
+        true,
+    ),
+    (
+        "Nov 11 08:04:51 h auth: pam_unix(dovecot:auth): authentication failure; logname= uid=0 euid=0 tty=dovecot ruser=@ rhost=198.51.100.7  user=@",
+        false,
+    ),
+    (
+        "Nov 11 08:04:51 h proftpd: pam_sss(proftpd:auth): authentication failure; logname= uid=0 euid=0 tty=/dev/ftpd7 ruser=@ rhost=198.51.100.7 user=@",
+        false,
+    ),
+    (
         "[Wed Jul 17 22:18:52 2013] [error] [client 198.51.100.7] user @: authentication failure for \"/@\": Password Mismatch",
         true,
     ),
@@ -426,6 +460,8 @@ pub(crate) const FRAGMENTS: &[&str] = &[
     "Failed password for ",
     ": ",
     ", client: 203.0.113.9, server: s",
+    ", cl",
+    ", client:",
     ", rip=203.0.113.9,",
     ",203.0.113.9,<s>): unknown user",
     "'@'203.0.113.9' (using password: YES)",
