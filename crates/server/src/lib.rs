@@ -8,6 +8,7 @@ pub mod channel;
 pub mod dispatch;
 pub mod enrol;
 pub mod home;
+pub mod intake;
 pub mod load;
 pub mod log;
 pub mod logtest;

@@ -9,7 +9,7 @@ mod book;
 pub mod control;
 mod evidence;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;

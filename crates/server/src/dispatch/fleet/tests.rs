@@ -17,11 +17,11 @@ const LONG: Duration = Duration::from_secs(20);
 
 /// A channel that keeps what it is given.
 #[derive(Default)]
-struct Line {
+pub(crate) struct Line {
     there: Mutex<BTreeMap<AgentId, bool>>,
     full: Mutex<HashSet<AgentId>>,
-    sent: Mutex<Vec<(AgentId, ExecMessage, Ticket)>>,
-    relayed: Mutex<Vec<(AgentId, Vec<u8>)>>,
+    pub(crate) sent: Mutex<Vec<(AgentId, ExecMessage, Ticket)>>,
+    pub(crate) relayed: Mutex<Vec<(AgentId, Vec<u8>)>>,
     confirmed: Mutex<Vec<(AgentId, OrderId, OutcomeKind)>>,
     cancelled: Mutex<Vec<(AgentId, OrderId)>>,
 }
@@ -61,7 +61,7 @@ impl Reach for Line {
 }
 
 #[derive(Clone, Default)]
-struct Responder(Arc<Mutex<Vec<Order>>>);
+pub(crate) struct Responder(pub(crate) Arc<Mutex<Vec<Order>>>);
 
 impl Carrier for Responder {
     fn deliver(&self, order: &Order) -> Result<(), DeliverError> {
@@ -70,10 +70,10 @@ impl Carrier for Responder {
     }
 }
 
-struct Bed {
-    home: TempDir,
-    registry: Arc<Registry>,
-    line: Arc<Line>,
+pub(crate) struct Bed {
+    pub(crate) home: TempDir,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) line: Arc<Line>,
     responder: Responder,
 }
 
@@ -88,7 +88,7 @@ fn settings() -> Settings {
 }
 
 impl Bed {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let home = tempfile::tempdir().unwrap();
         for folder in ["etc/shared/default", "queue/rids", "logs"] {
             std::fs::create_dir_all(home.path().join(folder)).unwrap();
@@ -103,12 +103,12 @@ impl Bed {
         Self { home, registry, line: Arc::default(), responder: Responder::default() }
     }
 
-    fn agent(&self, name: &str) -> Arc<Agent> {
+    pub(crate) fn agent(&self, name: &str) -> Arc<Agent> {
         let new = NewAgent::new(name, "any".parse().unwrap());
         self.registry.edit(move |edit| edit.add(new)).unwrap().unwrap()
     }
 
-    fn start(&self) -> Arc<Fleet> {
+    pub(crate) fn start(&self) -> Arc<Fleet> {
         let source = |text: &str| Source::new("x.xml", text.as_bytes());
         let rules = "<group name=\"a,\"><rule id=\"1\" level=\"0\"><category>syslog</category><description>x</description></rule></group>";
         let loaded = Ruleset::load(
@@ -133,7 +133,7 @@ impl Bed {
         fleet
     }
 
-    fn come(&self, fleet: &Fleet, agent: &Arc<Agent>, confirms: bool) {
+    pub(crate) fn come(&self, fleet: &Fleet, agent: &Arc<Agent>, confirms: bool) {
         lock(&self.line.there).insert(agent.id, confirms);
         fleet.ready(agent, confirms);
     }
@@ -143,16 +143,16 @@ impl Bed {
         fleet.gone(agent.id);
     }
 
-    fn listed(&self) -> Vec<Listed> {
+    pub(crate) fn listed(&self) -> Vec<Listed> {
         list(self.home.path(), &Filter { closed: 100, ..Filter::default() }).unwrap()
     }
 
-    fn sent(&self) -> Vec<(AgentId, OrderId)> {
+    pub(crate) fn sent(&self) -> Vec<(AgentId, OrderId)> {
         lock(&self.line.sent).iter().map(|(agent, _, ticket)| (*agent, ticket.order.clone())).collect()
     }
 
     #[track_caller]
-    fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+    pub(crate) fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let end = SystemClock.boot() + LONG;
         while !holds() {
             assert!(SystemClock.boot() < end, "not in time: {what}; {:#?}", self.listed());
@@ -161,7 +161,7 @@ impl Bed {
     }
 
     #[track_caller]
-    fn closed(&self, order: &str, kind: OutcomeKind) -> Listed {
+    pub(crate) fn closed(&self, order: &str, kind: OutcomeKind) -> Listed {
         let find = || {
             let listed = self.listed();
             listed.into_iter().find(|one| {
