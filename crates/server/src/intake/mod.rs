@@ -60,7 +60,10 @@ pub struct Setup {
 
 impl fmt::Debug for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Setup").field("home", &self.home).field("remotes", &self.remotes).finish_non_exhaustive()
+        f.debug_struct("Setup")
+            .field("home", &self.home)
+            .field("remotes", &self.remotes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -136,9 +139,13 @@ impl Intake {
             addresses: Vec::new(),
         };
         let socket = intake.local(setup, "queue/sockets/queue")?;
-        intake.spawn(setup, "event-socket", move |setup, counts, stop| queue::serve(&socket, setup, counts, stop))?;
+        intake.spawn(setup, "event-socket", move |setup, counts, stop| {
+            queue::serve(&socket, setup, counts, stop)
+        })?;
         let socket = intake.local(setup, "queue/alerts/ar")?;
-        intake.spawn(setup, "ar-socket", move |setup, counts, stop| routed::serve(&socket, setup, counts, stop))?;
+        intake.spawn(setup, "ar-socket", move |setup, counts, stop| {
+            routed::serve(&socket, setup, counts, stop)
+        })?;
         for remote in setup.remotes.iter().filter(|remote| remote.syslog) {
             let port = syslog::Port::open(remote)?;
             intake.addresses.push(port.address());
@@ -197,7 +204,9 @@ impl Drop for Intake {
 fn bind(path: &Path) -> io::Result<UnixDatagram> {
     match fs::symlink_metadata(path) {
         Ok(file) if !file.file_type().is_socket() => return Err(io::ErrorKind::AlreadyExists.into()),
-        Ok(_) if UnixDatagram::unbound()?.connect(path).is_ok() => return Err(io::ErrorKind::AddrInUse.into()),
+        Ok(_) if UnixDatagram::unbound()?.connect(path).is_ok() => {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
         _ => {}
     }
     let fresh = path.with_extension("new");

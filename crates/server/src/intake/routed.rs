@@ -57,7 +57,9 @@ impl Router<'_> {
             let id: AgentId =
                 routed.agent.parse().map_err(|error| format!("(1320): a message for no agent: {error}"))?;
             if self.setup.registry.table().by_id(id).is_none() {
-                return Err(format!("(1320): a message for agent {id}, which is not registered, was dropped"));
+                return Err(format!(
+                    "(1320): a message for agent {id}, which is not registered, was dropped"
+                ));
             }
             Audience::One(id.0)
         };

@@ -69,7 +69,8 @@ struct Peer {
 impl Port {
     /// Listens.
     pub(super) fn open(remote: &Remote) -> Result<Self, StartError> {
-        let any: IpAddr = if remote.ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        let any: IpAddr =
+            if remote.ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
         let wanted = SocketAddr::new(remote.local_ip.unwrap_or(any), remote.port);
         let open = || {
             let socket = if remote.udp {
@@ -140,11 +141,8 @@ fn serve_streams(
     let mut buffer = vec![0; TURN];
     while !stop.load(Ordering::SeqCst) {
         let room = peers.len() < MOST_PEERS;
-        let fds: Vec<_> = peers
-            .iter()
-            .map(|peer| peer.stream.as_fd())
-            .chain(room.then(|| listener.as_fd()))
-            .collect();
+        let fds: Vec<_> =
+            peers.iter().map(|peer| peer.stream.as_fd()).chain(room.then(|| listener.as_fd())).collect();
         let Ok(ready) = tld_sys::ready::readable(&fds, TICK) else {
             std::thread::sleep(TICK);
             continue;
@@ -169,7 +167,8 @@ fn serve_streams(
 impl Peer {
     /// Reads what is there; false when the connection is over.
     fn read(&mut self, buffer: &mut [u8], setup: &Setup, counts: &Counts) -> bool {
-        let (sender, mut tell) = (self.sender, |message: &[u8]| hand_over(message, self.sender, setup, counts));
+        let (sender, mut tell) =
+            (self.sender, |message: &[u8]| hand_over(message, self.sender, setup, counts));
         match self.stream.read(buffer) {
             Ok(0) => {
                 self.text.end(&mut tell);
@@ -194,7 +193,9 @@ fn admit(senders: &mut Senders, sender: IpAddr, setup: &Setup, counts: &Counts) 
     if !heard {
         counts.dropped.fetch_add(1, Ordering::Relaxed);
         if senders.is_news(sender) {
-            setup.log.warning(&format!("(1213): syslog of {sender} is not heard: it is not in <allowed-ips>"));
+            setup
+                .log
+                .warning(&format!("(1213): syslog of {sender} is not heard: it is not in <allowed-ips>"));
         }
     }
     heard

@@ -97,7 +97,10 @@ fn text_for_an_agent_arrives_as_it_was_written() {
     bed.until("all are passed on", || relayed().len() == 3);
     let payloads: Vec<_> =
         relayed().into_iter().map(|(_, payload)| String::from_utf8(payload).unwrap()).collect();
-    assert_eq!(payloads, [format!("#!-execd {text}"), "#!-force_reconnect".into(), "#!-syscheck restart".into()]);
+    assert_eq!(
+        payloads,
+        [format!("#!-execd {text}"), "#!-force_reconnect".into(), "#!-syscheck restart".into()]
+    );
     let log = fs::read_to_string(bed.home.path().join("logs/ossec.log")).unwrap();
     assert!(log.contains("(1310)") && log.contains("(1320)"), "{log}");
     fleet.stop();
@@ -119,7 +122,9 @@ fn an_order_of_another_tool_is_followed_and_keeps_its_bytes() {
     assert_eq!((agent, payload), (plain.id, format!("#!-execd {json}").into_bytes()));
     assert_eq!(bed.sent()[0].0, ours.id);
     let listed = bed.listed();
-    assert!(listed.iter().all(|one| one.order.timeout_secs == 600 && one.order.executable == "firewall-drop"));
+    assert!(
+        listed.iter().all(|one| one.order.timeout_secs == 600 && one.order.executable == "firewall-drop")
+    );
     fleet.stop();
 }
 
@@ -133,7 +138,8 @@ fn the_allow_list_holds_for_other_tools() {
     send(&bed, "queue/alerts/ar", format!("(msg_to_agent) [] NNS 001 {json}").as_bytes());
     bed.until("it is refused", || {
         bed.listed().iter().any(|one| {
-            one.outcome.as_ref().is_some_and(|outcome| outcome.kind == OutcomeKind::Refused) && one.agent == AgentId(1)
+            one.outcome.as_ref().is_some_and(|outcome| outcome.kind == OutcomeKind::Refused)
+                && one.agent == AgentId(1)
         })
     });
     assert!(bed.line.relayed.lock().unwrap().is_empty());
@@ -174,7 +180,9 @@ fn syslog_of_allowed_senders_becomes_events() {
     drop(tcp);
     assert_eq!(of(events.recv_timeout(LONG).unwrap()), wanted("its rest"));
     bed.until("the refused sender is named", || {
-        fs::read_to_string(bed.home.path().join("logs/ossec.log")).unwrap_or_default().contains("not in <allowed-ips>")
+        fs::read_to_string(bed.home.path().join("logs/ossec.log"))
+            .unwrap_or_default()
+            .contains("not in <allowed-ips>")
     });
     drop(intake);
     fleet.stop();
