@@ -140,11 +140,11 @@ impl Intake {
         };
         let socket = intake.local(setup, "queue/sockets/queue")?;
         intake.spawn(setup, "event-socket", move |setup, counts, stop| {
-            queue::serve(&socket, setup, counts, stop)
+            queue::serve(&socket, setup, counts, stop);
         })?;
         let socket = intake.local(setup, "queue/alerts/ar")?;
         intake.spawn(setup, "ar-socket", move |setup, counts, stop| {
-            routed::serve(&socket, setup, counts, stop)
+            routed::serve(&socket, setup, counts, stop);
         })?;
         for remote in setup.remotes.iter().filter(|remote| remote.syslog) {
             let port = syslog::Port::open(remote)?;
