@@ -5,6 +5,7 @@
 //! are collected and reported together. Invariant: a setting that limits what may be blocked is never
 //! silently dropped or widened; when in doubt the configuration is refused.
 
+mod auth;
 mod check;
 mod client;
 mod default;

@@ -3,12 +3,13 @@
 //! Options that have no effect here are passed over: these sections differ most between releases.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use tld_pattern::Network;
 use tld_xml::Element;
 
 use crate::reader::Reader;
-use crate::settings::{Auth, Remote};
+use crate::settings::Remote;
 
 /// Reads one `<remote>`; `None` when it has an error.
 pub(crate) fn read_remote(reader: &mut Reader<'_>, section: &Element) -> Option<Remote> {
@@ -26,6 +27,8 @@ pub(crate) fn read_remote(reader: &mut Reader<'_>, section: &Element) -> Option<
         local_ip: None,
         ipv6: false,
         queue_size: 131_072,
+        overtake: Duration::from_secs(60),
+        allow_higher_versions: false,
     };
     for child in &section.children {
         match child.name.as_str() {
@@ -52,6 +55,11 @@ pub(crate) fn read_remote(reader: &mut Reader<'_>, section: &Element) -> Option<
                 None => reader.invalid(child, "an address of this host"),
             },
             "ipv6" => reader.yes_no(child, &mut remote.ipv6),
+            "connection_overtake_time" => {
+                let number = reader.number(child, 0, 3_600);
+                remote.overtake = number.map_or(remote.overtake, Duration::from_secs);
+            }
+            "agents" => allow_higher(reader, child, &mut remote.allow_higher_versions),
             "queue_size" => {
                 let number = reader.number(child, 1, 262_144);
                 remote.queue_size = number.and_then(|n| u32::try_from(n).ok()).unwrap_or(remote.queue_size);
@@ -83,6 +91,13 @@ pub(crate) fn read_remote(reader: &mut Reader<'_>, section: &Element) -> Option<
     (reader.errors() == errors).then_some(remote)
 }
 
+/// Reads `<agents>` of `<remote>` and `<auth>`.
+pub(crate) fn allow_higher(reader: &mut Reader<'_>, section: &Element, into: &mut bool) {
+    for child in section.children.iter().filter(|child| child.name == "allow_higher_versions") {
+        reader.yes_no(child, into);
+    }
+}
+
 /// Networks between commas; each bad one is an error.
 pub(crate) fn networks(reader: &mut Reader<'_>, child: &Element) -> Vec<Network> {
     let mut networks = Vec::new();
@@ -95,17 +110,4 @@ pub(crate) fn networks(reader: &mut Reader<'_>, child: &Element) -> Vec<Network>
         }
     }
     networks
-}
-
-/// Reads one `<auth>`.
-pub(crate) fn read_auth(reader: &mut Reader<'_>, section: &Element, auth: &mut Auth) {
-    for child in &section.children {
-        match child.name.as_str() {
-            "disabled" => reader.yes_no(child, &mut auth.disabled),
-            "port" => reader.port(child, &mut auth.port),
-            "use_password" => reader.yes_no(child, &mut auth.use_password),
-            "use_source_ip" => reader.yes_no(child, &mut auth.use_source_ip),
-            _ => {}
-        }
-    }
 }

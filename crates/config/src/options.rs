@@ -54,6 +54,7 @@ const KNOWN: &[(&str, u32, u32, u32)] = &[
     ("agent.tolerance", 15, 0, 600),
     ("agent.min_eps", 50, 1, 1000),
     ("remoted.shared_reload", 10, 1, 18_000),
+    ("remoted.verify_msg_id", 0, 0, 1),
     ("remoted.merge_shared", 1, 0, 1),
     ("monitord.compress", 1, 0, 1),
     ("monitord.day_wait", 10, 0, 600),

@@ -7,7 +7,7 @@ use tld_xml::{Diagnostic, Element, Severity, Source};
 use crate::reader::{Reader, short};
 use crate::response::{self, Blocks};
 use crate::settings::{Own, Response, Role, Settings};
-use crate::{client, global, localfile, network, ruleset, suggest};
+use crate::{auth, client, global, localfile, network, ruleset, suggest};
 
 /// Settings with what was found on the way; with an error among it the settings must not be used.
 #[derive(Debug, Default)]
@@ -182,7 +182,7 @@ fn read_section(
         "remote" => settings.remotes.extend(network::read_remote(reader, section)),
         "client" => client::read(reader, section, &mut settings.client),
         "client_buffer" => client::read_buffer(reader, section, &mut settings.client_buffer),
-        "auth" => network::read_auth(reader, section, &mut settings.auth),
+        "auth" => auth::read(reader, section, &mut settings.auth),
         "labels" => {
             for child in section.children.iter().filter(|c| c.name == "label") {
                 settings.labels.extend(reader.label(child));

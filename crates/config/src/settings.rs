@@ -303,6 +303,10 @@ pub struct Remote {
     pub ipv6: bool,
     /// Messages that may wait.
     pub queue_size: u32,
+    /// Silence of an agent's connection after which another one may take its place; zero = never.
+    pub overtake: Duration,
+    /// Agents may be newer than the contract's version.
+    pub allow_higher_versions: bool,
 }
 
 /// `<auth>`.
@@ -316,11 +320,56 @@ pub struct Auth {
     pub use_password: bool,
     /// Bind a new agent to the address it enrolled from.
     pub use_source_ip: bool,
+    /// Removed agents vanish from the key file.
+    pub purge: bool,
+    /// `<force>`.
+    pub force: Force,
+    /// Agents may be newer than the contract's version.
+    pub allow_higher_versions: bool,
+    /// File of the authority that signs agents' certificates; none = they need none.
+    pub agent_ca: Option<String>,
+    /// An agent's certificate must name its address.
+    pub verify_host: bool,
+    /// File of the manager's certificate, relative to the home.
+    pub certificate: Option<String>,
+    /// File of its key, relative to the home.
+    pub key: Option<String>,
 }
 
 impl Default for Auth {
     fn default() -> Self {
-        Self { disabled: false, port: 1515, use_password: false, use_source_ip: false }
+        Self {
+            disabled: false,
+            port: 1515,
+            use_password: false,
+            use_source_ip: false,
+            purge: false,
+            force: Force::default(),
+            allow_higher_versions: false,
+            agent_ca: None,
+            verify_host: false,
+            certificate: None,
+            key: None,
+        }
+    }
+}
+
+/// When an agent of the same name or address gives way to a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Force {
+    /// At all.
+    pub enabled: bool,
+    /// Only if the new one does not show the old one's key.
+    pub key_mismatch: bool,
+    /// Seconds that the old one must have been gone; none = that does not matter.
+    pub disconnected: Option<u32>,
+    /// Seconds that the old registration must have lasted; 0 = that does not matter.
+    pub after_registration: u32,
+}
+
+impl Default for Force {
+    fn default() -> Self {
+        Self { enabled: true, key_mismatch: true, disconnected: Some(3_600), after_registration: 3_600 }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod enrol;
 pub mod home;
 pub mod intake;
 pub mod load;
+mod local;
 pub mod log;
 pub mod logtest;
 pub mod logtime;

@@ -3,9 +3,13 @@
 //! Invariant: nothing is taken from agents before it can be judged, and what was taken is judged before the end.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tld_config::{Remote, Settings};
+use tld_sys::durable;
+use tld_wire::merged::{self, ResponseLine};
 
 use crate::channel::{self, Channel, Hub, Listener};
 use crate::enrol::{self, Enrolment};
@@ -27,6 +31,14 @@ pub enum StartError {
     /// The thread that keeps them current.
     #[error("cannot watch the agents' keys: {0}")]
     Upkeep(#[source] io::Error),
+    /// The list of responses for agents.
+    #[error("cannot write `{path}`: {source}")]
+    Responses {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The enrolment port.
     #[error(transparent)]
     Enrolment(#[from] enrol::StartError),
@@ -42,6 +54,7 @@ pub struct Manager {
     channel: Channel,
     hub: Arc<Hub>,
     core: Standalone,
+    log: Log,
     registry: Arc<Registry>,
     _upkeep: Upkeep,
 }
@@ -53,7 +66,8 @@ impl Manager {
     /// A part does not start; the ones before it are stopped again by being dropped.
     pub fn start(setup: standalone::Setup) -> Result<Self, StartError> {
         let settings = Arc::clone(&setup.prepared.settings);
-        let (log, clock) = (setup.log.clone(), Arc::clone(&setup.clock));
+        let (home, log, clock) = (setup.home.clone(), setup.log.clone(), Arc::clone(&setup.clock));
+        write_responses(&home, &settings)?;
         let registry = Registry::open(crate::registry::Setup {
             home: setup.home.clone(),
             clock: Arc::clone(&clock),
@@ -72,7 +86,7 @@ impl Manager {
             events: events.clone(),
             clock,
             log: log.clone(),
-            options: options(&settings),
+            options: options(&home, &settings),
         })?;
         let core = Standalone::start_on(setup, (events, incoming))?;
         let channel = Channel::start(Arc::clone(&hub), None)?;
@@ -82,13 +96,21 @@ impl Manager {
             Some(enrol::start(Arc::clone(&registry), &enrol::Options::of(&settings.auth), log.clone())?)
         };
         tell(&log, &channel, enrolment.as_ref());
-        Ok(Self { enrolment, channel, hub, core, registry, _upkeep: upkeep })
+        Ok(Self { enrolment, channel, hub, core, log, registry, _upkeep: upkeep })
     }
 
     /// See [`Standalone::reload`].
     #[must_use]
     pub fn reload(&self, prepared: &Prepared) -> bool {
-        self.core.reload(prepared)
+        if !self.core.reload(prepared) {
+            return false;
+        }
+        match write_responses(self.registry.home(), &prepared.settings) {
+            Ok(true) => self.channel.refresh(),
+            Ok(false) => {}
+            Err(error) => self.log.error(&error.to_string()),
+        }
+        true
     }
 
     /// Output failures since the last call.
@@ -124,15 +146,41 @@ fn tell(log: &Log, channel: &Channel, enrolment: Option<&Enrolment>) {
     }
 }
 
-fn options(settings: &Settings) -> channel::Options {
-    let secure = settings.remotes.iter().filter(|remote| !remote.syslog);
+fn options(home: &Path, settings: &Settings) -> channel::Options {
+    let (tunables, _) = tld_config::internal_options(home);
+    let secure: Vec<_> = settings.remotes.iter().filter(|remote| !remote.syslog).collect();
+    let defaults = channel::Options::default();
     channel::Options {
-        listeners: secure.map(listener).collect(),
-        disconnection_time: settings.global.agents_disconnection_time,
+        listeners: secure.iter().map(|remote| listener(remote)).collect(),
+        disconnection_time: settings.global.agents_disconnection_time.max(Duration::from_secs(1)),
         alert_time: settings.global.agents_disconnection_alert_time,
+        overtake: secure.last().map_or(defaults.overtake, |remote| remote.overtake),
+        verify_counters: tunables.value("remoted.verify_msg_id") == Some(1),
+        allow_higher_versions: secure.iter().any(|remote| remote.allow_higher_versions),
         node: settings.global.node_name.clone(),
-        ..channel::Options::default()
+        shared_reload: tunables
+            .value("remoted.shared_reload")
+            .map_or(defaults.shared_reload, |seconds| Duration::from_secs(seconds.into())),
+        ..defaults
     }
+}
+
+/// Writes `etc/shared/ar.conf` if it says something else: every change of it makes every agent read its configuration anew.
+fn write_responses(home: &Path, settings: &Settings) -> Result<bool, StartError> {
+    let line = |response: &tld_config::Response| ResponseLine {
+        name: response.name.clone(),
+        executable: response.executable.clone(),
+        timeout: response.timeout_secs,
+    };
+    let lines: Vec<_> = settings.responses.iter().map(line).collect();
+    let text = merged::print_responses(&lines);
+    let path = home.join("etc/shared/ar.conf");
+    if durable::read_bounded(&path, merged::BUNDLE_LIMIT).is_ok_and(|old| old == text.as_bytes()) {
+        return Ok(false);
+    }
+    let written = durable::replace(&path, text.as_bytes(), 0o640);
+    written.map_err(|source| StartError::Responses { path, source })?;
+    Ok(true)
 }
 
 const fn listener(remote: &Remote) -> Listener {

@@ -152,20 +152,24 @@ pub fn chunks(file: &[u8]) -> Result<impl Iterator<Item = &[u8]>, BundleError> {
     if file.starts_with(CONTROL) {
         return Err(BundleError::Start);
     }
-    let mut rest = file;
+    let mut at = 0;
     Ok(std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let mut cut = CHUNK.min(rest.len());
-        // One byte earlier the next piece starts with the byte before the mark, which is never the mark itself.
-        if rest[cut..].starts_with(CONTROL) {
-            cut -= 1;
-        }
-        let (piece, behind) = rest.split_at(cut);
-        rest = behind;
-        Some(piece)
+        let piece = piece(file, at);
+        at += piece.len();
+        (!piece.is_empty()).then_some(piece)
     }))
+}
+
+/// The piece that begins at `at`, empty at the end. For senders that go on later; whether the channel can carry the file
+/// at all, [`chunks`] tells.
+pub fn piece(file: &[u8], at: usize) -> &[u8] {
+    let rest = file.get(at..).unwrap_or_default();
+    let mut cut = CHUNK.min(rest.len());
+    // One byte earlier the next piece starts with the byte before the mark, which is never the mark itself.
+    if rest[cut..].starts_with(CONTROL) {
+        cut -= 1;
+    }
+    &rest[..cut]
 }
 
 /// The name below `etc/shared` under which an agent stores a file that the manager pushes; `None` refuses it.

@@ -7,10 +7,10 @@ use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tld_model::Event;
 use tld_sys::poller::Interest;
 
 use super::peer::Peer;
+use super::receive::Stalled;
 use crate::registry::Agent;
 
 /// Buffers up to this size are kept by a quiet connection.
@@ -29,7 +29,7 @@ pub(super) struct Connection {
     /// Since when bytes wait that the socket does not take.
     pub(super) stuck: Option<Duration>,
     /// An event that the pipeline did not take yet.
-    pub(super) stalled: Option<Event>,
+    pub(super) stalled: Option<Stalled>,
     pub(super) interest: Interest,
     /// Errors must not be reported while it is stalled: they would be, without end.
     pub(super) detached: bool,

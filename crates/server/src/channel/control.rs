@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use tld_model::{Event, OrderId, Outcome};
-use tld_wire::control::KeepAlive;
+use tld_wire::control::{FromManager, KeepAlive};
 use tld_wire::event;
-use tld_wire::seal::Method;
+use tld_wire::seal::{Method, Opened};
 use tld_wire::session::manager::Step;
 
 use super::Hub;
-use super::peer::{Peer, State as Place};
-use super::receive::{From, Taken};
+use super::peer::{Link, Peer, State as Place};
+use super::receive::{From, Stalled, Taken};
 use crate::log::Level;
 use crate::registry::{Agent, State, Status};
 
@@ -31,7 +31,7 @@ impl Hub {
         peer: &Arc<Peer>,
         from: &From,
         method: Method,
-        payload: &[u8],
+        opened: &Opened,
     ) -> Taken {
         let mut told = Vec::new();
         let mut event = None;
@@ -45,15 +45,29 @@ impl Hub {
             }
             place.method = method;
             place.heard = from.now;
-            for step in place.session.on_payload(payload) {
+            let taken = place.taken;
+            for step in place.session.on_payload(&opened.payload) {
                 match step {
                     // Without room the agent does not read; it will ask again.
                     Step::Send(payload) => drop(place.queue(payload, None)),
                     Step::Bind => {}
-                    Step::Pending => self.pending(agent, &place),
+                    Step::Pending => {
+                        self.pending(agent, &place);
+                        if place.session.confirms() {
+                            // An agent that counts anew has lost what it had sent before.
+                            let taken = taken.filter(|taken| *taken < opened.counter).unwrap_or_default();
+                            place.tell_taken(taken);
+                        }
+                    }
                     Step::Refused => refused(agent, &place),
                     Step::Active(alive) => {
                         self.active(agent, from, &alive);
+                        let bundle = self.shared.of(&agent.groups());
+                        if let Some(bundle) =
+                            bundle.filter(|bundle| alive.merged_sum.as_ref() != Some(&bundle.md5))
+                        {
+                            place.push(&bundle, from.now);
+                        }
                         if !std::mem::replace(&mut place.ready, true) {
                             told.push(Told::Ready { confirms: place.session.confirms() });
                         }
@@ -63,7 +77,12 @@ impl Hub {
                         told.push(Told::Gone);
                         event = self.left(agent, from);
                     }
-                    Step::Answer(..) => {}
+                    Step::Answer(id, text) => {
+                        if matches!(from.link, Link::Datagrams { .. }) {
+                            place.queue(FromManager::AnswerReceived(id.clone()).to_bytes(), None);
+                        }
+                        self.queries.answer(agent.id, &id, text);
+                    }
                     Step::Event(_) => {}
                     Step::Received(order) => told.push(Told::Received(order)),
                     Step::Outcome(outcome) => told.push(Told::Outcome(outcome)),
@@ -76,10 +95,12 @@ impl Hub {
             }
         }
         self.tell(agent, told);
-        match event.and_then(|event| self.hand_over(event)) {
-            Some(event) => Taken::Stall(Arc::clone(agent), Some(Arc::clone(peer)), event),
-            None => Taken::Answer(Arc::clone(agent), Arc::clone(peer)),
+        if let Some(event) = event.and_then(|event| self.hand_over(event)) {
+            let stalled = Stalled { event, peer: Arc::clone(peer), pair: opened.counter, bound: true };
+            return Taken::Stall(Arc::clone(agent), stalled);
         }
+        peer.state().taken = Some(opened.counter);
+        Taken::Answer(Arc::clone(agent), Arc::clone(peer))
     }
 
     fn tell(&self, agent: &Arc<Agent>, told: Vec<Told>) {

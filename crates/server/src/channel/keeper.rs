@@ -10,11 +10,14 @@ use tld_wire::event;
 use super::Hub;
 use super::lane::Command;
 use super::peer::Link;
+use super::shared::DEFAULT_GROUP;
 use crate::registry::{Agent, State};
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// Between two writes of checked counters.
 const COUNTERS: u32 = 5;
+/// Rounds in which what was taken has been judged, as far as a crash is concerned.
+const SETTLING: u32 = 2;
 
 /// Looks once a second until the sender is gone.
 pub(super) fn keep(hub: &Hub, ended: &Receiver<()>) {
@@ -45,6 +48,10 @@ impl Keeper<'_> {
         if last || self.round.is_multiple_of(COUNTERS) {
             self.save_counters();
         }
+        if last || self.round.is_multiple_of(SETTLING) {
+            self.settle(last);
+        }
+        self.group();
         self.note_silent();
         self.report_missing();
         self.cut_removed();
@@ -63,6 +70,47 @@ impl Keeper<'_> {
             if let Err(error) = self.hub.counters.save(peer.id(), pair) {
                 peer.state().replay_unsaved = true;
                 self.hub.log.error(&format!("agents' channel: counters are not stored: {error}"));
+                return;
+            }
+        }
+    }
+
+    /// Stores how far agents' messages are taken, and tells those that want to know. What was taken since the last look may
+    /// still wait to be judged; at the end everything that was taken will be.
+    fn settle(&self, last: bool) {
+        let peers = self.hub.peers();
+        let mut settled = Vec::with_capacity(peers.len());
+        for peer in &peers {
+            let mut state = peer.state();
+            let now = state.taken;
+            let before = std::mem::replace(&mut state.settled, now);
+            let pair = if last { now } else { before };
+            // Others never ask.
+            if let Some(pair) = pair.filter(|_| state.session.confirms() || last) {
+                settled.push((peer.id(), pair));
+            }
+        }
+        let table = self.hub.registry.table();
+        let stored = self.hub.taken.store(settled.iter().copied(), |id| table.by_id(id).is_some());
+        if let Err(error) = stored {
+            self.hub.log.error(&format!("agents' channel: what was taken is not stored: {error}"));
+            return;
+        }
+        if last {
+            return;
+        }
+        for (id, pair) in settled {
+            self.hub.tell_taken(id, pair);
+        }
+    }
+
+    /// Agents that are in no group are in the default one from their first sign of life on.
+    fn group(&mut self) {
+        let table = self.hub.registry.table();
+        for agent in table.agents().filter(|agent| agent.state() == State::Active && agent.has_no_group()) {
+            let groups = vec![DEFAULT_GROUP.to_owned()];
+            if let Err(error) = self.hub.registry.set_groups(agent.id, groups) {
+                self.hub.log.error(&format!("agents' channel: {error}"));
                 return;
             }
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tld_model::{AgentId, Event, OrderId, Stage, Timings};
+use tld_model::{AgentId, OrderId, Stage, Timings};
 use tld_sys::poller::{Interest, Poller, Ready};
 use tld_sys::tcp;
 use tld_wire::frame;
@@ -17,7 +17,7 @@ use tld_wire::seal::{Opener, Sealer};
 
 use super::connection::{Came, Connection};
 use super::peer::{Link, Outgoing, Peer};
-use super::receive::{From, Taken};
+use super::receive::{From, Stalled, Taken};
 use super::{Hub, Post};
 use crate::log::Level;
 
@@ -27,6 +27,8 @@ const READ: usize = 16 << 10;
 const BURST: usize = 128 << 10;
 /// Messages read in one turn of a datagram socket.
 const DATAGRAMS: usize = 64;
+/// Pieces of a file that are sent as datagrams before a pause of one [`TICK`].
+const PIECES: usize = 30;
 /// Tokens of connections begin here; those of listeners and datagram sockets are below.
 const FIRST: u64 = 1 << 32;
 const DATAGRAM: u64 = 1 << 16;
@@ -70,13 +72,15 @@ pub(super) struct Lane {
     /// Connections whose event the pipeline did not take, in turn.
     stalled: VecDeque<u64>,
     /// The same for datagrams: nothing is read from their sockets meanwhile.
-    stalled_datagram: Option<Event>,
+    stalled_datagram: Option<Stalled>,
     opener: Opener,
     sealer: Sealer,
     random: Random,
     scratch: Vec<u8>,
     swept: Duration,
     accepting: usize,
+    /// Agents that get more of a file by datagrams at the next look.
+    paced: Vec<AgentId>,
 }
 
 impl Lane {
@@ -112,6 +116,7 @@ impl Lane {
             scratch: vec![0; 1 << 16],
             swept: Duration::ZERO,
             accepting: 0,
+            paced: Vec::new(),
         })
     }
 
@@ -295,10 +300,13 @@ impl Lane {
                     former.extend(connection.become_of(peer));
                     answer = true;
                 }
-                Taken::Stall(agent, peer, event) => {
-                    (connection.agent, connection.stalled) = (Some(agent), Some(event));
-                    former.extend(peer.and_then(|peer| connection.become_of(peer)));
-                    answer = true;
+                Taken::Stall(agent, stalled) => {
+                    connection.agent = Some(agent);
+                    if stalled.bound {
+                        former.extend(connection.become_of(Arc::clone(&stalled.peer)));
+                        answer = true;
+                    }
+                    connection.stalled = Some(stalled);
                     break;
                 }
                 Taken::Ping => {
@@ -381,8 +389,8 @@ impl Lane {
 
     /// Offers the pipeline again what it did not take, each connection in its turn.
     fn retry(&mut self) {
-        if let Some(event) = self.stalled_datagram.take() {
-            self.stalled_datagram = self.hub.hand_over(event);
+        if let Some(stalled) = self.stalled_datagram.take() {
+            self.stalled_datagram = self.hub.offer(stalled);
             if self.stalled_datagram.is_none() {
                 self.watch_datagrams(Interest::READ);
             }
@@ -390,8 +398,8 @@ impl Lane {
         for _ in 0..self.stalled.len() {
             let Some(token) = self.stalled.pop_front() else { return };
             let Some(connection) = self.connections.get_mut(&token) else { continue };
-            let Some(event) = connection.stalled.take() else { continue };
-            connection.stalled = self.hub.hand_over(event);
+            let Some(stalled) = connection.stalled.take() else { continue };
+            connection.stalled = self.hub.offer(stalled);
             if connection.stalled.is_some() {
                 self.stalled.push_front(token);
                 return;
@@ -416,6 +424,9 @@ impl Lane {
             return;
         }
         self.swept = now;
+        for agent in std::mem::take(&mut self.paced) {
+            self.flush_datagrams(agent);
+        }
         let silence = self.hub.options.disconnection_time.max(PATIENCE).saturating_mul(2);
         let over = |connection: &Connection| {
             let quiet = now.saturating_sub(connection.heard);
@@ -455,8 +466,8 @@ impl Lane {
             };
             match self.hub.take(&mut self.opener, &from, &self.scratch[..length]) {
                 Taken::Answer(agent, _) => self.flush_datagrams(agent.id),
-                Taken::Stall(_, _, event) => {
-                    self.stalled_datagram = Some(event);
+                Taken::Stall(_, stalled) => {
+                    self.stalled_datagram = Some(stalled);
                     self.watch_datagrams(Interest::default());
                 }
                 Taken::Ping => {
@@ -476,9 +487,19 @@ impl Lane {
     fn flush_datagrams(&mut self, id: AgentId) {
         let Some(peer) = self.hub.peer(id) else { return };
         let Some(link @ Link::Datagrams { socket, address }) = peer.state().link else { return };
-        while let Some((outgoing, sealed)) =
-            next_sealed(&self.hub, &mut self.sealer, &mut self.random, &peer, link)
-        {
+        let mut pieces = 0;
+        loop {
+            if peer.state().next_is_piece() {
+                pieces += 1;
+                if pieces > PIECES {
+                    if !self.paced.contains(&id) {
+                        self.paced.push(id);
+                    }
+                    return;
+                }
+            }
+            let next = next_sealed(&self.hub, &mut self.sealer, &mut self.random, &peer, link);
+            let Some((outgoing, sealed)) = next else { return };
             // A datagram that the kernel has no room for is lost, as it may be anywhere on its way.
             let _ = self.datagrams.get(socket).map(|socket| socket.send_to(&sealed, address));
             if let Some(order) = &outgoing.order {

@@ -12,14 +12,17 @@ mod keeper;
 mod lane;
 mod orders;
 mod peer;
+mod queries;
 mod receive;
+mod shared;
+mod taken;
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Sender as Ending, channel};
+use std::sync::mpsc::{Receiver, Sender as Ending, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -38,6 +41,9 @@ use crate::registry::{Agent, Registry};
 use counters::Counters;
 use lane::{Command, Lane};
 use peer::Peer;
+use queries::{Queries, QuerySocket};
+use shared::{Builder, Shared};
+use taken::TakenPairs;
 
 /// Connections at one time, unless the configuration says otherwise.
 const CONNECTIONS: usize = 65_536;
@@ -83,6 +89,8 @@ pub struct Options {
     pub connections: usize,
     /// Name of this node.
     pub node: Option<String>,
+    /// Between two looks for changed files of groups.
+    pub shared_reload: Duration,
 }
 
 impl Default for Options {
@@ -96,6 +104,7 @@ impl Default for Options {
             allow_higher_versions: false,
             connections: CONNECTIONS,
             node: None,
+            shared_reload: Duration::from_secs(10),
         }
     }
 }
@@ -135,6 +144,14 @@ pub enum StartError {
     #[error("cannot use `{path}`: {source}")]
     Counters {
         /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The socket for tools of this host.
+    #[error("cannot listen on `{path}`: {source}")]
+    Socket {
+        /// Its path.
         path: PathBuf,
         /// Why not.
         source: io::Error,
@@ -185,6 +202,9 @@ pub struct Hub {
     log: Log,
     options: Options,
     counters: Counters,
+    taken: TakenPairs,
+    shared: Shared,
+    queries: Queries,
     peers: RwLock<HashMap<AgentId, Arc<Peer>>>,
     posts: OnceLock<Vec<Post>>,
     attendant: OnceLock<Arc<dyn Attendant>>,
@@ -236,6 +256,9 @@ impl Hub {
         let counters = Counters::open(registry.home(), options.verify_counters)
             .map_err(|(path, source)| StartError::Counters { path, source })?;
         Ok(Arc::new(Self {
+            taken: TakenPairs::open(registry.home()),
+            shared: Shared::default(),
+            queries: Queries::default(),
             registry,
             events,
             clock,
@@ -288,7 +311,8 @@ impl Hub {
         if let Some(peer) = self.peer(agent.id).filter(|peer| Arc::ptr_eq(&peer.agent, agent)) {
             return peer;
         }
-        let fresh = Arc::new(Peer::new(Arc::clone(agent), self.session(), self.counters.stored(agent.id)));
+        let (replay, taken) = (self.counters.stored(agent.id), self.taken.of(agent.id));
+        let fresh = Arc::new(Peer::new(Arc::clone(agent), self.session(), replay, taken));
         let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
         match peers.get(&agent.id).filter(|peer| Arc::ptr_eq(&peer.agent, agent)) {
             Some(peer) => Arc::clone(peer),
@@ -342,7 +366,9 @@ impl Hub {
 pub struct Channel {
     hub: Arc<Hub>,
     addresses: Vec<SocketAddr>,
-    keeper: Option<(Ending<()>, JoinHandle<()>)>,
+    socket: Option<QuerySocket>,
+    /// The keeper and the builder of shared files, which end with their senders.
+    helpers: Vec<(Ending<()>, JoinHandle<()>)>,
     lanes: Vec<JoinHandle<()>>,
 }
 
@@ -376,7 +402,9 @@ impl Channel {
             waker: poller.waker(),
         };
         let _ = hub.posts.set(pollers.iter().map(post).collect());
-        let mut this = Self { hub: Arc::clone(&hub), addresses, keeper: None, lanes: Vec::new() };
+        let mut this =
+            Self { hub: Arc::clone(&hub), addresses, socket: None, helpers: Vec::new(), lanes: Vec::new() };
+        this.share()?;
         let mut sockets = Some((streams, datagrams));
         for (index, poller) in pollers.into_iter().enumerate() {
             let (streams, datagrams) = sockets.take().unwrap_or_default();
@@ -385,11 +413,41 @@ impl Channel {
             let thread = std::thread::Builder::new().name(format!("agents-{index}"));
             this.lanes.push(thread.spawn(move || lane.serve()).map_err(StartError::Thread)?);
         }
-        let (end, ended) = channel();
-        let thread = std::thread::Builder::new().name("agents-keeper".into());
-        let keeper = thread.spawn(move || keeper::keep(&hub, &ended)).map_err(StartError::Thread)?;
-        this.keeper = Some((end, keeper));
+        let path = hub.registry.home().join("queue/sockets/remote");
+        let serving = queries::serve(path.clone(), Arc::clone(&hub));
+        this.socket = Some(serving.map_err(|source| StartError::Socket { path, source })?);
+        this.help("agents-keeper", move |ended| keeper::keep(&hub, ended))?;
         Ok(this)
+    }
+
+    /// Builds the shared files before the first agent comes, and keeps them current.
+    fn share(&mut self) -> Result<(), StartError> {
+        let hub = Arc::clone(&self.hub);
+        let mut builder = Builder::new(hub.registry.home().to_path_buf(), hub.log.clone());
+        builder.look(&hub.shared, &hub.registry);
+        let period = hub.options.shared_reload;
+        self.help("agents-files", move |asked| {
+            shared::keep(&hub.shared, builder, &hub.registry, period, asked);
+        })
+    }
+
+    fn help(
+        &mut self,
+        name: &str,
+        act: impl FnOnce(&Receiver<()>) + Send + 'static,
+    ) -> Result<(), StartError> {
+        let (end, ended) = channel();
+        let thread = std::thread::Builder::new().name(name.into());
+        let thread = thread.spawn(move || act(&ended)).map_err(StartError::Thread)?;
+        self.helpers.push((end, thread));
+        Ok(())
+    }
+
+    /// Has the files of groups looked at now instead of at the next time.
+    pub fn refresh(&self) {
+        if let Some((builder, _)) = self.helpers.first() {
+            let _ = builder.send(());
+        }
     }
 
     /// Where it listens.
@@ -406,9 +464,10 @@ impl Drop for Channel {
         for lane in self.lanes.drain(..) {
             let _ = lane.join();
         }
-        if let Some((end, keeper)) = self.keeper.take() {
+        drop(self.socket.take());
+        for (end, helper) in self.helpers.drain(..) {
             drop(end);
-            let _ = keeper.join();
+            let _ = helper.join();
         }
     }
 }

@@ -1,9 +1,12 @@
 //! The way from the rest of the manager to agents.
 //! Invariant: the agent's version and what it declared choose the form of what it gets; nothing in an alert does.
 
+use std::sync::MutexGuard;
+
 use tld_model::{AgentId, ExecMessage, OrderId, Outcome};
 use tld_wire::ar::{self, Form};
 use tld_wire::control::FromManager;
+use tld_wire::counter::Counter;
 use tld_wire::extension::{self, Ticket};
 use tld_wire::seal::PAYLOAD_LIMIT;
 use tld_wire::version::Version;
@@ -36,15 +39,32 @@ impl Hub {
         if !state.queue(payload, order.cloned()) {
             return Err(ReachError::Full);
         }
+        self.call(id, link, state);
+        Ok(answer)
+    }
+
+    /// Tells an agent over a stream how far its messages are taken, unless it knows.
+    pub(super) fn tell_taken(&self, id: AgentId, pair: Counter) {
+        let Some(peer) = self.peer(id) else { return };
+        let mut state = peer.state();
+        let Some(link @ Link::Stream { .. }) = state.link else { return };
+        if state.session.confirms() && state.told.is_some_and(|told| told < pair) {
+            state.tell_taken(pair);
+            self.call(id, link, state);
+        }
+    }
+
+    /// Has what waits for an agent sent.
+    fn call(&self, id: AgentId, link: Link, mut state: MutexGuard<'_, State>) {
         let called = std::mem::replace(&mut state.called, true);
         drop(state);
-        if !called {
-            match link {
-                Link::Stream { lane, token } => self.post(lane, Command::Flush(token)),
-                Link::Datagrams { .. } => self.post(0, Command::FlushDatagrams(id)),
-            }
+        if called {
+            return;
         }
-        Ok(answer)
+        match link {
+            Link::Stream { lane, token } => self.post(lane, Command::Flush(token)),
+            Link::Datagrams { .. } => self.post(0, Command::FlushDatagrams(id)),
+        }
     }
 
     /// Agents with a connection on which they told their state.

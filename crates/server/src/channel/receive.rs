@@ -9,6 +9,7 @@ use std::time::Duration;
 use tld_model::{Event, Timestamp};
 use tld_sys::queue::Refused;
 use tld_wire::control::LEAD;
+use tld_wire::counter::Counter;
 use tld_wire::event;
 use tld_wire::frame;
 use tld_wire::seal::{Envelope, OpenError, Opener};
@@ -30,6 +31,17 @@ pub(super) struct From {
     pub(super) received: Timestamp,
 }
 
+/// An event that the pipeline did not take.
+#[derive(Debug)]
+pub(super) struct Stalled {
+    pub(super) event: Event,
+    /// Whose it is, and the pair of its message.
+    pub(super) peer: Arc<Peer>,
+    pub(super) pair: Counter,
+    /// The connection became the agent's own with the message.
+    pub(super) bound: bool,
+}
+
 /// What is to be done next on the connection.
 #[derive(Debug)]
 pub(super) enum Taken {
@@ -39,7 +51,7 @@ pub(super) enum Taken {
     Answer(Arc<Agent>, Arc<Peer>),
     /// The pipeline is full: offer this event again before anything else of this connection, which may have become the
     /// agent's own.
-    Stall(Arc<Agent>, Option<Arc<Peer>>, Event),
+    Stall(Arc<Agent>, Stalled),
     /// A probe in clear.
     Ping,
     /// The connection has no business here.
@@ -81,16 +93,31 @@ impl Hub {
         self.tally.received.fetch_add(1, Ordering::Relaxed);
         if opened.payload.starts_with(LEAD) {
             self.tally.control.fetch_add(1, Ordering::Relaxed);
-            return self.control(&agent, &peer, from, envelope.method, &opened.payload);
+            return self.control(&agent, &peer, from, envelope.method, &opened);
         }
         match event::from_agent(&opened.payload, agent.origin(), from.received) {
-            Ok(event) => match self.hand_over(event) {
-                None => Taken::Done(agent),
-                Some(event) => Taken::Stall(agent, None, event),
-            },
+            Ok(event) => {
+                if let Some(event) = self.hand_over(event) {
+                    let pair = opened.counter;
+                    return Taken::Stall(agent, Stalled { event, peer, pair, bound: false });
+                }
+            }
             Err(_) => {
                 self.tally.dropped.fetch_add(1, Ordering::Relaxed);
-                Taken::Done(agent)
+            }
+        }
+        peer.state().taken = Some(opened.counter);
+        Taken::Done(agent)
+    }
+
+    /// Offers a stalled event again; it comes back while the pipeline is full.
+    pub(super) fn offer(&self, stalled: Stalled) -> Option<Stalled> {
+        let Stalled { event, peer, pair, bound } = stalled;
+        match self.hand_over(event) {
+            Some(event) => Some(Stalled { event, peer, pair, bound }),
+            None => {
+                peer.state().taken = Some(pair);
+                None
             }
         }
     }

@@ -9,9 +9,8 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -45,7 +44,7 @@ pub(super) fn serve(path: PathBuf, admission: Arc<Admission>) -> io::Result<Loca
     if let Some(folder) = path.parent() {
         durable::create_dirs(folder, 0o770)?;
     }
-    let listener = listen(&path)?;
+    let listener = crate::local::listen(&path)?;
     let (asleep, wake) = io::pipe()?;
     let thread = std::thread::Builder::new().name("auth-socket".into()).spawn(move || {
         while let Ok([ready, false]) =
@@ -69,25 +68,6 @@ impl Drop for LocalSocket {
             let _ = fs::remove_file(&self.path);
         }
     }
-}
-
-/// Binds beside the path and renames, so that nobody meets the socket before it has its mode.
-fn listen(path: &Path) -> io::Result<UnixListener> {
-    match fs::symlink_metadata(path) {
-        Ok(file) if !file.file_type().is_socket() => return Err(io::ErrorKind::AlreadyExists.into()),
-        Ok(_) if UnixStream::connect(path).is_ok() => return Err(io::ErrorKind::AddrInUse.into()),
-        _ => {}
-    }
-    let fresh = path.with_extension("new");
-    match fs::remove_file(&fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&fresh)?;
-    listener.set_nonblocking(true)?;
-    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o660))?;
-    fs::rename(&fresh, path)?;
-    Ok(listener)
 }
 
 fn converse(mut stream: &UnixStream, admission: &Admission) -> io::Result<()> {

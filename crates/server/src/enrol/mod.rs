@@ -96,10 +96,26 @@ impl Default for Options {
 impl Options {
     /// What the configuration says, the contract's defaults for the rest.
     pub fn of(auth: &tld_config::Auth) -> Self {
+        let defaults = Self::default();
+        let path = |path: &Option<String>| path.as_ref().map(PathBuf::from);
         Self {
             port: auth.port,
             use_password: auth.use_password,
             use_source_ip: auth.use_source_ip,
+            force: Force {
+                enabled: auth.force.enabled,
+                key_mismatch: auth.force.key_mismatch,
+                disconnected_secs: auth.force.disconnected,
+                after_registration_secs: auth.force.after_registration,
+            },
+            purge: auth.purge,
+            allow_higher_versions: auth.allow_higher_versions,
+            files: Files {
+                certificate: path(&auth.certificate).unwrap_or(defaults.files.certificate),
+                key: path(&auth.key).unwrap_or(defaults.files.key),
+                client_authority: path(&auth.agent_ca),
+            },
+            verify_host: auth.verify_host,
             ..Self::default()
         }
     }

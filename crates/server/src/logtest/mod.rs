@@ -14,9 +14,8 @@ mod tests;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -92,7 +91,7 @@ pub fn serve(
     limits: RuleTest,
     clock: Arc<dyn Clock>,
 ) -> io::Result<LogtestServer> {
-    let listener = listen(&path)?;
+    let listener = crate::local::listen(&path)?;
     let (asleep, wake) = io::pipe()?;
     let shared = Arc::new((listener, asleep, Sessions::new(source, settings, limits, clock)));
     let mut server = LogtestServer { path, wake: Some(wake), threads: Vec::new() };
@@ -129,25 +128,6 @@ impl Drop for LogtestServer {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-/// Binds beside the path and renames, so that nobody meets the socket before it has its mode.
-fn listen(path: &Path) -> io::Result<UnixListener> {
-    match fs::symlink_metadata(path) {
-        Ok(file) if !file.file_type().is_socket() => return Err(io::ErrorKind::AlreadyExists.into()),
-        Ok(_) if UnixStream::connect(path).is_ok() => return Err(io::ErrorKind::AddrInUse.into()),
-        _ => {}
-    }
-    let fresh = path.with_extension("new");
-    match fs::remove_file(&fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&fresh)?;
-    listener.set_nonblocking(true)?;
-    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o660))?;
-    fs::rename(&fresh, path)?;
-    Ok(listener)
 }
 
 fn accept(listener: &UnixListener, asleep: &io::PipeReader, sessions: &Sessions) {

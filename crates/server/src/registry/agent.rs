@@ -173,6 +173,16 @@ impl Agent {
         self.live().activity.state
     }
 
+    /// Its groups now; cheaper than [`Self::activity`].
+    pub fn groups(&self) -> Vec<String> {
+        self.live().activity.groups.clone()
+    }
+
+    /// Whether it is in no group.
+    pub fn has_no_group(&self) -> bool {
+        self.live().activity.groups.is_empty()
+    }
+
     /// Changes what is known of it; stored with the registry's next [`flush`](super::Registry::flush).
     pub fn update<R>(&self, change: impl FnOnce(&mut Activity) -> R) -> R {
         let mut live = self.live();
