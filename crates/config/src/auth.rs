@@ -29,12 +29,10 @@ pub(crate) fn read(reader: &mut Reader<'_>, section: &Element, auth: &mut Auth) 
             "ssl_verify_host" => reader.yes_no(child, &mut auth.verify_host),
             "ssl_manager_cert" => auth.certificate = reader.text(child),
             "ssl_manager_key" => auth.key = reader.text(child),
-            "ciphers" => {
-                if reader.text(child).is_some_and(|text| text != CIPHERS) {
-                    let message = "`ciphers` has no effect";
-                    let help = "enrolment takes TLS 1.2 and 1.3 with forward secrecy and authenticated encryption only";
-                    reader.warning(child.name_span, message, help);
-                }
+            "ciphers" if reader.text(child).is_some_and(|text| text != CIPHERS) => {
+                let help =
+                    "enrolment takes TLS 1.2 and 1.3 with forward secrecy and authenticated encryption only";
+                reader.warning(child.name_span, "`ciphers` has no effect", help);
             }
             "ssl_auto_negotiate" => {
                 let mut older = false;
