@@ -39,7 +39,10 @@ const NOT_SENT: &str = "err Cannot send request";
 const INTERNAL: &str = "err Internal error";
 
 #[derive(Debug, Default)]
-pub(super) struct Queries(Mutex<HashMap<(AgentId, QueryId), SyncSender<Vec<u8>>>>);
+pub(super) struct Queries(Mutex<HashMap<(AgentId, QueryId), Asker>>);
+
+/// Who waits for an answer.
+type Asker = SyncSender<Vec<u8>>;
 
 impl Queries {
     /// An agent has answered. Answers that nobody waits for are dropped.

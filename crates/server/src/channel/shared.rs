@@ -148,9 +148,9 @@ impl Builder {
         (self.groups, self.seen, self.combinations) = (contents, stamps, combinations);
     }
 
-    fn tell(&mut self, text: String) {
-        if self.told.insert(text.clone()) {
-            self.log.warning(&text);
+    fn tell(&mut self, text: &str) {
+        if self.told.insert(text.to_owned()) {
+            self.log.warning(text);
         }
     }
 
@@ -185,7 +185,7 @@ impl Builder {
                 }
             } else if !file.is_dir() {
                 // A link could lead every agent to a file of this host.
-                self.tell(format!("`{}` is no regular file and is not shared", path.display()));
+                self.tell(&format!("`{}` is no regular file and is not shared", path.display()));
             }
         }
     }
@@ -199,22 +199,22 @@ impl Builder {
             let Ok(relative) = path.strip_prefix(&folder) else { continue };
             let name = relative.to_str().filter(|name| merged::is_safe_name(name));
             let Some(name) = name.filter(|name| *name != RESPONSES) else {
-                self.tell(format!("`{}` cannot be shared under its name", path.display()));
+                self.tell(&format!("`{}` cannot be shared under its name", path.display()));
                 continue;
             };
             match durable::read_bounded(path, BUNDLE_LIMIT) {
                 Ok(content) if content.contains(&0) => {
-                    self.tell(format!("`{}` is not shared: agents receive text only", path.display()));
+                    self.tell(&format!("`{}` is not shared: agents receive text only", path.display()));
                 }
                 Ok(content) if size + content.len() > BUNDLE_LIMIT / 2 => {
-                    self.tell(format!("`{}` is not shared: its group is too large", path.display()));
+                    self.tell(&format!("`{}` is not shared: its group is too large", path.display()));
                 }
                 Ok(content) => {
                     size += content.len();
                     files.push((name.to_owned(), content));
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => self.tell(format!("`{}` is not shared: {error}", path.display())),
+                Err(error) => self.tell(&format!("`{}` is not shared: {error}", path.display())),
             }
         }
         files
@@ -259,7 +259,7 @@ impl Builder {
         let bytes = match merged::build(head, &all) {
             Ok(bytes) => bytes,
             Err(error) => {
-                self.tell(format!("group `{head}` cannot be shared: {error}"));
+                self.tell(&format!("group `{head}` cannot be shared: {error}"));
                 return None;
             }
         };
@@ -269,7 +269,7 @@ impl Builder {
             let written =
                 durable::create_dirs(folder, 0o770).and_then(|()| durable::replace(path, &bytes, 0o640));
             if let Err(error) = written {
-                self.tell(format!("cannot write `{}`: {error}", path.display()));
+                self.tell(&format!("cannot write `{}`: {error}", path.display()));
             }
         }
         let md5 = md5_text(&bytes);
