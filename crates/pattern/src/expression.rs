@@ -125,6 +125,27 @@ impl Expression {
         }
     }
 
+    /// For an expression that asks no more than whether the subject is one of some texts: these in lower case, and
+    /// whether equality with ASCII case folded decides it. If not, it is only necessary.
+    pub fn wholes(&self) -> Option<(Vec<Vec<u8>>, bool)> {
+        let caseless = |texts: &[Vec<u8>]| !texts.iter().flatten().any(u8::is_ascii_alphabetic);
+        let (texts, decides) = match self {
+            Self::OsRegex(regex) => (regex.wholes()?, true),
+            Self::OsMatch(matcher) => (matcher.wholes()?, true),
+            Self::Pcre(pcre) => {
+                let texts = crate::pcre::wholes(pcre.pattern())?;
+                let decides = caseless(&texts);
+                (texts, decides)
+            }
+            Self::Exact(wanted) => {
+                let texts = vec![wanted.to_ascii_lowercase()];
+                let decides = caseless(&texts);
+                (texts, decides)
+            }
+        };
+        (!texts.is_empty()).then_some((texts, decides))
+    }
+
     /// Lower-case literals of which at least one must occur (ASCII case folded) in every subject
     /// that matches. Empty means unknown: the expression must be tried.
     pub fn required_literals(&self) -> Vec<Vec<u8>> {
@@ -151,7 +172,44 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn expressions_of_whole_texts_are_told_from_others() {
+        let wholes = |kind, pattern: &str| {
+            let expression = Expression::compile(kind, pattern.as_bytes()).expect("a good pattern");
+            let texts = expression.wholes();
+            texts.map(|(texts, decides)| (texts.join(&b' '), decides))
+        };
+        let some = |texts: &str, decides| Some((texts.as_bytes().to_vec(), decides));
+        assert_eq!(wholes(Kind::OsRegex, "^4624$|^4625$"), some("4624 4625", true));
+        assert_eq!(
+            wholes(Kind::OsRegex, "^Microsoft-Windows-Sysmon$"),
+            some("microsoft-windows-sysmon", true)
+        );
+        assert_eq!(wholes(Kind::OsRegex, "^4624$|^46"), None);
+        assert_eq!(wholes(Kind::OsRegex, "^\\d$"), None);
+        assert_eq!(wholes(Kind::Pcre2, "^(?:1|2)$"), some("1 1\n 2 2\n", true));
+        assert_eq!(wholes(Kind::Pcre2, "^ab$"), some("ab ab\n", false));
+        for pattern in ["^1|2$", "^1.$", "^1", "(?i)^1$", "^(1)|(2)$", "^$", "^1\\d$"] {
+            assert_eq!(wholes(Kind::Pcre2, pattern), None, "{pattern}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_whole_text_decides_the_match(
+            kind in prop_oneof![Just(Kind::OsRegex), Just(Kind::Pcre2), Just(Kind::OsMatch), Just(Kind::Exact)],
+            pattern in "\\^?[(]?[aB1]{0,2}\\$?([|]\\^?[aB1]{1,2}[)]?\\$?){0,2}",
+            subject in "[aAbB1]{0,3}\n?",
+        ) {
+            let Ok(expression) = Expression::compile(kind, pattern.as_bytes()) else { return Ok(()) };
+            if let Some((texts, decides)) = expression.wholes() {
+                let equal = texts.contains(&subject.to_ascii_lowercase().into_bytes());
+                let matches = expression.is_match(subject.as_bytes());
+                prop_assert!(!matches || equal);
+                prop_assert!(!decides || matches == equal);
+            }
+        }
+
         #[test]
         fn callers_go_on_behind_the_place_and_within_the_text(
             subject in proptest::collection::vec(prop_oneof![Just(0_u8), Just(b'a'), Just(b'b')], 0..12),

@@ -62,6 +62,15 @@ impl OsMatch {
         literals.filter(|literals| !literals.is_empty()).map(|literals| (literals, self.inverted))
     }
 
+    /// The texts, if each alternative asks for the whole subject.
+    pub(crate) fn wholes(&self) -> Option<Vec<Vec<u8>>> {
+        let whole = |alternative: &Alternative| match alternative {
+            Alternative::Equal(word) => Some(word.to_vec()),
+            _ => None,
+        };
+        self.alternatives.iter().map(whole).collect::<Option<_>>().filter(|_| !self.inverted)
+    }
+
     pub(crate) fn required_literals(&self) -> Vec<Vec<u8>> {
         if self.inverted {
             return Vec::new();
@@ -180,6 +189,15 @@ mod tests {
             if let Some((literals, inverted)) = matcher.occurrences() {
                 let occurs = literals.iter().any(|word| literal::contains(subject.as_bytes(), word));
                 prop_assert_eq!(matcher.is_match(subject.as_bytes()), occurs != inverted);
+            }
+        }
+
+        #[test]
+        fn alternatives_that_are_whole_decide_the_match(pattern in "!?(\\^[ab]{0,2}\\$?[|]){0,2}\\^a\\$", subject in "[abAB]{0,3}") {
+            let matcher = OsMatch::compile(pattern.as_bytes()).expect("short");
+            if let Some(wholes) = matcher.wholes() {
+                let equal = wholes.contains(&subject.to_ascii_lowercase().into_bytes());
+                prop_assert_eq!(matcher.is_match(subject.as_bytes()), equal);
             }
         }
 

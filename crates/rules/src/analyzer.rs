@@ -279,7 +279,7 @@ impl Analyzer {
             decoder,
             now,
             moment: Moment::after(event.received, &self.preparer.settings.zone, prepared.second),
-            host: decoded.hostname.as_deref().unwrap_or_default(),
+            host: decoded.hostname().unwrap_or_default(),
             event: decoded,
             mark: 0,
             last_events: Vec::new(),

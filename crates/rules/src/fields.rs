@@ -2,10 +2,12 @@
 //! wherever they stand in it; only text that had to be rewritten (JSON escapes, Windows events) is owned.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use tld_model::Event;
 
 use crate::decoder::DecoderId;
+use crate::hash::Quick;
 
 /// A decoded value.
 pub type Value<'e> = Cow<'e, [u8]>;
@@ -124,16 +126,97 @@ pub struct Decoded<'e> {
     pub location: Value<'e>,
     /// Header's time text.
     pub timestamp: Option<Value<'e>>,
-    /// Host as rules see it: header's host for `000`, the agent's name otherwise.
-    pub hostname: Option<Value<'e>>,
     /// Program.
     pub program_name: Option<Value<'e>>,
     /// The event's decoder.
     pub decoder: Option<DecoderId>,
     /// Type, normally the decoder's; a plugin may change it.
     pub category: Category,
-    statics: [Option<Value<'e>>; 14],
-    dynamic: Vec<(Cow<'e, str>, Value<'e>)>,
+    hostname: Span,
+    statics: [Span; 14],
+    dynamic: Vec<Dynamic>,
+    /// What fields hold that does not stand in the event's text, and the names of dynamic fields.
+    own: Vec<u8>,
+}
+
+/// Where a value stands: in the event's text or, from [`Span::OWN`] on, in the bytes that the event owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span {
+    start: u32,
+    length: u32,
+}
+
+impl Span {
+    const OWN: u32 = 1 << 31;
+    const ABSENT: Self = Self { start: u32::MAX, length: 0 };
+}
+
+/// See [`Decoded::mark`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FieldsMark {
+    statics: [Span; 14],
+    dynamic: usize,
+    own: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Dynamic {
+    name: Span,
+    value: Span,
+    known: Option<FieldId>,
+}
+
+/// The number of a dynamic field that some rule asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct FieldId(pub(crate) u16);
+
+/// Names of the dynamic fields that rules ask for, ASCII case ignored.
+#[derive(Debug, Default)]
+pub(crate) struct FieldNames {
+    known: HashMap<Box<[u8]>, FieldId, Quick>,
+    /// Bits for the lengths and last bytes of names, because most names that events carry are not asked for.
+    sieve: Vec<u64>,
+}
+
+impl FieldNames {
+    const LONGEST: usize = 128;
+
+    pub(crate) fn new<'n>(names: impl Iterator<Item = &'n str>) -> Self {
+        let mut this = Self { known: HashMap::default(), sieve: vec![0; 64] };
+        for name in names.filter(|name| name.len() <= Self::LONGEST) {
+            let Ok(number) = u16::try_from(this.known.len()) else { break };
+            let bit = Self::bit(name.as_bytes());
+            this.sieve[bit / 64] |= 1 << (bit % 64);
+            this.known.entry(name.to_ascii_lowercase().into_bytes().into()).or_insert(FieldId(number));
+        }
+        this
+    }
+
+    fn bit(name: &[u8]) -> usize {
+        let last = name
+            .iter()
+            .rev()
+            .take(4)
+            .fold(name.len() as u32, |hash, byte| hash.rotate_left(8) ^ u32::from(byte | 0x20));
+        (last.wrapping_mul(0x9e37_79b1) >> 20) as usize
+    }
+
+    /// The number of a name.
+    pub(crate) fn find(&self, name: &[u8]) -> Option<FieldId> {
+        let bit = Self::bit(name);
+        if self.sieve.get(bit / 64)? >> (bit % 64) & 1 == 0 || name.len() > Self::LONGEST {
+            return None;
+        }
+        let mut folded = [0; Self::LONGEST];
+        let folded = folded.get_mut(..name.len())?;
+        folded.copy_from_slice(name);
+        folded.make_ascii_lowercase();
+        self.known.get(&*folded).copied()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.known.len()
+    }
 }
 
 impl<'e> Decoded<'e> {
@@ -145,80 +228,124 @@ impl<'e> Decoded<'e> {
             log: Cow::Borrowed(&event.text),
             location: Cow::Borrowed(&event.location),
             timestamp: None,
-            hostname: None,
+            hostname: Span::ABSENT,
             program_name: None,
             decoder: None,
             category: Category::default(),
-            statics: Default::default(),
+            statics: [Span::ABSENT; 14],
             dynamic: Vec::new(),
+            own: Vec::new(),
         }
+    }
+
+    /// Host as rules see it: header's host for `000`, the agent's name otherwise.
+    pub fn hostname(&self) -> Option<&[u8]> {
+        self.slice(self.hostname)
+    }
+
+    /// Sets the host.
+    pub fn set_hostname(&mut self, host: &[u8]) {
+        self.hostname = self.span(host);
     }
 
     /// A static field's value.
     pub fn field(&self, field: StaticField) -> Option<&[u8]> {
-        self.statics.get(field as usize).and_then(Option::as_deref)
+        self.statics.get(field as usize).and_then(|span| self.slice(*span))
     }
 
     /// Sets a static field; a later value replaces an earlier one.
-    pub fn set(&mut self, field: StaticField, value: Value<'e>) {
+    pub fn set(&mut self, field: StaticField, value: &[u8]) {
+        let span = self.span(value);
         if let Some(slot) = self.statics.get_mut(field as usize) {
-            *slot = Some(value);
+            *slot = span;
         }
     }
 
-    /// Dynamic fields in order of extraction, duplicates included.
-    pub fn dynamic(&self) -> &[(Cow<'e, str>, Value<'e>)] {
-        &self.dynamic
+    /// Names and values of dynamic fields in order of extraction, duplicates included.
+    pub fn dynamic(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
+        let text = |span| self.slice(span).unwrap_or_default();
+        self.dynamic.iter().map(move |field| (text(field.name), text(field.value)))
+    }
+
+    /// Whether there is any dynamic field.
+    pub fn has_dynamic(&self) -> bool {
+        !self.dynamic.is_empty()
     }
 
     /// The first dynamic field of that name, ASCII case ignored.
     pub fn dynamic_field(&self, name: &str) -> Option<&[u8]> {
-        self.dynamic.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
+        let named = |field: &&Dynamic| {
+            field.name.length as usize == name.len()
+                && self.slice(field.name).is_some_and(|own| own.eq_ignore_ascii_case(name.as_bytes()))
+        };
+        self.dynamic.iter().find(named).and_then(|field| self.slice(field.value))
     }
 
-    /// The same fields for somebody who outlives the decoders that named them: names become owned, values are
-    /// borrowed from the event again where they stand in it.
-    pub fn detached<'n>(self, event: &'n Event) -> Decoded<'n> {
-        let value = |value: Value<'_>| detached_value(value, event);
-        Decoded {
-            event,
-            full_log: value(self.full_log),
-            log: value(self.log),
-            location: value(self.location),
-            timestamp: self.timestamp.map(value),
-            hostname: self.hostname.map(value),
-            program_name: self.program_name.map(value),
-            decoder: self.decoder,
-            category: self.category,
-            statics: self.statics.map(|field| field.map(value)),
-            dynamic: self
-                .dynamic
-                .into_iter()
-                .map(|(name, text)| (Cow::Owned(name.into_owned()), value(text)))
-                .collect(),
-        }
+    /// Dynamic fields that some rule asks for.
+    pub(crate) fn known(&self) -> impl Iterator<Item = (FieldId, &[u8])> {
+        self.dynamic.iter().filter_map(|field| Some((field.known?, self.slice(field.value)?)))
     }
 
     /// Appends a dynamic field unless `most` are there already.
-    pub fn push_dynamic(&mut self, name: Cow<'e, str>, value: Value<'e>, most: usize) -> bool {
+    pub fn push_dynamic(&mut self, name: &str, value: &[u8], most: usize) -> bool {
+        self.push_known(name.as_bytes(), None, value, most)
+    }
+
+    /// The same with the number that rules know the name by.
+    pub(crate) fn push_known(
+        &mut self,
+        name: &[u8],
+        known: Option<FieldId>,
+        value: &[u8],
+        most: usize,
+    ) -> bool {
         let room = self.dynamic.len() < most;
         if room {
-            self.dynamic.push((name, value));
+            let (name, value) = (self.span(name), self.span(value));
+            self.dynamic.push(Dynamic { name, value, known });
         }
         room
     }
-}
 
-fn detached_value<'n>(value: Value<'_>, event: &'n Event) -> Value<'n> {
-    let borrowed = match value {
-        Cow::Owned(owned) => return Cow::Owned(owned),
-        Cow::Borrowed(borrowed) => borrowed,
-    };
-    for source in [&*event.text, &*event.location] {
-        let offset = (borrowed.as_ptr() as usize).wrapping_sub(source.as_ptr() as usize);
-        if let Some(again) = offset.checked_add(borrowed.len()).and_then(|end| source.get(offset..end)) {
-            return Cow::Borrowed(again);
+    /// How far decoding came, to go back to.
+    pub(crate) fn mark(&self) -> FieldsMark {
+        FieldsMark { statics: self.statics, dynamic: self.dynamic.len(), own: self.own.len() }
+    }
+
+    /// Forgets the fields since then.
+    pub(crate) fn back_to(&mut self, mark: FieldsMark) {
+        self.statics = mark.statics;
+        self.dynamic.truncate(mark.dynamic);
+        self.own.truncate(mark.own);
+    }
+
+    fn slice(&self, span: Span) -> Option<&[u8]> {
+        if span == Span::ABSENT {
+            return None;
+        }
+        let (bytes, start) = match span.start.checked_sub(Span::OWN) {
+            Some(start) => (&self.own, start),
+            None => (&self.event.text, span.start),
+        };
+        bytes.get(start as usize..).and_then(|rest| rest.get(..span.length as usize))
+    }
+
+    /// Where a text stands; a copy if it is not a part of the event's.
+    fn span(&mut self, value: &[u8]) -> Span {
+        let text = &self.event.text;
+        let offset = (value.as_ptr() as usize).wrapping_sub(text.as_ptr() as usize);
+        let inside = offset.checked_add(value.len()).is_some_and(|end| end <= text.len());
+        let start = if inside {
+            u32::try_from(offset).ok().filter(|start| *start < Span::OWN)
+        } else {
+            let start = self.own.len();
+            self.own.extend_from_slice(value);
+            u32::try_from(start).ok().and_then(|start| start.checked_add(Span::OWN))
+        };
+        // No event reaches 2 GiB; a value beyond that would count as absent.
+        match (start, u32::try_from(value.len())) {
+            (Some(start), Ok(length)) => Span { start, length },
+            _ => Span::ABSENT,
         }
     }
-    Cow::Owned(borrowed.to_vec())
 }

@@ -46,12 +46,12 @@ impl Bits {
 
 /// Bytes that are hashed.
 const GRAM: usize = 3;
-/// The table has this power of two of bits, and a quarter as many buckets.
+/// The table of a large set has this power of two of bits, and a quarter as many buckets.
 const TABLE: u32 = 14;
-const BUCKETS: usize = 1 << (TABLE - 2);
+const WORDS: usize = 1 << (TABLE - 6);
 
 /// Lower-case literals, ready to be looked for all at once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct LiteralSet {
     table: Box<[u64]>,
     /// Where the entries of a bucket begin; one more than there are buckets.
@@ -59,8 +59,8 @@ pub(crate) struct LiteralSet {
     entries: Box<[Entry]>,
     /// Literals of one or two bytes, looked for one by one.
     short: Box<[Short]>,
-    /// One more than the highest number.
-    count: usize,
+    /// What is left of 32 bits above the table's power.
+    shift: u32,
 }
 
 #[derive(Debug)]
@@ -83,7 +83,6 @@ struct Entry {
 impl LiteralSet {
     /// The set of these literals, each with the number to report, which several may share.
     pub(crate) fn new(literals: &[(Vec<u8>, u32)]) -> Self {
-        let count = literals.iter().map(|(_, number)| *number as usize + 1).max().unwrap_or(0);
         let mut by_text: BTreeMap<&[u8], Vec<u32>> = BTreeMap::new();
         for (literal, number) in literals {
             by_text.entry(literal).or_default().push(*number);
@@ -96,13 +95,15 @@ impl LiteralSet {
             }
             let offset = rarest(literal);
             let gram = literal.get(offset..).map_or(0, gram_of);
-            entries
-                .push((hash(gram), Entry { gram, literal: literal.into(), offset, numbers: numbers.into() }));
+            entries.push((gram, Entry { gram, literal: literal.into(), offset, numbers: numbers.into() }));
         }
-        entries.sort_by_key(|(hash, _)| *hash);
-        let mut table = vec![0_u64; if entries.is_empty() { 0 } else { 1 << (TABLE - 6) }];
-        let mut starts = vec![0_u32; if entries.is_empty() { 0 } else { BUCKETS + 1 }];
-        for (hash, _) in &entries {
+        let power = (entries.len() * 16).next_power_of_two().trailing_zeros().clamp(6, TABLE);
+        let shift = 32 - power;
+        entries.sort_by_key(|(gram, _)| hash(*gram, shift));
+        let mut table = vec![0_u64; if entries.is_empty() { 0 } else { 1 << (power - 6) }];
+        let mut starts = vec![0_u32; if entries.is_empty() { 0 } else { (1 << (power - 2)) + 1 }];
+        for (gram, _) in &entries {
+            let hash = hash(*gram, shift);
             table[(hash >> 6) as usize] |= 1 << (hash & 63);
             starts[(hash >> 2) as usize + 1] += 1;
         }
@@ -110,12 +111,7 @@ impl LiteralSet {
             starts[bucket] += starts[bucket - 1];
         }
         let entries = entries.into_iter().map(|(_, entry)| entry).collect();
-        Self { table: table.into(), starts: starts.into(), entries, short: short.into(), count }
-    }
-
-    /// One more than the highest number.
-    pub(crate) fn len(&self) -> usize {
-        self.count
+        Self { table: table.into(), starts: starts.into(), entries, short: short.into(), shift }
     }
 
     /// Memory that it takes, roughly.
@@ -130,11 +126,27 @@ impl LiteralSet {
                 numbers.iter().for_each(|number| found.insert(*number as usize));
             }
         }
-        let Ok(table) = <&[u64; 1 << (TABLE - 6)]>::try_from(&*self.table) else { return };
+        if self.entries.is_empty() {
+            return;
+        }
+        match <&[u64; WORDS]>::try_from(&*self.table) {
+            Ok(table) => {
+                self.scan(text, found, |gram| {
+                    let hash = hash(gram, 32 - TABLE);
+                    table[(hash >> 6) as usize] >> (hash & 63) & 1 == 1
+                });
+            }
+            Err(_) => self.scan(text, found, |gram| {
+                let hash = hash(gram, self.shift);
+                self.table[(hash >> 6) as usize] >> (hash & 63) & 1 == 1
+            }),
+        }
+    }
+
+    fn scan(&self, text: &[u8], found: &mut Bits, may_stand: impl Fn(u32) -> bool) {
         for (at, window) in text.windows(GRAM + 1).enumerate() {
             let gram = folded(window.try_into().map_or(0, u32::from_le_bytes));
-            let hash = hash(gram);
-            if table[(hash >> 6) as usize] >> (hash & 63) & 1 == 1 {
+            if may_stand(gram) {
                 self.compare(text, at, gram, found);
             }
         }
@@ -146,7 +158,7 @@ impl LiteralSet {
     /// The literals whose hashed bytes may stand at a place.
     #[inline(never)]
     fn compare(&self, text: &[u8], at: usize, gram: u32, found: &mut Bits) {
-        let bucket = (hash(gram) >> 2) as usize;
+        let bucket = (hash(gram, self.shift) >> 2) as usize;
         let range = self.starts[bucket] as usize..self.starts[bucket + 1] as usize;
         for entry in self.entries[range].iter().filter(|entry| entry.gram == gram) {
             let Some(start) = at.checked_sub(entry.offset) else { continue };
@@ -163,8 +175,8 @@ fn folded(word: u32) -> u32 {
     (word | 0x0020_2020) & 0x00ff_ffff
 }
 
-fn hash(gram: u32) -> u32 {
-    gram.wrapping_mul(0x9e37_79b1) >> (32 - TABLE)
+fn hash(gram: u32, shift: u32) -> u32 {
+    gram.wrapping_mul(0x9e37_79b1) >> shift
 }
 
 fn gram_of(text: &[u8]) -> u32 {
@@ -203,9 +215,9 @@ mod tests {
 
     fn found(set: &LiteralSet, text: &[u8]) -> Vec<usize> {
         let mut bits = Bits::default();
-        bits.reset(set.len());
+        bits.reset(20_000);
         set.find(text, &mut bits);
-        (0..set.len()).filter(|number| bits.contains(*number)).collect()
+        (0..20_000).filter(|number| bits.contains(*number)).collect()
     }
 
     proptest! {

@@ -43,7 +43,7 @@ struct Header<'e> {
 }
 
 /// Cuts the header off and gives the event its location and host.
-pub fn predecode<'e>(event: &'e Event, host: &'e HostNames) -> Decoded<'e> {
+pub fn predecode<'e>(event: &'e Event, host: &HostNames) -> Decoded<'e> {
     let mut decoded = Decoded::new(event);
     let text: &'e [u8] = &event.text;
     let header = header::read(text);
@@ -53,13 +53,13 @@ pub fn predecode<'e>(event: &'e Event, host: &'e HostNames) -> Decoded<'e> {
     decoded.program_name = header.program.map(Cow::Borrowed);
     if event.agent.id == AgentId::MANAGER {
         let short = host.short.as_bytes();
-        decoded.hostname = Some(Cow::Borrowed(header.hostname.unwrap_or(short)));
+        decoded.set_hostname(header.hostname.unwrap_or(short));
         return decoded;
     }
     let agent = &*event.agent;
     let head = ["(", &agent.name, ") ", &agent.registered_ip, "->"].concat();
     decoded.location = Cow::Owned([head.as_bytes(), &event.location].concat());
     let name = agent.name.split(')').next().unwrap_or_default();
-    decoded.hostname = Some(Cow::Borrowed(name.as_bytes()));
+    decoded.set_hostname(name.as_bytes());
     decoded
 }

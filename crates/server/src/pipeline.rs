@@ -221,7 +221,7 @@ impl Pipeline {
         let decoded = &verdict.decoded;
         let mut line = format!("{} ", self.zone.local(at).plain_stamp()).into_bytes();
         if !decoded.location.starts_with(b"(") {
-            line.extend_from_slice(decoded.hostname.as_deref().unwrap_or_default());
+            line.extend_from_slice(decoded.hostname().unwrap_or_default());
             line.extend_from_slice(b"->");
         }
         line.extend_from_slice(&decoded.location);

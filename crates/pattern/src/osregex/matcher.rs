@@ -163,6 +163,13 @@ impl Program {
         self.required.text()
     }
 
+    /// The literals of a program that is nothing else between both anchors.
+    pub(super) fn whole(&self) -> Option<&[u8]> {
+        let literals = self.items.iter().all(|op| matches!(op, Op::Literal(_)));
+        let whole = literals && self.begin_anchored && self.end_anchored && !self.items.is_empty();
+        whole.then(|| self.required())
+    }
+
     /// A literal from 128 on never matches, and no success gets around a literal.
     pub(super) fn can_match(&self) -> bool {
         self.can_match

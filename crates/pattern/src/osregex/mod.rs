@@ -97,6 +97,12 @@ impl OsRegex {
         &self.pattern
     }
 
+    /// The texts, if each alternative asks for the whole subject.
+    pub(crate) fn wholes(&self) -> Option<Vec<Vec<u8>>> {
+        let possible = self.alternatives.iter().filter(|program| program.can_match());
+        possible.map(|program| program.whole().map(<[u8]>::to_vec)).collect()
+    }
+
     pub(crate) fn required_literals(&self) -> Vec<Vec<u8>> {
         let mut literals = Vec::new();
         for program in self.alternatives.iter().filter(|program| program.can_match()) {

@@ -17,6 +17,24 @@ use translate::{Target, Translation, translate};
 
 use crate::{Captures, CompileError, PATTERN_LIMIT, text};
 
+/// The texts of a pattern that is nothing but alternatives of plain text, each between both anchors: in lower case, each
+/// also with the newline that `$` lets stand behind it.
+pub(crate) fn wholes(pattern: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let body = pattern.strip_prefix(b"^").and_then(|rest| rest.strip_suffix(b"$"));
+    let group = body.and_then(|body| body.strip_prefix(b"(").and_then(|rest| rest.strip_suffix(b")")));
+    let alternatives: Vec<&[u8]> = match group {
+        Some(group) => group.strip_prefix(b"?:").unwrap_or(group).split(|byte| *byte == b'|').collect(),
+        None => {
+            let anchored = |text| <[u8]>::strip_prefix(text, b"^").and_then(|rest| rest.strip_suffix(b"$"));
+            pattern.split(|byte| *byte == b'|').map(anchored).collect::<Option<_>>()?
+        }
+    };
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_:/,%@=~&;'\"<>! ".contains(byte);
+    let good = alternatives.iter().all(|text| !text.is_empty() && text.iter().all(plain));
+    let both = |text: &[u8]| [text.to_ascii_lowercase(), [&text.to_ascii_lowercase(), &b"\n"[..]].concat()];
+    good.then(|| alternatives.into_iter().flat_map(both).collect())
+}
+
 /// A compiled PCRE2 expression.
 #[derive(Debug)]
 pub struct Pcre {

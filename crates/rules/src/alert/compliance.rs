@@ -35,8 +35,8 @@ pub(super) fn of<'a>(
     let mut found: Vec<Array<'a>> = Vec::new();
     if decoder.is_some_and(|decoder| decoder.name == "sca") {
         for (key, value) in event.dynamic() {
-            if let Some(name) = key.strip_prefix("sca.check.compliance.") {
-                found.push((name.as_bytes().to_vec(), words(value)));
+            if let Some(name) = key.strip_prefix(b"sca.check.compliance.") {
+                found.push((name.to_vec(), words(value)));
             }
         }
     }

@@ -114,7 +114,7 @@ impl PlainForm {
                 }
                 Piece::Token(Token::Offset) => gap = Some(out.len()),
                 Piece::Token(Token::Mail) => out.extend_from_slice(if info.mail { b"mail " } else { b"" }),
-                Piece::Token(Token::Host) => value(event.hostname.as_deref(), out),
+                Piece::Token(Token::Host) => value(event.hostname(), out),
                 Piece::Token(Token::Location) => value(Some(&event.location), out),
                 Piece::Token(Token::RuleId) => out.extend_from_slice(info.id.to_string().as_bytes()),
                 Piece::Token(Token::Level) => out.extend_from_slice(info.level.to_string().as_bytes()),

@@ -31,7 +31,7 @@ impl<'a> Tree<'a> {
         }
         for (key, value) in event.dynamic() {
             if !value.is_empty() {
-                tree.insert(key.as_bytes(), value);
+                tree.insert(key, value);
             }
         }
         tree

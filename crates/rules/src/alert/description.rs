@@ -23,7 +23,7 @@ fn value<'a>(name: &[u8], event: &'a Decoded<'_>) -> &'a [u8] {
     let Ok(name) = std::str::from_utf8(name) else { return b"" };
     let value = match name {
         "program_name" => event.program_name.as_deref(),
-        "hostname" => event.hostname.as_deref(),
+        "hostname" => event.hostname(),
         _ => match StaticField::from_name(name) {
             Some(field) => event.field(field),
             None => event.dynamic_field(name),
@@ -41,8 +41,8 @@ mod tests {
     fn names_are_replaced_by_values_and_missing_ones_by_nothing() {
         let event = Event::local("x", "log", Timestamp::EPOCH);
         let mut event = Decoded::new(&event);
-        event.set(StaticField::SrcIp, b"192.0.2.1"[..].into());
-        event.push_dynamic("A.b".into(), b"v"[..].into(), 1);
+        event.set(StaticField::SrcIp, b"192.0.2.1");
+        event.push_dynamic("A.b", b"v", 1);
         let expand = |text: &str| String::from_utf8(expand(text.as_bytes(), &event)).unwrap();
         assert_eq!(expand("from $(srcip): $(a.B)$(none) $(srcip"), "from 192.0.2.1: v $(srcip");
         assert_eq!(expand("$(user)$5"), "$5");

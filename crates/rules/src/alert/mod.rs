@@ -155,7 +155,7 @@ impl Picture<'_> {
             root.text("previous_log", previous);
         }
         let any_static = || StaticField::ALL.iter().any(|field| event.field(*field).is_some());
-        if !event.dynamic().is_empty() {
+        if event.has_dynamic() {
             let data = Tree::of(event);
             if !data.is_empty() {
                 data.write(root.named("data"));
@@ -241,7 +241,7 @@ impl Picture<'_> {
         tail.clear();
         let mail = if info.mail { " mail " } else { "" };
         line(tail, &[b":", mail.as_bytes(), b" - ", info.groups.as_bytes()]);
-        let host: &[&[u8]] = match &event.hostname {
+        let host: &[&[u8]] = match event.hostname() {
             _ if event.location.starts_with(b"(") => &[],
             Some(host) => &[host, b"->"],
             None => &[b"->"],
@@ -271,8 +271,8 @@ impl Picture<'_> {
             }
         }
         line(tail, &[&event.full_log]);
-        for (key, value) in event.dynamic().iter().filter(|(_, value)| !value.is_empty()) {
-            line(tail, &[key.as_bytes(), b": ", value]);
+        for (key, value) in event.dynamic().filter(|(_, value)| !value.is_empty()) {
+            line(tail, &[key, b": ", value]);
         }
         for last in self.last_events {
             line(tail, &[last]);

@@ -22,7 +22,7 @@ use crate::{Category, Decoded, StaticField};
 pub struct Preparer {
     pub(super) ruleset: Arc<Ruleset>,
     pub(super) settings: Settings,
-    hosts: Arc<HostNames>,
+    hosts: HostNames,
     scratch: Scratch,
     plans: Plans,
     /// Local time of the last second that was asked for.
@@ -50,7 +50,7 @@ impl Preparer {
     pub fn new(ruleset: Arc<Ruleset>, settings: Settings) -> Self {
         let hosts = HostNames { full: settings.manager_name.clone(), short: settings.short_host.clone() };
         Self {
-            hosts: Arc::new(hosts),
+            hosts,
             scratch: Scratch::new(),
             plans: Plans::default(),
             second: None,
@@ -83,12 +83,11 @@ impl Preparer {
 
     fn decode<'e>(&mut self, event: &'e Event, steps: Option<&mut Vec<DecoderStep>>) -> Prepared<'e> {
         let ruleset = Arc::clone(&self.ruleset);
-        let hosts = Arc::clone(&self.hosts);
-        let mut decoded = predecode(event, &hosts);
+        let mut decoded = predecode(event, &self.hosts);
         let result = ruleset.decoders.decode(&mut decoded, &mut self.scratch, steps);
         let dropped = self.drops(&decoded);
         Prepared {
-            decoded: decoded.detached(event),
+            decoded,
             origins: result.origins,
             forced_rule: result.forced_rule.and_then(|id| ruleset.index(id)),
             dropped,

@@ -3,7 +3,6 @@
 //! Records are kept in two generations; when the younger is full it becomes the older, and the older goes. So
 //! memory is bounded, and a crowd of new ids pushes out the oldest records without any search.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -56,7 +55,7 @@ impl Accumulator {
             return;
         };
         let Some(id) = decoded.field(StaticField::Id) else { return };
-        let hostname = decoded.hostname.as_deref().unwrap_or_default();
+        let hostname = decoded.hostname().unwrap_or_default();
         let mut key = [hostname, decoder.name.as_bytes(), id].join(&b' ');
         key.truncate(KEY_LENGTH);
         self.purge(now);
@@ -67,7 +66,7 @@ impl Accumulator {
         record.at = now;
         for (field, slot) in FIELDS.into_iter().zip(&mut record.values) {
             match (decoded.field(field), &slot) {
-                (None, Some(value)) => decoded.set(field, Cow::Owned(value.to_vec())),
+                (None, Some(value)) => decoded.set(field, value),
                 (Some(value), None) if value.len() <= VALUE_LENGTH => *slot = Some(value.into()),
                 _ => {}
             }

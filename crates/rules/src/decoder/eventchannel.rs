@@ -8,9 +8,9 @@ use std::borrow::Cow;
 
 use tld_xml::{Element, Source};
 
-use super::JsonOptions;
 use super::json::Json;
 use super::plugin::json::fill;
+use super::{Decoders, JsonOptions};
 use crate::Decoded;
 
 mod audit;
@@ -19,12 +19,12 @@ mod audit;
 type Members = Vec<(Cow<'static, [u8]>, Json<'static>)>;
 
 /// Rewrites the event and fills its fields; an event that cannot be read keeps its text and has no fields.
-pub(super) fn decode(decoded: &mut Decoded<'_>, most: usize) {
+pub(super) fn decode(decoded: &mut Decoded<'_>, decoders: &Decoders) {
     decoded.program_name = None;
     decoded.timestamp = None;
     let Some(object) = rewrite(&decoded.log) else { return };
     let text = object.compact();
-    fill(decoded, &object, JsonOptions::default(), most);
+    fill(decoded, object, JsonOptions::default(), decoders);
     decoded.full_log = Cow::Owned(text.clone());
     decoded.log = Cow::Owned(text);
 }

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 /// Deepest nesting.
-const DEPTH: usize = 512;
+pub(super) const DEPTH: usize = 512;
 /// Longest text of a number.
 const NUMBER_LENGTH: usize = 63;
 
@@ -25,8 +25,7 @@ pub(super) enum Json<'t> {
 impl<'t> Json<'t> {
     /// The value at the start of the text; blanks before it and anything behind it are allowed.
     pub(super) fn parse(text: &'t [u8]) -> Option<Self> {
-        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-        Parser { text, at: 0 }.value(0)
+        Parser::new(text).value(0)
     }
 
     /// The first member of that exact name.
@@ -163,21 +162,104 @@ fn write_string(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-struct Parser<'t> {
+/// Reads a text piece by piece.
+#[derive(Debug)]
+pub(super) struct Parser<'t> {
     text: &'t [u8],
     at: usize,
 }
 
 impl<'t> Parser<'t> {
+    /// A reader at the start of a text.
+    pub(super) fn new(text: &'t [u8]) -> Self {
+        Self { text: text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text), at: 0 }
+    }
+
+    /// Goes through the members of an object. `member` gets each name and must read what stands behind the colon.
+    pub(super) fn members(
+        &mut self,
+        unescaped: &mut Vec<u8>,
+        mut member: impl FnMut(&mut Self, &[u8], &mut Vec<u8>) -> Option<()>,
+    ) -> Option<()> {
+        self.take(b"{")?;
+        self.skip_blanks();
+        if self.take(b"}").is_some() {
+            return Some(());
+        }
+        loop {
+            self.skip_blanks();
+            match self.text(unescaped)? {
+                Some(name) => {
+                    self.colon()?;
+                    member(self, name, unescaped)?;
+                }
+                None => {
+                    let name = unescaped.clone();
+                    self.colon()?;
+                    member(self, &name, unescaped)?;
+                }
+            }
+            self.skip_blanks();
+            if self.take(b",").is_none() {
+                break;
+            }
+        }
+        self.take(b"}")
+    }
+
+    fn colon(&mut self) -> Option<()> {
+        self.skip_blanks();
+        self.take(b":")?;
+        self.skip_blanks();
+        Some(())
+    }
+
+    /// An integer that reads the same as a field, as it stands here.
+    pub(super) fn plain_integer(&mut self) -> Option<&'t [u8]> {
+        let rest = self.rest();
+        let sign = usize::from(rest.first() == Some(&b'-'));
+        let digits = rest.iter().skip(sign).take(10).take_while(|byte| byte.is_ascii_digit()).count();
+        let alone = !rest.get(sign + digits).is_some_and(|byte| b"+-.eE".contains(byte));
+        let leading_zero = rest.get(sign) == Some(&b'0') && (digits > 1 || sign == 1);
+        if !(1..10).contains(&digits) || !alone || leading_zero {
+            return None;
+        }
+        self.at += sign + digits;
+        rest.get(..sign + digits)
+    }
+
+    /// A string: as it stands here, or put into `unescaped`.
+    pub(super) fn text(&mut self, unescaped: &mut Vec<u8>) -> Option<Option<&'t [u8]>> {
+        self.take(b"\"")?;
+        let rest = self.rest();
+        let end = memchr::memchr2(b'"', b'\\', rest)?;
+        if rest.get(end) == Some(&b'"') {
+            self.at += end + 1;
+            return Some(Some(before_nul(rest.get(..end)?)));
+        }
+        unescaped.clear();
+        loop {
+            let rest = self.rest();
+            let next = memchr::memchr2(b'"', b'\\', rest)?;
+            unescaped.extend_from_slice(rest.get(..next)?);
+            self.at += next + 1;
+            if rest.get(next) == Some(&b'"') {
+                let kept = before_nul(unescaped).len();
+                unescaped.truncate(kept);
+                return Some(None);
+            }
+            self.escape(unescaped)?;
+        }
+    }
     fn rest(&self) -> &'t [u8] {
         self.text.get(self.at..).unwrap_or_default()
     }
 
-    fn peek(&self) -> Option<u8> {
+    pub(super) fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
 
-    fn skip_blanks(&mut self) {
+    pub(super) fn skip_blanks(&mut self) {
         // The NUL ends a text and is no blank.
         while self.peek().is_some_and(|byte| (1..=0x20).contains(&byte)) {
             self.at += 1;
@@ -188,7 +270,7 @@ impl<'t> Parser<'t> {
         self.rest().starts_with(text).then(|| self.at += text.len())
     }
 
-    fn value(&mut self, depth: usize) -> Option<Json<'t>> {
+    pub(super) fn value(&mut self, depth: usize) -> Option<Json<'t>> {
         self.skip_blanks();
         match self.peek()? {
             b'n' => self.take(b"null").map(|()| Json::Null),
@@ -252,26 +334,8 @@ impl<'t> Parser<'t> {
     }
 
     fn string(&mut self) -> Option<Cow<'t, [u8]>> {
-        self.take(b"\"")?;
-        let rest = self.rest();
-        let end = memchr::memchr2(b'"', b'\\', rest)?;
-        if rest.get(end) == Some(&b'"') {
-            self.at += end + 1;
-            return Some(Cow::Borrowed(before_nul(rest.get(..end)?)));
-        }
-        let mut out = Vec::new();
-        loop {
-            let rest = self.rest();
-            let next = memchr::memchr2(b'"', b'\\', rest)?;
-            out.extend_from_slice(rest.get(..next)?);
-            self.at += next + 1;
-            if rest.get(next) == Some(&b'"') {
-                let kept = before_nul(&out).len();
-                out.truncate(kept);
-                return Some(Cow::Owned(out));
-            }
-            self.escape(&mut out)?;
-        }
+        let mut unescaped = Vec::new();
+        self.text(&mut unescaped).map(|text| text.map_or(Cow::Owned(unescaped), Cow::Borrowed))
     }
 
     fn escape(&mut self, out: &mut Vec<u8>) -> Option<()> {

@@ -16,6 +16,7 @@ use crate::Category;
 use crate::decoder::contested;
 use crate::decoder::load::element::Draft;
 use crate::decoder::prefilter::Prefilter;
+use crate::fields::FieldNames;
 
 mod element;
 mod tree;
@@ -35,6 +36,7 @@ pub(super) fn load(
         prefilter: None,
         names: BUILT_IN.iter().map(|name| (*name).to_owned()).collect(),
         rules: HashSet::new(),
+        fields: FieldNames::default(),
         order_size: options.order_size,
         identity: Arc::new(()),
     };

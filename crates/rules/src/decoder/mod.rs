@@ -22,6 +22,7 @@ use tld_model::RuleId;
 use tld_pattern::{Captures, Expression};
 use tld_xml::{Diagnostic, Source};
 
+use crate::fields::{FieldId, FieldNames};
 use crate::literals::Bits;
 use crate::{Category, Decoded, StaticField};
 
@@ -103,6 +104,7 @@ pub struct Decoders {
     prefilter: Option<prefilter::Prefilter>,
     names: HashSet<String>,
     rules: HashSet<RuleId>,
+    fields: FieldNames,
     order_size: usize,
     /// Tells a [`Scratch`] whether what it remembers belongs to these decoders.
     identity: Arc<()>,
@@ -115,6 +117,7 @@ pub struct Scratch {
     programs: Programs,
     places: Bits,
     children: Bits,
+    json: plugin::json::Buffers,
 }
 
 impl Scratch {
@@ -168,10 +171,8 @@ impl Decoders {
     }
 
     /// Finds the event's decoder and takes its fields out. `trace`, if given, receives every test made.
-    ///
-    /// Decoders live as long as the event here: names of fields are then borrowed from `order`.
     pub fn decode<'e>(
-        &'e self,
+        &self,
         decoded: &mut Decoded<'e>,
         scratch: &mut Scratch,
         trace: Option<&mut Vec<DecoderStep>>,
@@ -192,6 +193,24 @@ impl Decoders {
         origins: &Origins,
     ) -> Vec<(StaticField, Vec<Vec<u8>>)> {
         contested::from_origins(self, decoded, origins)
+    }
+
+    /// Tells which dynamic fields rules ask for.
+    pub(crate) fn set_fields(&mut self, fields: FieldNames) {
+        for decoder in &mut self.entries {
+            let Action::Regex(regex) = &mut decoder.action else { continue };
+            for field in &mut regex.order {
+                if let Field::Dynamic(name, known) = field {
+                    *known = fields.find(name.as_bytes());
+                }
+            }
+        }
+        self.fields = fields;
+    }
+
+    /// The dynamic fields that rules ask for.
+    pub(crate) fn fields(&self) -> &FieldNames {
+        &self.fields
     }
 
     fn entry(&self, number: u16) -> &Decoder {
@@ -266,7 +285,8 @@ enum Offset {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Field {
     Static(StaticField),
-    Dynamic(Box<str>),
+    /// Its number is known as soon as the rules are.
+    Dynamic(Box<str>, Option<FieldId>),
 }
 
 #[derive(Debug)]

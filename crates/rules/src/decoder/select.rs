@@ -60,7 +60,7 @@ pub(crate) struct Origins {
 }
 
 pub(super) fn decode<'e>(
-    decoders: &'e Decoders,
+    decoders: &Decoders,
     decoded: &mut Decoded<'e>,
     scratch: &mut Scratch,
     trace: Option<&mut Vec<DecoderStep>>,
@@ -69,7 +69,7 @@ pub(super) fn decode<'e>(
         decoded.decoder = Some(id);
         decoded.category = Category::Ossec;
         if decoded.event.queue == tld_model::QUEUE_WINDOWS {
-            eventchannel::decode(decoded, decoders.order_size);
+            eventchannel::decode(decoded, decoders);
         }
         return DecodeResult::default();
     }
@@ -82,7 +82,7 @@ pub(super) fn decode<'e>(
 /// One event on its way through the decoders. The log is taken out of the event meanwhile, so that its slices
 /// can be put into the event's fields.
 struct Run<'e, 's> {
-    decoders: &'e Decoders,
+    decoders: &'s Decoders,
     scratch: &'s mut Scratch,
     trace: Option<&'s mut Vec<DecoderStep>>,
     log: Value<'e>,
@@ -93,7 +93,7 @@ struct Run<'e, 's> {
 }
 
 impl<'e, 's> Run<'e, 's> {
-    fn new(decoders: &'e Decoders, decoded: &mut Decoded<'e>, scratch: &'s mut Scratch) -> Self {
+    fn new(decoders: &'s Decoders, decoded: &mut Decoded<'e>, scratch: &'s mut Scratch) -> Self {
         Self {
             decoders,
             scratch,
@@ -141,7 +141,7 @@ impl<'e, 's> Run<'e, 's> {
     }
 
     /// The contract's words, without any shortcut: this is what a trace shows and what the others are held to.
-    fn choose_among_all(&mut self, program: Option<&[u8]>) -> Option<&'e Top> {
+    fn choose_among_all(&mut self, program: Option<&[u8]>) -> Option<&'s Top> {
         let decoders = self.decoders;
         let Some(program) = program else {
             return decoders.without_program.iter().find(|top| self.top_fits(top));
@@ -154,7 +154,7 @@ impl<'e, 's> Run<'e, 's> {
         })
     }
 
-    fn choose_by_literals(&mut self) -> Option<&'e Top> {
+    fn choose_by_literals(&mut self) -> Option<&'s Top> {
         let decoders = self.decoders;
         let Some(prefilter) = &decoders.prefilter else { return self.choose_among_all(None) };
         prefilter.candidates(&self.log, &mut self.scratch.places);
@@ -181,7 +181,7 @@ impl<'e, 's> Run<'e, 's> {
         place.is_some()
     }
 
-    fn run_top(&mut self, decoded: &mut Decoded<'e>, top: &'e Top) {
+    fn run_top(&mut self, decoded: &mut Decoded<'e>, top: &'s Top) {
         self.become_decoder(decoded, top.decoder);
         if top.children.is_empty() {
             // A decoder that stands alone has no prematch of a child: the place behind its own is "after parent".
@@ -198,8 +198,8 @@ impl<'e, 's> Run<'e, 's> {
     }
 
     /// The first child whose prematch fits, or that has none.
-    fn active_child(&mut self, decoded: &mut Decoded<'e>, top: &'e Top) -> Option<usize> {
-        let children: &'e [Child] = &top.children;
+    fn active_child(&mut self, decoded: &mut Decoded<'e>, top: &'s Top) -> Option<usize> {
+        let children: &'s [Child] = &top.children;
         let filter = top.filter.as_ref().filter(|_| self.trace.is_none());
         if let Some(filter) = filter {
             filter.candidates(&self.log, &mut self.scratch.children);
@@ -264,12 +264,12 @@ impl<'e, 's> Run<'e, 's> {
         ControlFlow::Continue(())
     }
 
-    fn assign(&mut self, decoded: &mut Decoded<'e>, number: u16, order: &'e [Field], from: usize) {
+    fn assign(&mut self, decoded: &mut Decoded<'e>, number: u16, order: &'s [Field], from: usize) {
         for (group, (range, field)) in self.scratch.captures.iter().zip(order).enumerate() {
             let value = slice(&self.log, from + range.start, from + range.end);
             match field {
                 Field::Static(field) => {
-                    decoded.set(*field, value);
+                    decoded.set(*field, &value);
                     let origin = Some(Origin {
                         decoder: number,
                         group,
@@ -283,8 +283,9 @@ impl<'e, 's> Run<'e, 's> {
                         _ => {}
                     }
                 }
-                Field::Dynamic(name) => {
-                    decoded.push_dynamic(Cow::Borrowed(name), value, self.decoders.order_size);
+                Field::Dynamic(name, known) => {
+                    let most = self.decoders.order_size;
+                    decoded.push_known(name.as_bytes(), *known, &value, most);
                 }
             }
         }
@@ -294,7 +295,7 @@ impl<'e, 's> Run<'e, 's> {
         match plugin {
             Plugin::Json => {
                 let Some((subject, options)) = self.json_subject(decoded) else { return false };
-                plugin::json::decode(decoded, subject, options, self.decoders.order_size)
+                plugin::json::decode(decoded, &subject, options, self.decoders, &mut self.scratch.json)
             }
             Plugin::Pf => plugin::pf::decode(decoded, &self.log),
             Plugin::SymantecWs => plugin::symantec::decode(decoded, &self.log),

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use tld_pattern::Expression;
 
 use crate::decoder::{DecoderId, DecoderInfo};
+use crate::fields::FieldId;
 use crate::hash::Quick;
 use crate::literals::{Bits, LiteralSet};
 use crate::rule::Index;
@@ -22,6 +23,8 @@ use crate::{Category, Decoded, StaticField};
 
 /// Literals below this length stand in too many lines to be worth a view each.
 const SHORTEST: usize = 3;
+/// Longer whole texts are not looked up.
+const LONGEST_WHOLE: usize = 64;
 /// More literals of one condition than this are not looked for.
 const MOST_LITERALS: usize = 256;
 /// Programs whose answers are remembered, and the longest name.
@@ -54,6 +57,11 @@ type Key = (u32, Option<DecoderId>, Category);
 #[derive(Debug)]
 struct Plan {
     literals: LiteralSet,
+    /// Groups of literals, those of dynamic fields included.
+    groups: usize,
+    /// Dynamic fields that conditions look at: the place among `fields` by number.
+    places: Vec<Option<u16>>,
+    fields: Vec<FieldSet>,
     roots: Vec<u32>,
     nodes: Vec<Node>,
     by_signature: HashMap<Box<[u64]>, usize, Quick>,
@@ -67,6 +75,8 @@ struct Node {
     needs: Vec<Need>,
     /// Static fields without which some condition fails.
     fields: u16,
+    /// The same for dynamic fields, by place.
+    dynamic: Vec<u16>,
     children: Vec<u32>,
 }
 
@@ -80,6 +90,33 @@ struct Need {
     group: Option<u32>,
     /// The literals alone decide it, inverted or not.
     decided: Option<bool>,
+    /// The literals are those of one dynamic field, so what occurs elsewhere does not matter.
+    own: bool,
+}
+
+/// What conditions look for in one dynamic field.
+#[derive(Debug, Default)]
+struct FieldSet {
+    /// Groups of literals by whole text in lower case.
+    wholes: HashMap<Box<[u8]>, Vec<u32>, Quick>,
+    /// Literals within.
+    literals: LiteralSet,
+}
+
+impl FieldSet {
+    fn find(&self, value: &[u8], signature: &mut Bits) {
+        let value = &value[..memchr::memchr(0, value).unwrap_or(value.len())];
+        if !self.wholes.is_empty() && value.len() <= LONGEST_WHOLE {
+            let mut folded = [0; LONGEST_WHOLE];
+            let folded = &mut folded[..value.len()];
+            folded.copy_from_slice(value);
+            folded.make_ascii_lowercase();
+            if let Some(groups) = self.wholes.get(&*folded) {
+                groups.iter().for_each(|group| signature.insert(*group as usize));
+            }
+        }
+        self.literals.find(value, signature);
+    }
 }
 
 /// The tree as it is for one set of literals.
@@ -131,7 +168,7 @@ impl Plans {
                 let bytes = &mut self.bytes;
                 let place = *self.by_content.entry(draft.content()).or_insert_with(|| {
                     let plan = draft.plan();
-                    *bytes += plan.literals.bytes() + plan.nodes.len() * 256;
+                    *bytes += plan.bytes();
                     plans.push(plan);
                     plans.len() - 1
                 });
@@ -227,15 +264,28 @@ struct Draft<'a> {
     /// Where a rule stands in the plan, or that it is not in it.
     places: HashMap<Index, Option<u32>>,
     /// Sets of literals that some condition needs one of, by number.
-    groups: HashMap<Vec<Vec<u8>>, u32>,
+    groups: HashMap<(Domain, Vec<Vec<u8>>), u32>,
+    /// Dynamic fields by place.
+    fields: Vec<FieldId>,
+}
+
+/// Where literals are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Domain {
+    /// The log and static fields, in one pass.
+    Log,
+    /// Within the dynamic field of this place.
+    Field(u16),
+    /// The whole of it.
+    Whole(u16),
 }
 
 impl Plan {
     /// What occurs: a bit for each group of literals, then one for each static field, then one that tells that not only the
-    /// log was looked at.
+    /// log was looked at, then one for each dynamic field.
     fn sign(&self, event: &Decoded<'_>, signature: &mut Bits) {
-        let count = self.literals.len();
-        signature.reset(count + StaticField::ALL.len() + 1);
+        let count = self.groups;
+        signature.reset(count + StaticField::ALL.len() + 1 + self.fields.len());
         let log = &*event.log;
         self.literals.find(log, signature);
         // Expressions end at a NUL, the pass does not.
@@ -249,15 +299,30 @@ impl Plan {
                 }
             }
         }
-        for (_, value) in event.dynamic() {
-            if !inside(value, log) {
-                mixed = true;
-                self.literals.find(value, signature);
+        for (field, value) in event.known() {
+            let Some(place) = self.places.get(usize::from(field.0)).copied().flatten() else { continue };
+            let bit = self.dynamic_bit(place);
+            // Only the first field of a name is ever looked at.
+            if !signature.contains(bit) {
+                signature.insert(bit);
+                self.fields[usize::from(place)].find(value, signature);
             }
         }
         if mixed {
             signature.insert(count + StaticField::ALL.len());
         }
+    }
+
+    /// The bit that tells that a dynamic field is there.
+    fn dynamic_bit(&self, place: u16) -> usize {
+        self.groups + StaticField::ALL.len() + 1 + usize::from(place)
+    }
+
+    /// Memory that it takes, roughly.
+    fn bytes(&self) -> usize {
+        let fields: usize =
+            self.fields.iter().map(|field| field.literals.bytes() + 128 * field.wholes.len()).sum();
+        self.literals.bytes() + fields + 4 * self.places.len() + 256 * self.nodes.len()
     }
 
     fn build(&self, signature: &Bits) -> View {
@@ -288,6 +353,7 @@ impl<'a> Draft<'a> {
             nodes: Vec::new(),
             places: HashMap::new(),
             groups: HashMap::new(),
+            fields: Vec::new(),
         };
         let roots = ruleset.rules.roots.iter().copied();
         let roots = roots.filter(|root| ruleset.rules.all[*root].category == category);
@@ -302,12 +368,34 @@ impl<'a> Draft<'a> {
     }
 
     fn plan(self) -> Plan {
-        let groups = self.groups.into_iter();
-        let literals: Vec<(Vec<u8>, u32)> = groups
-            .flat_map(|(literals, number)| literals.into_iter().map(move |literal| (literal, number)))
-            .collect();
+        let groups = self.groups.len();
+        let mut log = Vec::new();
+        let mut within = vec![Vec::new(); self.fields.len()];
+        let mut fields: Vec<FieldSet> =
+            std::iter::repeat_with(FieldSet::default).take(self.fields.len()).collect();
+        for ((domain, literals), number) in self.groups {
+            let numbered = literals.into_iter().map(|literal| (literal, number));
+            match domain {
+                Domain::Log => log.extend(numbered),
+                Domain::Field(place) => within[usize::from(place)].extend(numbered),
+                Domain::Whole(place) => {
+                    let wholes = &mut fields[usize::from(place)].wholes;
+                    numbered.for_each(|(text, number)| wholes.entry(text.into()).or_default().push(number));
+                }
+            }
+        }
+        for (field, literals) in fields.iter_mut().zip(&within) {
+            field.literals = LiteralSet::new(literals);
+        }
+        let mut places = vec![None; self.ruleset.decoders.fields().len()];
+        for (place, field) in (0_u16..).zip(&self.fields) {
+            places[usize::from(field.0)] = Some(place);
+        }
         Plan {
-            literals: LiteralSet::new(&literals),
+            literals: LiteralSet::new(&log),
+            groups,
+            places,
+            fields,
             roots: self.roots,
             nodes: self.nodes,
             by_signature: HashMap::default(),
@@ -321,7 +409,8 @@ impl<'a> Draft<'a> {
             return *known;
         }
         let rule = &self.ruleset.rules.all[index];
-        let mut node = Node { rule: index, needs: Vec::new(), fields: 0, children: Vec::new() };
+        let mut node =
+            Node { rule: index, needs: Vec::new(), fields: 0, dynamic: Vec::new(), children: Vec::new() };
         let mut early = true;
         for (number, condition) in (0_u16..).zip(&rule.conditions) {
             early &= !matches!(condition.test, Test::Difference | Test::FirstTime);
@@ -337,6 +426,8 @@ impl<'a> Draft<'a> {
                     if let Some(field) = required_field(&condition.test).filter(|_| early) {
                         node.fields |= 1 << field as u16;
                     }
+                    let dynamic = condition.test.dynamic_field().filter(|_| early);
+                    node.dynamic.extend(dynamic.and_then(|name| self.field(name)));
                 }
             }
         }
@@ -350,25 +441,26 @@ impl<'a> Draft<'a> {
     }
 
     fn need(&mut self, condition: u16, early: bool, test: &Test) -> Need {
-        let nothing = Need { condition, early, group: None, decided: None };
+        let nothing = Need { condition, early, group: None, decided: None, own: false };
         let Test::Expression { subject, expression, negate } = test else { return nothing };
         if !early {
             return nothing;
+        }
+        if let Subject::Dynamic(name) = subject {
+            return self
+                .field(name)
+                .map_or(nothing, |place| self.field_need(condition, place, expression, *negate));
         }
         if matches!(subject, Subject::Log)
             && let Some((literals, inverted)) = expression.occurrences()
             && self.worth(&literals)
         {
-            let group = Some(self.number(literals));
-            return Need { condition, early, group, decided: Some(inverted != *negate) };
+            let group = Some(self.number(Domain::Log, literals));
+            return Need { condition, early, group, decided: Some(inverted != *negate), own: false };
         }
         let searched = matches!(
             subject,
-            Subject::Log
-                | Subject::Static(_)
-                | Subject::DstOrSrcUser
-                | Subject::SrcOrDstUser
-                | Subject::Dynamic(_)
+            Subject::Log | Subject::Static(_) | Subject::DstOrSrcUser | Subject::SrcOrDstUser
         );
         if *negate || !searched {
             return nothing;
@@ -377,8 +469,44 @@ impl<'a> Draft<'a> {
         if !self.worth(&literals) {
             return nothing;
         }
-        let group = Some(self.number(literals));
-        Need { condition, early, group, decided: None }
+        let group = Some(self.number(Domain::Log, literals));
+        Need { condition, early, group, decided: None, own: false }
+    }
+
+    /// What one dynamic field has to hold; that it is there at all is asked for apart.
+    fn field_need(&mut self, condition: u16, place: u16, expression: &Expression, negate: bool) -> Need {
+        let need = |group, decided| Need { condition, early: true, group, decided, own: true };
+        let wholes = expression.wholes();
+        if let Some((texts, decides)) =
+            wholes.filter(|(texts, _)| texts.iter().all(|t| t.len() <= LONGEST_WHOLE))
+            && (decides || !negate)
+        {
+            let group = self.number(Domain::Whole(place), texts);
+            return need(Some(group), decides.then_some(negate));
+        }
+        let good = |literals: &[Vec<u8>]| {
+            (1..=MOST_LITERALS).contains(&literals.len())
+                && literals.iter().all(|literal| !literal.is_empty())
+        };
+        if let Some((literals, inverted)) = expression.occurrences().filter(|(literals, _)| good(literals)) {
+            let group = self.number(Domain::Field(place), literals);
+            return need(Some(group), Some(inverted != negate));
+        }
+        let literals = expression.required_literals();
+        if negate || !good(&literals) {
+            return need(None, None);
+        }
+        need(Some(self.number(Domain::Field(place), literals)), None)
+    }
+
+    /// The place of a dynamic field.
+    fn field(&mut self, name: &str) -> Option<u16> {
+        let field = self.ruleset.decoders.fields().find(name.as_bytes())?;
+        let place = self.fields.iter().position(|known| *known == field).unwrap_or_else(|| {
+            self.fields.push(field);
+            self.fields.len() - 1
+        });
+        u16::try_from(place).ok()
     }
 
     fn worth(&self, literals: &[Vec<u8>]) -> bool {
@@ -387,11 +515,11 @@ impl<'a> Draft<'a> {
             && literals.iter().all(|literal| literal.len() >= SHORTEST)
     }
 
-    fn number(&mut self, mut group: Vec<Vec<u8>>) -> u32 {
+    fn number(&mut self, domain: Domain, mut group: Vec<Vec<u8>>) -> u32 {
         group.sort();
         group.dedup();
         let fresh = self.groups.len() as u32;
-        *self.groups.entry(group).or_insert(fresh)
+        *self.groups.entry((domain, group)).or_insert(fresh)
     }
 }
 
@@ -423,19 +551,20 @@ impl Building<'_> {
             return *known;
         }
         let node = &self.plan.nodes[number as usize];
-        let count = self.plan.literals.len();
+        let count = self.plan.groups;
         let lacks = |field: &StaticField| {
             node.fields >> (*field as u16) & 1 == 1 && !self.signature.contains(count + *field as usize)
         };
         let mixed = self.signature.contains(count + StaticField::ALL.len());
-        let mut possible = !StaticField::ALL.iter().any(lacks);
+        let there = |place: &u16| self.signature.contains(self.plan.dynamic_bit(*place));
+        let mut possible = !StaticField::ALL.iter().any(lacks) && node.dynamic.iter().all(there);
         let start = self.view.conditions.len() as u32;
         for need in &node.needs {
             let occurs = need.group.is_some_and(|group| self.signature.contains(group as usize));
             match need.decided {
                 _ if need.group.is_none() => self.view.conditions.push(need.condition),
                 // What occurs only outside the log says nothing of it; what occurs nowhere does.
-                Some(inverted) if !mixed || !occurs => possible &= occurs != inverted,
+                Some(inverted) if need.own || !mixed || !occurs => possible &= occurs != inverted,
                 None if !occurs && need.early => possible = false,
                 _ => self.view.conditions.push(need.condition),
             }

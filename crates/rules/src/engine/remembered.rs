@@ -45,8 +45,7 @@ impl Remembered {
                 statics[field as usize] = packer.run(value);
             }
         }
-        let dynamic =
-            event.dynamic().iter().map(|(name, value)| (packer.run(name.as_bytes()), packer.run(value)));
+        let dynamic = event.dynamic().map(|(name, value)| (packer.run(name), packer.run(value)));
         let dynamic = dynamic.collect();
         Self {
             at: AtomicI64::new(at),
@@ -196,6 +195,6 @@ impl Values for Decoded<'_> {
     }
 
     fn has_dynamic(&self) -> bool {
-        !self.dynamic().is_empty()
+        Decoded::has_dynamic(self)
     }
 }

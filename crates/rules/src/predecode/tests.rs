@@ -17,7 +17,7 @@ fn parts(line: &str) -> [String; 4] {
     };
     [
         show(&decoded.timestamp),
-        show(&decoded.hostname),
+        show(&decoded.hostname().map(Into::into)),
         show(&decoded.program_name),
         String::from_utf8_lossy(&decoded.log).into_owned(),
     ]
@@ -171,7 +171,7 @@ fn an_agents_event_carries_its_name_and_registered_address() {
     let hosts = HostNames::new("own");
     let decoded = predecode(&event, &hosts);
     assert_eq!(&*decoded.location, b"(web) any->/var/log/x");
-    assert_eq!(decoded.hostname.as_deref(), Some(&b"web"[..]));
+    assert_eq!(decoded.hostname(), Some(&b"web"[..]));
     assert_eq!(decoded.program_name.as_deref(), Some(&b"prog"[..]));
 }
 

@@ -176,6 +176,15 @@ impl<'a> Moment<'a> {
 }
 
 impl Test {
+    /// The dynamic field that it looks at, without which it never holds.
+    pub(crate) fn dynamic_field(&self) -> Option<&str> {
+        match self {
+            Self::Expression { subject: Subject::Dynamic(name), .. } => Some(name),
+            Self::List(ListTest { subject: Subject::Dynamic(name), .. }) => Some(name),
+            _ => None,
+        }
+    }
+
     /// Decides a condition without memory; `None` for those that have one.
     pub(crate) fn holds(
         &self,

@@ -109,6 +109,11 @@ impl Rule {
         }
     }
 
+    /// Dynamic fields that its conditions look at.
+    pub(crate) fn dynamic_fields(&self) -> impl Iterator<Item = &str> {
+        self.conditions.iter().filter_map(|condition| condition.test.dynamic_field())
+    }
+
     /// Whether the rule looks for earlier events. A rule that became composite by being overwritten has nothing to
     /// look in and matches without a search (analysis-rules 6).
     pub(crate) fn searches(&self) -> bool {

@@ -33,7 +33,7 @@ impl Subject {
             Self::Log => Some(&event.log),
             Self::Static(field) => event.field(*field),
             Self::Program => event.program_name.as_deref(),
-            Self::Hostname => event.hostname.as_deref(),
+            Self::Hostname => event.hostname(),
             Self::Location => Some(&event.location),
             Self::DstOrSrcUser => {
                 event.field(StaticField::DstUser).or_else(|| event.field(StaticField::SrcUser))

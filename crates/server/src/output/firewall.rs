@@ -17,7 +17,7 @@ pub(crate) fn line(event: &Decoded<'_>, at: &LocalTime) -> Option<Vec<u8>> {
     let action = word(event.field(F::Action)?);
     let mut line = format!("{} ", at.plain_stamp()).into_bytes();
     if !event.location.starts_with(b"(") {
-        line.extend_from_slice(event.hostname.as_deref().unwrap_or_default());
+        line.extend_from_slice(event.hostname().unwrap_or_default());
         line.extend_from_slice(b"->");
     }
     let parts = [
@@ -56,7 +56,6 @@ fn word(action: &[u8]) -> &'static [u8] {
 
 #[cfg(test)]
 mod tests {
-    use std::borrow::Cow;
 
     use tld_model::{Event, Timestamp, Zone};
 
@@ -71,7 +70,7 @@ mod tests {
         let event = Event::local("/var/log/fw.log", "x", Timestamp::EPOCH);
         let mut decoded = Decoded::new(&event);
         decoded.category = Category::Firewall;
-        decoded.hostname = Some(Cow::Borrowed(b"gate"));
+        decoded.set_hostname(b"gate");
         let all = [
             (F::Action, "Blocked"),
             (F::SrcIp, "198.51.100.2"),
@@ -80,10 +79,10 @@ mod tests {
             (F::DstPort, "22\nx"),
         ];
         for (field, value) in all {
-            decoded.set(field, Cow::Borrowed(value.as_bytes()));
+            decoded.set(field, value.as_bytes());
         }
         assert_eq!(line(&decoded, &at()), None);
-        decoded.set(F::Protocol, Cow::Borrowed(b"tcp"));
+        decoded.set(F::Protocol, b"tcp");
         let text = String::from_utf8(line(&decoded, &at()).unwrap()).unwrap();
         assert_eq!(
             text,

@@ -1,133 +1,158 @@
 //! JSON logs: every scalar becomes a field under its dotted path (analysis-decoders 5).
+//!
+//! Fields are taken while the text is read. Invariant: a text with a mistake anywhere leaves the event as it was.
 
 use std::borrow::Cow;
 
-use crate::decoder::JsonOptions;
-use crate::decoder::json::{Json, field_number};
-use crate::{Decoded, StaticField, Value};
+use crate::decoder::json::{DEPTH, Json, Parser, field_number};
+use crate::decoder::{Decoders, JsonOptions};
+use crate::{Decoded, StaticField};
 
 /// Comma-joined arrays of this length are dropped.
 const CSV_LENGTH: usize = 65_536;
 
-/// Fills fields from the JSON object that `subject` begins with; false when there is none.
-pub(in crate::decoder) fn decode<'e>(
-    decoded: &mut Decoded<'e>,
-    subject: Value<'e>,
-    options: JsonOptions,
-    most: usize,
-) -> bool {
-    match subject {
-        Cow::Borrowed(text) => match Json::parse(text) {
-            Some(Json::Object(members)) => {
-                walk(decoded, members, options, most);
-                true
-            }
-            _ => false,
-        },
-        Cow::Owned(text) => match Json::parse(&text) {
-            Some(object @ Json::Object(_)) => {
-                fill(decoded, &object, options, most);
-                true
-            }
-            _ => false,
-        },
-    }
+/// Memory that stays between events.
+#[derive(Debug, Default)]
+pub(in crate::decoder) struct Buffers {
+    path: Vec<u8>,
+    unescaped: Vec<u8>,
 }
 
-/// Fills fields from a value that does not live as long as the event.
+/// Fills fields from the JSON object that `subject` begins with; false when there is none.
+pub(in crate::decoder) fn decode(
+    decoded: &mut Decoded<'_>,
+    subject: &[u8],
+    options: JsonOptions,
+    decoders: &Decoders,
+    buffers: &mut Buffers,
+) -> bool {
+    let mut parser = Parser::new(subject);
+    parser.skip_blanks();
+    if parser.peek() != Some(b'{') {
+        return false;
+    }
+    let before = decoded.mark();
+    buffers.path.clear();
+    let mut walk = Walk { decoded, options, decoders, path: &mut buffers.path };
+    let read = walk.read_members(&mut parser, &mut buffers.unescaped, 1);
+    if read.is_none() {
+        decoded.back_to(before);
+    }
+    read.is_some()
+}
+
+/// Fills fields from a value that was read already.
 pub(in crate::decoder) fn fill(
     decoded: &mut Decoded<'_>,
-    object: &Json<'_>,
+    object: Json<'_>,
     options: JsonOptions,
-    most: usize,
+    decoders: &Decoders,
 ) {
-    if let Json::Object(members) = into_owned(object) {
-        walk(decoded, members, options, most);
+    if let Json::Object(members) = object {
+        Walk { decoded, options, decoders, path: &mut Vec::new() }.members(members);
     }
-}
-
-fn into_owned(value: &Json<'_>) -> Json<'static> {
-    match value {
-        Json::Null => Json::Null,
-        Json::Bool(value) => Json::Bool(*value),
-        Json::Number(value) => Json::Number(*value),
-        Json::String(text) => Json::String(Cow::Owned(text.to_vec())),
-        Json::Array(elements) => Json::Array(elements.iter().map(into_owned).collect()),
-        Json::Object(members) => Json::Object(
-            members.iter().map(|(key, value)| (Cow::Owned(key.to_vec()), into_owned(value))).collect(),
-        ),
-    }
-}
-
-fn walk<'e>(
-    decoded: &mut Decoded<'e>,
-    members: Vec<(Value<'e>, Json<'e>)>,
-    options: JsonOptions,
-    most: usize,
-) {
-    let mut walk = Walk { decoded, options, most, path: Vec::new() };
-    walk.members(members);
 }
 
 struct Walk<'d, 'e> {
     decoded: &'d mut Decoded<'e>,
     options: JsonOptions,
-    most: usize,
+    decoders: &'d Decoders,
     /// Names of the objects around, each with its dot.
-    path: Vec<u8>,
+    path: &'d mut Vec<u8>,
 }
 
-impl<'e> Walk<'_, 'e> {
-    fn members(&mut self, members: Vec<(Value<'e>, Json<'e>)>) {
-        for (key, value) in members {
-            let text: Value<'e> = match value {
-                Json::Object(inner) => {
-                    let length = self.path.len();
-                    self.path.extend_from_slice(&key);
-                    self.path.push(b'.');
-                    self.members(inner);
-                    self.path.truncate(length);
-                    continue;
+impl Walk<'_, '_> {
+    /// Reads the members of an object; none where the text is no JSON.
+    fn read_members(&mut self, parser: &mut Parser<'_>, unescaped: &mut Vec<u8>, depth: usize) -> Option<()> {
+        parser.members(unescaped, |parser, key, unescaped| match parser.peek()? {
+            b'{' if depth < DEPTH => {
+                let length = self.enter(key);
+                let read = self.read_members(parser, unescaped, depth + 1);
+                self.path.truncate(length);
+                read
+            }
+            b'"' => {
+                let text = parser.text(unescaped)?;
+                self.store(key, text.unwrap_or(unescaped));
+                Some(())
+            }
+            _ => {
+                if let Some(number) = parser.plain_integer() {
+                    self.store(key, number);
+                    return Some(());
                 }
-                Json::String(text) => text,
-                Json::Bool(true) => Cow::Borrowed(b"true"),
-                Json::Bool(false) => Cow::Borrowed(b"false"),
-                Json::Null if self.options.discard_null => continue,
-                Json::Null => Cow::Borrowed(b"null"),
-                Json::Number(number) => Cow::Owned(field_number(number).into_bytes()),
-                Json::Array(elements) if self.options.csv_arrays => match csv(&elements) {
-                    Some(text) => Cow::Owned(text),
-                    None => continue,
-                },
-                array @ Json::Array(_) => Cow::Owned(array.pretty()),
-            };
-            self.store(key, text);
+                let value = parser.value(depth)?;
+                self.member(key, value);
+                Some(())
+            }
+        })
+    }
+
+    fn members(&mut self, members: Vec<(Cow<'_, [u8]>, Json<'_>)>) {
+        for (key, value) in members {
+            self.member(&key, value);
         }
     }
 
-    fn store(&mut self, key: Value<'e>, value: Value<'e>) {
-        let name: Cow<'e, str> = match key {
-            Cow::Borrowed(key) if self.path.is_empty() => String::from_utf8_lossy(key),
-            key => Cow::Owned(String::from_utf8_lossy(&[&self.path, &*key].concat()).into_owned()),
-        };
-        match static_field(&name) {
-            Some(field) => self.decoded.set(field, value),
-            None if name == "user" && self.decoded.field(StaticField::DstUser).is_none() => {
-                self.decoded.set(StaticField::DstUser, value);
+    fn member(&mut self, key: &[u8], value: Json<'_>) {
+        match value {
+            Json::Object(inner) => {
+                let length = self.enter(key);
+                self.members(inner);
+                self.path.truncate(length);
             }
-            None => {
-                self.decoded.push_dynamic(name, value, self.most);
+            Json::String(text) => self.store(key, &text),
+            Json::Bool(true) => self.store(key, b"true"),
+            Json::Bool(false) => self.store(key, b"false"),
+            Json::Null if self.options.discard_null => {}
+            Json::Null => self.store(key, b"null"),
+            Json::Number(number) => self.store(key, field_number(number).as_bytes()),
+            Json::Array(elements) if self.options.csv_arrays => {
+                if let Some(text) = csv(&elements) {
+                    self.store(key, &text);
+                }
             }
+            array @ Json::Array(_) => self.store(key, &array.pretty()),
         }
+    }
+
+    /// Goes into the object of that name; the length of the path before.
+    fn enter(&mut self, key: &[u8]) -> usize {
+        let length = self.path.len();
+        self.name(key);
+        self.path.push(b'.');
+        length
+    }
+
+    /// Puts a name behind the path, with a sign in place of bytes that are no text.
+    fn name(&mut self, key: &[u8]) {
+        self.path.extend_from_slice(String::from_utf8_lossy(key).as_bytes());
+    }
+
+    fn store(&mut self, key: &[u8], value: &[u8]) {
+        let top = self.path.is_empty();
+        if let Some(field) = static_field(key).filter(|_| top) {
+            self.decoded.set(field, value);
+            return;
+        }
+        if top && key == b"user" && self.decoded.field(StaticField::DstUser).is_none() {
+            self.decoded.set(StaticField::DstUser, value);
+            return;
+        }
+        let length = self.path.len();
+        self.name(key);
+        let known = self.decoders.fields.find(self.path);
+        self.decoded.push_known(self.path, known, value, self.decoders.order_size);
+        self.path.truncate(length);
     }
 }
 
 /// Unlike in `order`, the system's name is one word here.
-fn static_field(name: &str) -> Option<StaticField> {
+fn static_field(name: &[u8]) -> Option<StaticField> {
     match name {
-        "systemname" => Some(StaticField::SystemName),
-        "system_name" => None,
-        name => StaticField::from_name(name),
+        b"systemname" => Some(StaticField::SystemName),
+        b"system_name" => None,
+        name => StaticField::ALL.into_iter().find(|field| field.name().as_bytes() == name),
     }
 }
 

@@ -61,9 +61,9 @@ pub(in crate::decoder) fn decode<'e>(
     let rest = cursor.rest();
     let text = rest.get(..rest.len().min(TEXT_LENGTH))?.to_vec();
     for (field, value) in found {
-        decoded.set(field, value);
+        decoded.set(field, &value);
     }
-    decoded.hostname = Some(Cow::Owned(location.clone()));
+    decoded.set_hostname(&location);
     decoded.location = Cow::Owned(location);
     decoded.full_log = Cow::Owned(text.clone());
     *log = Cow::Owned(text);

@@ -16,7 +16,7 @@ fn read<'e>(decoded: &mut Decoded<'e>, cursor: &mut Cursor<'_, 'e>) -> Option<()
         b'b' => b"block",
         _ => return None,
     };
-    decoded.set(StaticField::Action, action.into());
+    decoded.set(StaticField::Action, action);
     cursor.pass(b": ")?;
     let source = cursor.until(b' ')?;
     set_endpoint(decoded, &source, StaticField::SrcIp, StaticField::SrcPort);
@@ -31,15 +31,15 @@ fn read<'e>(decoded: &mut Decoded<'e>, cursor: &mut Cursor<'_, 'e>) -> Option<()
         b'i' => b"ICMP",
         _ => b"TCP",
     };
-    decoded.set(StaticField::Protocol, protocol.into());
+    decoded.set(StaticField::Protocol, protocol);
     Some(())
 }
 
 /// Splits at the fourth dot: `a.b.c.d.port`.
 fn set_endpoint<'e>(decoded: &mut Decoded<'e>, text: &Value<'e>, ip: StaticField, port: StaticField) {
     let dot = memchr::memchr_iter(b'.', text).nth(3);
-    decoded.set(ip, slice(text, 0, dot.unwrap_or(text.len())));
+    decoded.set(ip, &slice(text, 0, dot.unwrap_or(text.len())));
     if let Some(dot) = dot {
-        decoded.set(port, slice(text, dot + 1, text.len()));
+        decoded.set(port, &slice(text, dot + 1, text.len()));
     }
 }

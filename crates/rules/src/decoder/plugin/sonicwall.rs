@@ -43,11 +43,11 @@ fn read<'e>(decoded: &mut Decoded<'e>, log: &Value<'e>, expressions: &Expression
     };
     let (at, head) = groups(&expressions.head, 0)?;
     let [status, category, id] = <[Value<'e>; 3]>::try_from(head).ok()?;
-    decoded.set(Status, status);
-    decoded.set(Id, id.clone());
+    decoded.set(Status, &status);
+    decoded.set(Id, &id);
     let (at, endpoints) = groups(&expressions.endpoints, at)?;
     for (field, value) in [SrcIp, SrcPort, DstIp, DstPort].into_iter().zip(endpoints) {
-        decoded.set(field, value);
+        decoded.set(field, &value);
     }
     let mut here = at;
     if let Some(blank) = memchr::memchr(b' ', log.get(at..)?) {
@@ -56,15 +56,15 @@ fn read<'e>(decoded: &mut Decoded<'e>, log: &Value<'e>, expressions: &Expression
         if let Some(value) = rest.strip_prefix(b"proto=") {
             let length = value.iter().take(PROTOCOL_LENGTH).take_while(|byte| **byte != b'/').count();
             here += b"proto=".len();
-            decoded.set(StaticField::Protocol, slice(log, here, here + length));
+            decoded.set(StaticField::Protocol, &slice(log, here, here + length));
         }
     }
     classify(decoded, &category, &id);
     if *id == *b"97" {
         let (_, request) = groups(&expressions.request, here)?;
         let [result, host, path] = <[Value<'e>; 3]>::try_from(request).ok()?;
-        decoded.set(Id, result);
-        decoded.set(StaticField::Url, [host, path].concat().into());
+        decoded.set(Id, &result);
+        decoded.set(StaticField::Url, &[host, path].concat());
     }
     Some(())
 }
@@ -80,6 +80,6 @@ fn classify(decoded: &mut Decoded<'_>, category: &[u8], id: &[u8]) {
     };
     decoded.category = kind;
     if let Some(action) = action {
-        decoded.set(StaticField::Action, action.into());
+        decoded.set(StaticField::Action, action);
     }
 }

@@ -21,16 +21,16 @@ pub(in crate::decoder) fn decode<'e>(decoded: &mut Decoded<'e>, log: &Value<'e>)
         let length = memchr::memchr(b',', rest).unwrap_or(rest.len());
         if let Some((prefix, field, most)) = ENTRIES.iter().find(|(prefix, ..)| rest.starts_with(prefix)) {
             let value = slice(log, start + prefix.len(), start + length.min(prefix.len() + most));
-            found |= set_first(decoded, *field, value);
+            found |= set_first(decoded, *field, &value);
         } else if rest.starts_with(b"3=") || rest.starts_with(b"2=") {
             let value = slice(log, start, start + rest.len().min(ID_LENGTH));
-            found |= set_first(decoded, StaticField::Id, value);
+            found |= set_first(decoded, StaticField::Id, &value);
         }
     }
     found
 }
 
-fn set_first<'e>(decoded: &mut Decoded<'e>, field: StaticField, value: Value<'e>) -> bool {
+fn set_first(decoded: &mut Decoded<'_>, field: StaticField, value: &[u8]) -> bool {
     let free = decoded.field(field).is_none();
     if free {
         decoded.set(field, value);
