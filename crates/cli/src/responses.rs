@@ -259,6 +259,7 @@ fn carry_out(common: &Common, request: Request) -> Result<ExitCode> {
         let prepared = tld_server::load::load(home, None).ok().and_then(|reading| reading.prepared);
         if let Some(prepared) = prepared {
             setup.protected.clone_from(&prepared.settings.responder.protected);
+            setup.managers.clone_from(&prepared.settings.responder.managers);
             setup.repeated_offenders.clone_from(&prepared.settings.responder.repeated_offenders);
         }
     }

@@ -4,6 +4,7 @@
 
 use tld_xml::{Diagnostic, Element, Severity, Source};
 
+use crate::client::Client;
 use crate::reader::{Reader, short};
 use crate::response::{self, Blocks};
 use crate::settings::{Own, Response, Role, Settings};
@@ -108,6 +109,7 @@ pub fn parse_all(sources: &[Source], role: Role) -> Loaded {
     settings.responder.disabled = blocks.disabled.unwrap_or(false);
     settings.responder.repeated_offenders = blocks.repeated_offenders.unwrap_or_default();
     settings.responder.protected = blocks.protected;
+    settings.responder.managers = managers(&settings.client);
     settings.responder.own = own(&settings.responses, blocks.own);
     if let (false, Some(source)) = (settings.unused_sections.is_empty(), sources.first()) {
         let message = format!("sections not used: `{}`", settings.unused_sections.join("`, `"));
@@ -115,6 +117,18 @@ pub fn parse_all(sources: &[Source], role: Role) -> Loaded {
         loaded.diagnostics.push(info.with_help("they may stay; nothing here acts on them"));
     }
     loaded
+}
+
+/// Whom this host must be able to reach, each once.
+fn managers(client: &Client) -> Vec<String> {
+    let mut managers: Vec<String> = Vec::new();
+    let servers = client.servers.iter().map(|server| &server.address);
+    for address in servers.chain(&client.enrollment.manager_address) {
+        if !managers.contains(address) {
+            managers.push(address.clone());
+        }
+    }
+    managers
 }
 
 /// An endpoint's own options; where this machine also decides, those of its responses serve a foreign manager's too.

@@ -254,6 +254,8 @@ pub struct ResponderSettings {
     pub repeated_offenders: Vec<u32>,
     /// Networks that are never blocked on this host.
     pub protected: Vec<Network>,
+    /// Names or addresses of the managers, which are never blocked either.
+    pub managers: Vec<String>,
     /// Options for responses whose manager cannot send them.
     pub own: Vec<Own>,
 }

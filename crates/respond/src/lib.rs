@@ -181,6 +181,8 @@ pub struct Setup {
     pub repeated_offenders: Vec<u32>,
     /// Networks that are never blocked.
     pub protected: Vec<Network>,
+    /// Names or addresses of this host's managers, never blocked and always in reach.
+    pub managers: Vec<String>,
     /// Where this host keeps what actions change.
     pub places: Places,
     /// Bounds.
@@ -208,6 +210,7 @@ impl Setup {
             mode: Mode::Real,
             repeated_offenders: Vec::new(),
             protected: Vec::new(),
+            managers: Vec::new(),
             places: Places::default(),
             limits: Limits::default(),
             clock,
@@ -334,7 +337,7 @@ impl Responder {
         let parts = Parts {
             journal,
             kernel,
-            guard: Guard::start(setup.protected, probe)?,
+            guard: Guard::start(setup.protected, &setup.managers, probe)?,
             recogniser: executable::Recogniser::new(setup.self_hash),
             writer: log::Writer::start(
                 &setup.home,

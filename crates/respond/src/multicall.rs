@@ -3,16 +3,19 @@
 //! Invariant: writes the same log lines as the responder does.
 
 use std::io::{BufRead, Read as _, Write};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use tld_config::Role;
 use tld_model::{Timestamp, Zone};
 use tld_sys::clock::{Clock as _, SystemClock};
 use tld_sys::durable;
 
 use crate::actions::{self, Action, Call, Failure, Local, Ours, Places, Subject, Wanted};
 use crate::executor::check_keys_line;
+use crate::guard::Guard;
 use crate::kernel::{self, Kernel};
 use crate::log::{self, Lines};
 use crate::member;
@@ -72,6 +75,14 @@ fn run_with(
     }
 }
 
+/// Whom this host must never block, by its own configuration. One that cannot be read lists nobody; what the system
+/// itself tells holds in any case.
+fn guard(home: &Path) -> Guard {
+    let settings = tld_config::load(home, None, Role::Agent).map(|loaded| loaded.settings.responder);
+    let settings = settings.unwrap_or_default();
+    Guard::once(settings.protected, &settings.managers)
+}
+
 struct Script {
     program: String,
     home: PathBuf,
@@ -93,7 +104,8 @@ impl Script {
             return Err("Invalid value of 'command'".into());
         }
         let found = actions::of_name(name).ok_or_else(|| format!("no action is named '{name}'"))?;
-        let call = self.call(name, &message);
+        let guard = (command == "add").then(|| guard(&self.home));
+        let call = self.call(name, &message, guard.as_ref().map(Guard::managers).unwrap_or_default());
         let (subject, keyed) = match found {
             Ours::Firewall(action) => (action.subject(&call.alert)?, true),
             Ours::Local(action) => (action.subject(&call)?, action.lasts()),
@@ -104,6 +116,10 @@ impl Script {
                 Ours::Local(action) => restore(action, &call, &subject).map_err(|why| why.to_string())?,
             }
             return Ok("Ended");
+        }
+        let objection = |address| guard.as_ref().and_then(|guard| guard.objection(address));
+        if let Some(objection) = subject.address().and_then(objection) {
+            return Err(format!("Refused: {objection}"));
         }
         if keyed {
             let keys = check_keys_line(&self.program, &subject.to_string());
@@ -122,12 +138,12 @@ impl Script {
         Ok("Ended")
     }
 
-    fn call(&self, name: &str, message: &Value) -> Call {
+    fn call(&self, name: &str, message: &Value, managers: Vec<IpAddr>) -> Call {
         let words = member::at(message, "parameters/extra_args").and_then(Value::as_array);
         let words = words.into_iter().flatten();
         Call {
             home: self.home.clone(),
-            places: self.places.clone(),
+            places: self.places.clone().reaching(managers),
             name: name.into(),
             alert: member::at(message, "parameters/alert").cloned().unwrap_or(Value::Null),
             extra_args: words.filter_map(Value::as_str).map(String::from).collect(),

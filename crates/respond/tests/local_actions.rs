@@ -9,146 +9,18 @@
     reason = "a test program: it reports by failing and says what it skips"
 )]
 
+mod common;
+
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::path::Path;
 use std::time::Duration;
 
-use tld_model::{
-    Order, OrderId, OrderOptions, Outcome, OutcomeKind, RawJson, Target, Timestamp, Timings, Zone,
-};
-use tld_respond::{Mode, Places, Responder, RevertSelector, Setup, self_hash};
+use common::{Host, eventually, isolated, skipped, srcip};
+use tld_model::{OutcomeKind, Timestamp};
+use tld_respond::RevertSelector;
 use tld_sys::clock::{Clock as _, SystemClock};
 use tld_sys::route;
-
-struct Host {
-    home: tempfile::TempDir,
-    places: Places,
-}
-
-struct Running {
-    responder: Responder,
-    outcomes: Receiver<Outcome>,
-}
-
-impl Host {
-    fn new() -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let root = home.path();
-        for path in ["active-response/bin", "logs", "host/etc", "host/tools", "var/threatlockdown"] {
-            std::fs::create_dir_all(root.join(path)).unwrap();
-        }
-        let mut places = Places {
-            hosts_deny: root.join("host/etc/hosts.deny"),
-            ipblock: root.join("host/ipblock"),
-            accounts: root.join("host"),
-            ..Places::default()
-        };
-        places.tools.insert(0, root.join("host/tools"));
-        Self { home, places }
-    }
-
-    fn path(&self, below: &str) -> PathBuf {
-        self.home.path().join(below)
-    }
-
-    /// A tool of the test's own in place of the system's.
-    fn tool(&self, name: &str, script: &str) {
-        let path = self.path("host/tools").join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{script}")).unwrap();
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    fn start(&self) -> Running {
-        let mut setup = Setup::new(self.home.path().into(), Arc::new(SystemClock), Arc::new(|_| {}));
-        setup.mode = Mode::Real;
-        setup.zone = Zone::utc();
-        setup.self_hash = Some(self_hash().unwrap());
-        setup.places = self.places.clone();
-        let (sender, outcomes) = channel();
-        Running { responder: Responder::start(setup, sender).unwrap(), outcomes }
-    }
-
-    fn order(&self, id: &str, name: &str, data: &str, timeout: u64) -> Order {
-        let file = self.path("active-response/bin").join(name);
-        if !file.exists() {
-            std::fs::copy(std::env::current_exe().unwrap(), file).unwrap();
-        }
-        let alert = format!(r#"{{"rule":{{"level":10,"id":"100200","description":"d"}},"data":{data}}}"#);
-        Order {
-            id: OrderId(id.into()),
-            response: format!("{name}{timeout}"),
-            executable: name.into(),
-            timeout_secs: timeout,
-            extra_args: vec![],
-            node: "node01".into(),
-            alert: RawJson::from(serde_json::value::RawValue::from_string(alert).unwrap()),
-            alert_id: "1.2".into(),
-            rule: None,
-            target: Target::None,
-            created: Timestamp::from_nanos(SystemClock.wall_nanos()),
-            timings: Timings::default(),
-            options: OrderOptions::default(),
-        }
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.path("logs/active-responses.log")).unwrap_or_default()
-    }
-}
-
-impl Running {
-    fn next(&self) -> Outcome {
-        self.outcomes.recv_timeout(Duration::from_secs(20)).expect("an outcome")
-    }
-
-    fn give(&self, order: Order) -> Outcome {
-        self.responder.submit(order).unwrap();
-        self.next()
-    }
-
-    fn applied(&self, order: Order) {
-        let told = self.give(order);
-        assert_eq!(told.kind, OutcomeKind::Applied, "{}", told.detail);
-        assert!(told.evidence.read_back.is_some());
-    }
-
-    fn lifted(&self) {
-        self.responder.revert(RevertSelector::All);
-        let told = self.next();
-        assert_eq!(told.kind, OutcomeKind::Reverted, "{}", told.detail);
-    }
-}
-
-fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let end = SystemClock.boot() + Duration::from_secs(15);
-    while !holds() {
-        assert!(SystemClock.boot() < end, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn srcip(address: &str) -> String {
-    format!(r#"{{"srcip":"{address}"}}"#)
-}
-
-fn skipped(what: &str) {
-    assert!(std::env::var_os("TLD_REQUIRE_ALL").is_none(), "{what} is required");
-    println!("skipped: needs {what}");
-}
-
-/// Runs `test` in a private network, for what must not reach the machine's.
-fn isolated(test: impl FnOnce() + Send) {
-    let ran = std::thread::scope(|scope| {
-        let work = || tld_sys::net_namespace::enter_private().map(|()| test());
-        scope.spawn(work).join().expect("the test panicked")
-    });
-    if ran.is_err() {
-        skipped("root and a private network namespace");
-    }
-}
 
 #[test]
 fn a_denied_host_is_a_whole_token_and_the_list_keeps_its_owner_and_mode() {

@@ -98,8 +98,11 @@ fn from_bytes(bytes: &[u8]) -> Option<IpAddr> {
 /// The routers this machine sends through.
 #[must_use]
 pub fn gateways() -> Vec<IpAddr> {
-    let mut all = gateways4(&text(Path::new("/proc/net/route")));
-    all.extend(gateways6(&text(Path::new("/proc/net/ipv6_route"))));
+    // The calling thread's network, like the addresses above; `/proc/net` would be that of the process' first thread.
+    let net = Path::new("/proc/thread-self/net");
+    let net = if net.is_dir() { net } else { Path::new("/proc/net") };
+    let mut all = gateways4(&text(&net.join("route")));
+    all.extend(gateways6(&text(&net.join("ipv6_route"))));
     all
 }
 

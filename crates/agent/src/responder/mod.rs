@@ -281,6 +281,7 @@ impl Service {
             mode,
             repeated_offenders: settings.responder.repeated_offenders.clone(),
             protected: settings.responder.protected.clone(),
+            managers: settings.responder.managers.clone(),
             limits,
             self_hash: hash,
             ..Setup::new(

@@ -171,6 +171,7 @@ pub(crate) fn responder_setup(ground: &Ground, options: &Options, prepared: &Pre
         mode,
         repeated_offenders: settings.repeated_offenders.clone(),
         protected: settings.protected.clone(),
+        managers: settings.managers.clone(),
         limits: tld_respond::Limits::of(&tld_config::internal_options(&ground.home).0),
         zone: ground.zone.clone(),
         self_hash: own_hash(ground),

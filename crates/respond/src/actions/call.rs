@@ -26,6 +26,16 @@ pub struct Places {
     pub managers: Vec<IpAddr>,
 }
 
+impl Places {
+    /// With these managers too.
+    pub(crate) fn reaching(mut self, managers: Vec<IpAddr>) -> Self {
+        self.managers.extend(managers);
+        self.managers.sort_unstable();
+        self.managers.dedup();
+        self
+    }
+}
+
 impl Default for Places {
     fn default() -> Self {
         Self {

@@ -123,7 +123,7 @@ impl Rig {
             clock: self.clock.clone(),
             journal,
             kernel: Some(Box::new(self.kernel.clone())),
-            guard: Guard::start(vec!["198.51.100.0/24".parse().unwrap()], Box::new(Vec::new)).unwrap(),
+            guard: Guard::start(vec!["198.51.100.0/24".parse().unwrap()], &[], Box::new(Vec::new)).unwrap(),
             recogniser: Recogniser::new(Some(Sha256::digest(OURS).into())),
             writer: {
                 let clock = Arc::new(SystemClock);
