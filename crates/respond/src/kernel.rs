@@ -170,12 +170,13 @@ pub(crate) fn watch(
     let table = table.to_owned();
     let (again, work_log) = (Duration::from_millis(500), Arc::clone(log));
     let work = move || {
-        let mut dirty = false;
+        let (mut dirty, mut others) = (false, false);
         while !ended.load(Ordering::SeqCst) {
             let by = match monitor.next(again) {
                 Ok(Some(Event::Committed { process, .. })) => process,
                 Ok(Some(event)) => {
                     dirty |= concerns(&event, &table);
+                    others |= OTHERS.iter().any(|table| concerns(&event, table));
                     continue;
                 }
                 Ok(None) => None,
@@ -187,11 +188,17 @@ pub(crate) fn watch(
             if dirty && inbox.send(Input::KernelChanged(by)).is_err() {
                 return;
             }
-            dirty = false;
+            if others && inbox.send(Input::LocalChanged).is_err() {
+                return;
+            }
+            (dirty, others) = (false, false);
         }
     };
     std::thread::Builder::new().name("firewall-watch".into()).spawn(work).ok()
 }
+
+/// Tables in which actions outside our own table have their effect: a reload of firewalld forgets its rules.
+const OTHERS: [&str; 2] = ["firewalld", "threatlockdown_isolation"];
 
 fn concerns(event: &Event, ours: &str) -> bool {
     match event {
