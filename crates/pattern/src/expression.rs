@@ -116,6 +116,15 @@ impl Expression {
         }
     }
 
+    /// Whether most subjects are refused by a look at their first byte or a search for one literal.
+    pub fn refuses_quickly(&self) -> bool {
+        match self {
+            Self::OsRegex(regex) => regex.refuses_quickly(),
+            Self::OsMatch(_) | Self::Pcre(_) => false,
+            Self::Exact(_) => true,
+        }
+    }
+
     /// For an expression that asks no more than whether one of some lower-case literals occurs (ASCII case folded):
     /// these, and whether the answer is inverted.
     pub fn occurrences(&self) -> Option<(Vec<Vec<u8>>, bool)> {

@@ -33,6 +33,11 @@ impl Needle {
         occurs(haystack, &self.text, self.pivot)
     }
 
+    /// Where it begins first in `haystack`.
+    pub(crate) fn start_in(&self, haystack: &[u8]) -> Option<usize> {
+        first(haystack, &self.text, self.pivot)
+    }
+
     /// Where it ends first in `haystack`.
     pub(crate) fn end_in(&self, haystack: &[u8]) -> Option<usize> {
         first(haystack, &self.text, self.pivot).map(|start| start + self.text.len())
@@ -68,7 +73,13 @@ fn first(haystack: &[u8], needle: &[u8], pivot: usize) -> Option<usize> {
     // Only starts that leave room for the whole needle are candidates.
     let last = haystack.len() - (needle.len() - pivot - 1);
     let window = &haystack[pivot..last];
-    let here = |start: &usize| haystack[*start..*start + needle.len()].eq_ignore_ascii_case(needle);
+    // Most places that have the one byte lack the next one, too.
+    let beside = if pivot > 0 { pivot - 1 } else { usize::from(needle.len() > 1) };
+    let wanted = needle[beside];
+    let here = |start: &usize| {
+        haystack[*start + beside].eq_ignore_ascii_case(&wanted)
+            && haystack[*start..*start + needle.len()].eq_ignore_ascii_case(needle)
+    };
     let upper = byte.to_ascii_uppercase();
     if upper == byte {
         memchr::memchr_iter(byte, window).find(here)

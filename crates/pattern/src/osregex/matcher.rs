@@ -81,6 +81,8 @@ impl Stop {
 enum First {
     Unknown,
     Literal(u8),
+    /// Several literals in a row, and whether they are the required ones.
+    Run(Needle, bool),
     Class(ByteSet),
 }
 
@@ -133,7 +135,11 @@ impl Program {
         let obliged = &items[..obliged(&items)];
         let can_match = !obliged.iter().any(|op| matches!(op, Op::Literal(byte) if *byte >= 0x80));
         let required = longest_literal(obliged);
+        let leading = leading_literal(&items);
         let first = match items.iter().find(|op| !matches!(op, Op::Mark(0))) {
+            Some(Op::Literal(_)) if leading.len() > 1 && can_match => {
+                First::Run(Needle::new(&leading), leading == required)
+            }
             Some(Op::Literal(byte)) => First::Literal(*byte),
             Some(Op::Class { set, quantifier: Quantifier::None, .. }) => First::Class(*set),
             _ => First::Unknown,
@@ -161,6 +167,10 @@ impl Program {
 
     pub(super) fn required(&self) -> &[u8] {
         self.required.text()
+    }
+
+    pub(super) fn refuses_quickly(&self) -> bool {
+        self.begin.is_some() || self.plain
     }
 
     /// The literals of a program that is nothing else between both anchors.
@@ -192,7 +202,8 @@ impl Program {
             marks.into_iter().for_each(Vec::clear);
             return isize::try_from(end - 1).ok();
         }
-        if !self.required.is_in(subject) {
+        let found_anyway = !self.begin_anchored && matches!(self.first, First::Run(_, true));
+        if !found_anyway && !self.required.is_in(subject) {
             return None;
         }
         let marks = marks.map(|marks| {
@@ -278,6 +289,16 @@ fn obliged(items: &[Op]) -> usize {
     }
 }
 
+/// The literals that a program begins with.
+fn leading_literal(items: &[Op]) -> Box<[u8]> {
+    let items = items.iter().skip_while(|op| matches!(op, Op::Mark(0)));
+    let literals = items.map_while(|op| match op {
+        Op::Literal(byte) => Some(*byte),
+        _ => None,
+    });
+    literals.collect()
+}
+
 /// The longest run of literals with nothing at all between them.
 fn longest_literal(items: &[Op]) -> Box<[u8]> {
     let (mut best, mut current): (Vec<u8>, Vec<u8>) = (Vec::new(), Vec::new());
@@ -355,6 +376,8 @@ impl<'a> State<'a, '_> {
         let skipped = match &self.program.first {
             First::Unknown => return,
             First::Literal(byte) => memchr::memchr2(*byte, byte.to_ascii_uppercase(), rest),
+            // A start at which only some of the literals stand fails at the next one: a literal leaves no slot.
+            First::Run(literals, _) => literals.start_in(rest),
             First::Class(set) => rest.iter().position(|&byte| set.contains(byte)),
         };
         let skipped = skipped.unwrap_or(rest.len());

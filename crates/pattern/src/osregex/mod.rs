@@ -97,6 +97,10 @@ impl OsRegex {
         &self.pattern
     }
 
+    pub(crate) fn refuses_quickly(&self) -> bool {
+        matches!(&*self.alternatives, [program] if program.refuses_quickly())
+    }
+
     /// The texts, if each alternative asks for the whole subject.
     pub(crate) fn wholes(&self) -> Option<Vec<Vec<u8>>> {
         let possible = self.alternatives.iter().filter(|program| program.can_match());

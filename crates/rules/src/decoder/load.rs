@@ -23,6 +23,8 @@ mod tree;
 
 /// From so many children on, one pass over the log is cheaper than asking each.
 const WORTH_A_FILTER: usize = 4;
+/// Most decoders that are asked before the pass over the log.
+const MOST_QUICK: usize = 4;
 
 pub(super) fn load(
     sources: &[Source],
@@ -34,6 +36,7 @@ pub(super) fn load(
         with_program: Vec::new(),
         without_program: Vec::new(),
         prefilter: None,
+        quick: 0,
         names: BUILT_IN.iter().map(|name| (*name).to_owned()).collect(),
         rules: HashSet::new(),
         fields: FieldNames::default(),
@@ -54,6 +57,11 @@ pub(super) fn load(
     let entries = &decoders.entries;
     decoders.prefilter =
         Some(Prefilter::new(decoders.without_program.iter().map(|top| top.decoder), entries));
+    let asked = |top: &&Top| {
+        let prematch = entries.get(usize::from(top.decoder)).and_then(|entry| entry.prematch.as_ref());
+        prematch.is_some_and(|prematch| prematch.expression.refuses_quickly())
+    };
+    decoders.quick = decoders.without_program.iter().take(MOST_QUICK).take_while(asked).count();
     for top in decoders.with_program.iter_mut().chain(&mut decoders.without_program) {
         top.filter = (top.children.len() >= WORTH_A_FILTER)
             .then(|| Prefilter::new(top.children.iter().map(|child| child.decoder), entries));

@@ -102,6 +102,8 @@ pub struct Decoders {
     without_program: Vec<Top>,
     /// Of the list without program.
     prefilter: Option<prefilter::Prefilter>,
+    /// So many decoders at the start of the list without program are asked before that.
+    quick: usize,
     names: HashSet<String>,
     rules: HashSet<RuleId>,
     fields: FieldNames,
