@@ -1,8 +1,8 @@
 //! Remembered events indexed by what rules compare, so that a search meets only events it may count: one attacker's
 //! events are never walked for another's.
 //!
-//! Every rule that searches has an index of its own: its events in buckets by agent and by the values that must be
-//! the same. A bucket may hold more than belongs to it (keys are hashes, the search looks again), never less than
+//! Rules that search the same events by the same values share an index: its events in buckets by agent and by the values
+//! that must be the same. A bucket may hold more than belongs to it (keys are hashes, the search looks again), never less than
 //! the search can reach: a rule without `different_*` never looks beyond its first `frequency` events of a key, so
 //! the bucket keeps no more.
 //! Invariant: equal to [`super::reference`] as long as state time does not run back.
@@ -23,12 +23,13 @@ const PLACE_WEIGHT: usize = 64;
 /// Seconds between two sweeps over indexes that no event came to.
 const SWEEP: i64 = 60;
 
-/// One searching rule's events.
+/// The events of rules that search alike.
 #[derive(Debug)]
 struct Buckets {
+    /// The first of these rules.
     rule: Index,
     timeframe: i64,
-    /// Most events of a key that a search can reach; none where it may have to skip some.
+    /// Most events of a key that a search can reach; none where some rule may have to skip some.
     most: Option<usize>,
     by_key: HashMap<u64, VecDeque<Arc<Remembered>>, Quick>,
     /// When which bucket got an event, oldest first.
@@ -59,19 +60,30 @@ impl Indexed {
     pub(crate) fn new(rules: &Rules) -> Self {
         let mut indexed = Self { of_list: vec![Vec::new(); rules.lists], ..Self::default() };
         for (index, rule) in rules.all.iter().enumerate().filter(|(_, rule)| rule.searches()) {
+            let correlation = &rule.correlation;
+            let skips = !correlation.different.is_empty() || !correlation.different_fields.is_empty();
+            let timeframe = i64::from(correlation.timeframe);
+            let most = (!skips).then_some(correlation.frequency as usize + 1);
+            let alike =
+                |buckets: &Buckets| buckets.most.is_some() != skips && alike(&rules.all[buckets.rule], rule);
+            if let Some(place) = indexed.indexes.iter().position(alike) {
+                let buckets = &mut indexed.indexes[place];
+                buckets.timeframe = buckets.timeframe.max(timeframe);
+                buckets.most = buckets.most.max(most);
+                indexed.of_rule.insert(index, place);
+                continue;
+            }
             let place = indexed.indexes.len();
             match list_of(rule) {
                 Some(list) => indexed.of_list[list].push(place),
                 None if rule.searches_everything() => indexed.of_all.push(place),
                 None => continue,
             }
-            let correlation = &rule.correlation;
-            let skips = !correlation.different.is_empty() || !correlation.different_fields.is_empty();
             indexed.of_rule.insert(index, place);
             indexed.indexes.push(Buckets {
                 rule: index,
-                timeframe: i64::from(correlation.timeframe),
-                most: (!skips).then_some(correlation.frequency as usize + 1),
+                timeframe,
+                most,
                 by_key: HashMap::default(),
                 order: VecDeque::new(),
             });
@@ -247,6 +259,20 @@ impl Indexed {
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
+}
+
+/// Whether two rules find their events in the same places by the same keys.
+fn alike(one: &Rule, other: &Rule) -> bool {
+    let keys = |rule: &Rule| {
+        let Correlation { any_agent, same, same_fields, .. } = &rule.correlation;
+        (*any_agent, same.clone(), same_fields.clone())
+    };
+    let source = match (&one.place.target, &other.place.target) {
+        (Some(Target::List(Some(one))), Some(Target::List(Some(other)))) => one == other,
+        (Some(Target::Everything(None)), Some(Target::Everything(None))) => true,
+        _ => false,
+    };
+    source && keys(one) == keys(other)
 }
 
 /// The bucket of an event; none when it lacks a value that must be the same, so that no search can ever count it.
