@@ -8,6 +8,7 @@
 )]
 
 mod cross;
+mod fleet;
 mod sizes;
 mod soak;
 
@@ -47,6 +48,8 @@ enum Task {
         #[arg(long, default_value_t = 200)]
         runs: u32,
     },
+    /// Simulate thousands of agents on one manager and print what that costs
+    Agents(fleet::Options),
     /// Files above the limit of lines
     Sizes,
     /// Licences, bans and sources of the dependencies (needs cargo-deny)
@@ -60,6 +63,7 @@ fn main() -> Result<()> {
         Task::Cross => cross::check(),
         Task::Soak { minutes } => soak::soak(minutes),
         Task::Crash { runs } => soak::crash(runs),
+        Task::Agents(options) => fleet::run(&options, root()),
         Task::Sizes => sizes::check(),
         Task::Deny => {
             installed("cargo-deny", "cargo install --locked cargo-deny")?;

@@ -16,6 +16,7 @@ mod responses;
 mod service;
 mod simulate;
 mod standalone;
+mod status;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,6 +47,8 @@ enum Command {
     Check(check::Options),
     /// Change a running service to the rules and responses as they are now
     Reload(reload::Options),
+    /// Tell whether a service runs in a home
+    Status(status::Options),
     /// Show what log lines become, and why
     Logtest(logtest::Options),
     /// Replay logs: which alerts and responses would they have caused?
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Command::Manager(options) => manager::run(options),
         Command::Check(options) => check::run(&options),
         Command::Reload(options) => reload::run(&options),
+        Command::Status(options) => status::run(&options),
         Command::Logtest(options) => logtest::run(&options),
         Command::Simulate(options) => simulate::run(&options),
         Command::Responder(options) => responder::run(&options),
