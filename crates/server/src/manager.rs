@@ -1,5 +1,5 @@
-//! The manager: what [`standalone`](crate::standalone) does for its own host, and besides the registry of agents, enrolment
-//! and the agents' channel, whose events go the same way.
+//! The manager: what [`standalone`](crate::standalone) does for its own host, and besides the registry of agents, enrolment,
+//! the agents' channel, whose events go the same way, the orders to agents, and the entrances for other tools.
 //! Invariant: nothing is taken from agents before it can be judged, and what was taken is judged before the end.
 
 use std::io;
@@ -12,10 +12,15 @@ use tld_sys::durable;
 use tld_wire::merged::{self, ResponseLine};
 
 use crate::channel::{self, Channel, Hub, Listener};
+use crate::dispatch::fleet::control::Door;
+use crate::dispatch::fleet::{self, Fleet, Own};
+use crate::dispatch::ledger::LedgerError;
 use crate::enrol::{self, Enrolment};
+use crate::intake::{self, Intake};
 use crate::load::Prepared;
 use crate::log::Log;
 use crate::pipeline::Counts;
+use crate::reach::Attendant;
 use crate::registry::{Registry, RegistryError, Upkeep};
 use crate::standalone::{self, Standalone};
 
@@ -45,16 +50,28 @@ pub enum StartError {
     /// The agents' port.
     #[error(transparent)]
     Channel(#[from] channel::StartError),
+    /// The orders' ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The entrances for other tools.
+    #[error(transparent)]
+    Intake(#[from] intake::StartError),
+    /// The operator's door.
+    #[error("operators could not ask the manager: {0}")]
+    Door(#[source] io::Error),
 }
 
 /// A running manager. Its parts end in the order in which they stand here.
 #[derive(Debug)]
 pub struct Manager {
     enrolment: Option<Enrolment>,
+    door: Door,
+    intake: Intake,
     channel: Channel,
     hub: Arc<Hub>,
     core: Standalone,
     log: Log,
+    fleet: Arc<Fleet>,
     registry: Arc<Registry>,
     _upkeep: Upkeep,
 }
@@ -64,7 +81,7 @@ impl Manager {
     ///
     /// # Errors
     /// A part does not start; the ones before it are stopped again by being dropped.
-    pub fn start(setup: standalone::Setup) -> Result<Self, StartError> {
+    pub fn start(mut setup: standalone::Setup) -> Result<Self, StartError> {
         let settings = Arc::clone(&setup.prepared.settings);
         let (home, log, clock) = (setup.home.clone(), setup.log.clone(), Arc::clone(&setup.clock));
         write_responses(&home, &settings)?;
@@ -84,19 +101,46 @@ impl Manager {
         let hub = Hub::new(channel::Setup {
             registry: Arc::clone(&registry),
             events: events.clone(),
-            clock,
+            clock: Arc::clone(&clock),
             log: log.clone(),
             options: options(&home, &settings),
         })?;
+        let own = Own::new(setup.carrier);
+        setup.carrier = Box::new(own.clone());
+        let fleet = Fleet::start(fleet::Setup {
+            home: setup.home.clone(),
+            registry: Arc::clone(&registry),
+            own,
+            policy: Arc::clone(&setup.prepared.policy),
+            clock: Arc::clone(&clock),
+            log: log.clone(),
+        })?;
+        setup.fleet = Some(Arc::clone(&fleet));
+        let entrance = events.clone();
         let core = Standalone::start_on(setup, (events, incoming))?;
-        let channel = Channel::start(Arc::clone(&hub), None)?;
+        fleet.connect(Arc::<Hub>::clone(&hub));
+        let channel =
+            Channel::start(Arc::clone(&hub), Some(Arc::<Fleet>::clone(&fleet) as Arc<dyn Attendant>))?;
+        let intake = Intake::start(&intake::Setup {
+            home: home.clone(),
+            events: Arc::new(move |event| entrance.send(event).is_ok()),
+            registry: Arc::clone(&registry),
+            fleet: Arc::clone(&fleet),
+            clock,
+            log: log.clone(),
+            remotes: settings.remotes.clone(),
+        })?;
+        let door = Door::open(&home, Arc::clone(&fleet)).map_err(StartError::Door)?;
         let enrolment = if settings.auth.disabled {
             None
         } else {
             Some(enrol::start(Arc::clone(&registry), &enrol::Options::of(&settings.auth), log.clone())?)
         };
         tell(&log, &channel, enrolment.as_ref());
-        Ok(Self { enrolment, channel, hub, core, log, registry, _upkeep: upkeep })
+        for address in intake.addresses() {
+            log.info(&format!("syslog is heard on {address}"));
+        }
+        Ok(Self { enrolment, door, intake, channel, hub, core, log, fleet, registry, _upkeep: upkeep })
     }
 
     /// See [`Standalone::reload`].
@@ -123,13 +167,24 @@ impl Manager {
         &self.registry
     }
 
+    /// The orders.
+    pub const fn fleet(&self) -> &Arc<Fleet> {
+        &self.fleet
+    }
+
     /// Closes the ports, judges what was taken, writes it out. Blocks stay.
     pub fn stop(self) -> Counts {
         drop(self.enrolment);
+        drop(self.door);
+        drop(self.intake);
         drop(self.channel);
         // The hub holds an entrance to the analysis, which ends when there is none any more.
+        self.fleet.disconnect();
         drop(self.hub);
-        self.core.stop()
+        let counts = self.core.stop();
+        // What the last events caused is written down and sent after the next start.
+        self.fleet.stop();
+        counts
     }
 }
 

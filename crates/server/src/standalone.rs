@@ -15,6 +15,7 @@ use tld_rules::{Analyzer, Mode, Ruleset};
 use tld_sys::clock::Clock;
 use tld_sys::queue::{self, Limits, Receiver, Sender};
 
+use crate::dispatch::fleet::Fleet;
 use crate::dispatch::{Dispatch, OrderIds};
 use crate::load::Prepared;
 use crate::log::Log;
@@ -42,6 +43,8 @@ pub struct Setup {
     pub prepared: Prepared,
     /// Where orders go.
     pub carrier: Box<dyn Carrier>,
+    /// A manager's orders, which go to its agents too.
+    pub fleet: Option<Arc<Fleet>>,
     /// Clock.
     pub clock: Arc<dyn Clock>,
     /// Zone of the host.
@@ -227,7 +230,7 @@ fn analyse(mut pipeline: Pipeline, incoming: &Receiver<Event>, changes: &mpsc::R
 }
 
 fn pipeline(setup: Setup, records: Sender<Record>) -> Pipeline {
-    let Setup { home, prepared, carrier, clock, zone, observer, log_time, dry_run, .. } = setup;
+    let Setup { home, prepared, carrier, fleet, clock, zone, observer, log_time, dry_run, .. } = setup;
     let global = &prepared.settings.global;
     let start = Timestamp::from_nanos(clock.wall_nanos());
     let rotation = Rotation {
@@ -237,18 +240,18 @@ fn pipeline(setup: Setup, records: Sender<Record>) -> Pipeline {
         size: global.max_output_size,
     };
     let analyzer = analyzer(&home, &prepared, &zone);
+    let ids = OrderIds::new(start, std::process::id());
+    let node = global.node_name.clone().unwrap_or_default();
     let thresholds = Thresholds::of(global.stats, &prepared.tunables);
     let statistics = (!log_time).then(|| Statistics::new(&home, zone.clone(), thresholds));
     Pipeline {
         analyzer,
         policy: prepared.policy,
         sequencer: Sequencer::new(home.join("logs/alerts"), rotation, zone.clone()),
-        dispatch: Dispatch::new(
-            carrier,
-            OrderIds::new(start, std::process::id()),
-            global.node_name.clone().unwrap_or_default(),
-            dry_run,
-        ),
+        dispatch: match fleet {
+            Some(fleet) => Dispatch::with_fleet(fleet, ids, node, dry_run),
+            None => Dispatch::new(carrier, ids, node, dry_run),
+        },
         records,
         archives: Archives { json: global.logall_json, plain: global.logall },
         zone: zone.clone(),

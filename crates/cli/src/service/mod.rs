@@ -17,6 +17,7 @@ use tld_respond::carrier::channel::ChannelCarrier;
 use tld_respond::{CrashPoint, Responder};
 use tld_rules::Verdict;
 use tld_server::dispatch::Considered;
+use tld_server::dispatch::fleet::Fleet;
 use tld_server::load::Prepared;
 use tld_server::log::{Level, Log};
 use tld_server::manager::Manager;
@@ -129,8 +130,8 @@ fn whole(task: &Task) -> Result<ExitCode> {
     }
     let responder = Arc::new(responder);
     let carrier = Box::new(ChannelCarrier::new(Arc::clone(&responder)));
-    let reporter = report(outcomes, ground.log.clone());
     let service = start(&ground, task, prepared.clone(), carrier)?;
+    let reporter = report(outcomes, ground.log.clone(), service.fleet());
     wait(&signals, &ground, options, &service, prepared);
     let counts = service.stop();
     if let Some(responder) = Arc::into_inner(responder) {
@@ -214,6 +215,14 @@ impl Running {
         }
     }
 
+    /// A manager's orders.
+    fn fleet(&self) -> Option<Arc<Fleet>> {
+        match self {
+            Self::Standalone(_) => None,
+            Self::Manager(manager) => Some(Arc::clone(manager.fleet())),
+        }
+    }
+
     fn failures(&self) -> Vec<String> {
         match self {
             Self::Standalone(service) => service.failures(),
@@ -239,6 +248,7 @@ fn start(ground: &Ground, task: &Task, prepared: Prepared, carrier: Box<dyn Carr
         home: ground.home.clone(),
         prepared,
         carrier,
+        fleet: None,
         clock: ground.clock(),
         zone: ground.zone.clone(),
         log: ground.log.clone(),
@@ -378,11 +388,18 @@ fn takes_restart(old: &Settings, new: &Settings) -> Vec<String> {
     parts.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// One line for each outcome, until the responder is gone.
-pub(crate) fn report(outcomes: Receiver<Outcome>, log: Log) -> std::thread::JoinHandle<()> {
+/// One line for each outcome, and its place in a manager's ledger, until the responder is gone.
+pub(crate) fn report(
+    outcomes: Receiver<Outcome>,
+    log: Log,
+    fleet: Option<Arc<Fleet>>,
+) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         for outcome in outcomes {
             log.line(urgency(outcome.kind), &sentence(&outcome));
+            if let Some(fleet) = &fleet {
+                fleet.own_outcome(outcome);
+            }
         }
     })
 }

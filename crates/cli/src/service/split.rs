@@ -113,6 +113,7 @@ fn hand_over(home: &Path, user: User) -> Result<()> {
         "queue/logcollector",
         "queue/rids",
         "queue/sockets",
+        "queue/alerts",
         "etc/shared",
         "var/multigroups",
         MANAGER_FOLDER,
@@ -177,8 +178,8 @@ pub(super) fn analysis(task: &Task) -> Result<ExitCode> {
     let log = ground.log.clone();
     let carrier = SocketCarrier::new(socket, sender, Arc::new(move |line: &str| log.warning(line)))
         .context("cannot use the responder's socket")?;
-    let _reporter = super::report(outcomes, ground.log.clone());
     let service = super::start(&ground, task, prepared.clone(), Box::new(carrier))?;
+    let _reporter = super::report(outcomes, ground.log.clone(), service.fleet());
     super::wait(&signals, &ground, options, &service, prepared);
     let counts = service.stop();
     ground.log.info(&format!(

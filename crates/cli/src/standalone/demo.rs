@@ -68,6 +68,7 @@ pub(super) fn run(mut options: Options) -> Result<ExitCode> {
         home: home.clone(),
         prepared,
         carrier: Box::new(ChannelCarrier::new(Arc::clone(&responder))),
+        fleet: None,
         clock: ground.clock(),
         zone: ground.zone.clone(),
         log: ground.log.clone(),

@@ -1,4 +1,4 @@
-//! The operator's door to a running manager: `var/threatlockdown/manager.sock`, one framed JSON request and one reply for each
+//! The operator's door to a running manager: `var/threatlockdown/manager/door.sock`, one framed JSON request and one reply for each
 //! connection. Whoever asks learns there which orders are concerned, and what became of them from the ledger.
 //! Invariant: only root, or the user that the manager runs as, is listened to.
 
@@ -29,7 +29,7 @@ use crate::registry::Table;
 /// Time that one connection may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Below the home.
-const SOCKET: &str = "var/threatlockdown/manager.sock";
+const SOCKET: &str = "var/threatlockdown/manager/door.sock";
 /// Orders that a reply names, and reasons.
 const NAMED: usize = 1_000;
 const REASONS: usize = 20;

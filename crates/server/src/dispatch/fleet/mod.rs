@@ -62,12 +62,10 @@ impl Own {
     pub fn new(carrier: Box<dyn Carrier>) -> Self {
         Self(Arc::new(Mutex::new(carrier)))
     }
+}
 
-    /// Hands an order over.
-    ///
-    /// # Errors
-    /// When it was not taken.
-    pub fn deliver(&self, order: &Order) -> Result<(), DeliverError> {
+impl Carrier for Own {
+    fn deliver(&self, order: &Order) -> Result<(), DeliverError> {
         lock(&self.0).deliver(order)
     }
 }
@@ -190,6 +188,11 @@ impl Fleet {
         *lock(&self.reach) = Some(reach);
     }
 
+    /// Forgets the way: orders are still written down, and wait for the next start.
+    pub fn disconnect(&self) {
+        *lock(&self.reach) = None;
+    }
+
     /// The agents.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
@@ -279,7 +282,7 @@ impl Fleet {
         for thread in lock(&self.threads).drain(..) {
             let _ = thread.join();
         }
-        *lock(&self.reach) = None;
+        self.disconnect();
     }
 
     fn ring(&self, agent: AgentId, news: Option<Arrival>) {

@@ -1,4 +1,4 @@
-//! What the manager ordered and what became of it, in `var/threatlockdown/ledger.db` (SQLite, WAL, `synchronous=FULL`). One
+//! What the manager ordered and what became of it, in `var/threatlockdown/manager/ledger.db` (SQLite, WAL, `synchronous=FULL`). One
 //! thread writes; everybody may read.
 //! Invariant: [`Ledger::write`] returns only after its steps are on the disk, all of them or none.
 
@@ -19,7 +19,7 @@ pub use draft::{Audience, Draft};
 pub use listed::{Filter, Listed, list};
 
 /// Below the home.
-const PATH: &str = "var/threatlockdown/ledger.db";
+const PATH: &str = "var/threatlockdown/manager/ledger.db";
 /// Closed orders are kept so long,
 const KEEP: Duration = Duration::from_secs(30 * 86_400);
 /// and only so many of them,
@@ -139,7 +139,7 @@ impl Ledger {
     /// Opens or makes the ledger below `home`.
     pub(super) fn open(home: &Path) -> Result<Self, LedgerError> {
         let path = home.join(PATH);
-        let folder = home.join("var/threatlockdown");
+        let folder = home.join(crate::registry::MANAGER_FOLDER);
         durable::create_dirs(&folder, 0o750)
             .map_err(|source| LedgerError::Directory { path: folder.clone(), source })?;
         let db = Connection::open(&path)?;
