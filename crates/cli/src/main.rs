@@ -89,7 +89,8 @@ fn main() -> ExitCode {
         Command::Agents(options) => agents::run(options),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("{} {error:#}", paint::Paint::stderr().bad("error:"));
+        let said = tld_agent::responder::explain(&*error);
+        eprintln!("{} {said}", paint::Paint::stderr().bad("error:"));
         ExitCode::FAILURE
     })
 }

@@ -15,6 +15,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use common::fleet::Site;
 use common::{Home, Host, failures, namespaces, until};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -73,4 +74,22 @@ fn the_reader_of_logs_has_no_root_and_the_block_is_real() {
         service.child.try_wait().unwrap().is_some()
     });
     assert!(host.blocked().contains(&"203.0.113.30".parse().unwrap()));
+}
+
+#[test]
+fn a_manager_without_root_enrols_agents_and_keeps_their_dates() {
+    if !namespaces() {
+        return;
+    }
+    let site = Site::new("");
+    let service = site.start(None, &["--user", "nobody"]);
+    let mut agent = site.agent("web-01");
+    assert!(site.home.read("queue/agents-timestamp").starts_with("001 web-01 any "));
+    agent.event("/var/log/auth.log", failures("198.51.100.9", 1).trim_end());
+    until(20 * SECOND, &format!("an alert; {}", site.home.read("service.out")), || {
+        site.home.alerts().iter().any(|alert| alert["agent"]["name"] == "web-01")
+    });
+    let said = site.home.read("service.out");
+    assert!(!said.contains("Permission denied"), "{said}");
+    assert_eq!(service.stop(), Some(0));
 }

@@ -28,7 +28,7 @@ const FOLDERS: [(&str, u32); 22] = [
     ("logs", 0o770),
     ("logs/alerts", 0o770),
     ("logs/archives", 0o770),
-    ("queue", 0o750),
+    ("queue", 0o770),
     ("queue/alerts", 0o770),
     ("queue/sockets", 0o770),
     ("queue/fts", 0o750),

@@ -16,7 +16,7 @@ use tld_server::registry::MANAGER_FOLDER;
 use tld_sys::part::{self, Part};
 use tld_sys::signal::{Signal, Signals, termination};
 
-use super::{Ground, Task};
+use super::{Form, Ground, Task};
 
 /// Groups whose members may read logs on common systems.
 const LOG_GROUPS: [&str; 2] = ["adm", "systemd-journal"];
@@ -44,6 +44,13 @@ pub(super) fn responder(task: &Task, user: User) -> Result<ExitCode> {
     let (home, options) = (task.home.clone(), &task.options);
     tld_server::home::prepare(&home, tld_config::DEFAULT_OSSEC_CONF)?;
     hand_over(&home, user)?;
+    if task.form == Form::Manager {
+        // Keys, certificate and dates are replaced whole, and other installations may have closed the directories.
+        for folder in ["etc", "queue"] {
+            open_to_group(&home.join(folder))
+                .with_context(|| format!("cannot open `{folder}` to the service user's group"))?;
+        }
+    }
     let _presence = Presence::take(&home)?;
     let ground = Ground::of(&home, true);
     let Some(prepared) = super::read(&home, options)? else { return Ok(ExitCode::FAILURE) };
@@ -144,6 +151,16 @@ fn hand_over(home: &Path, user: User) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Lets the group make files there.
+fn open_to_group(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::symlink_metadata(folder)?.permissions().mode();
+    if mode & 0o070 == 0o070 {
+        return Ok(());
+    }
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode & 0o7777 | 0o070))
 }
 
 /// Links are followed only where none but root can make one: in a directory of the service user, a link or a second name

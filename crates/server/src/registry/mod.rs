@@ -352,7 +352,10 @@ impl Registry {
         self.save(&added)?;
         let dates = self.setup.home.join("queue/agents-timestamp");
         let text = dates::print(&edit.table, &self.setup.zone);
-        replace_secret(&dates, text.as_bytes()).map_err(failed("write", &dates))?;
+        // A date is not worth an agent that cannot enrol.
+        if let Err(error) = replace_secret(&dates, text.as_bytes()) {
+            (self.setup.warn)(&failed("write", &dates)(error).to_string());
+        }
         replace_secret(&self.keys, edit.file.to_text().as_bytes()).map_err(failed("write", &self.keys))?;
         writer.stamp = fs::metadata(&self.keys).ok().map(|metadata| Stamp::of(&metadata));
         writer.file = edit.file;
