@@ -4,6 +4,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this room talks to people")]
 
+mod agent;
 mod agents;
 mod check;
 mod input;
@@ -43,6 +44,8 @@ enum Command {
     Standalone(standalone::Options),
     /// Watch this host and take in agents: enrol them, judge their events, send them responses
     Manager(manager::Options),
+    /// Be an agent of a manager: collect and send logs, carry out its orders
+    Agent(agent::Options),
     /// Check configuration, ruleset and response executables
     Check(check::Options),
     /// Change a running service to the rules and responses as they are now
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Standalone(options) => standalone::run(options),
         Command::Manager(options) => manager::run(options),
+        Command::Agent(options) => agent::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Reload(options) => reload::run(&options),
         Command::Status(options) => status::run(&options),

@@ -46,6 +46,9 @@ use crate::source::Source;
 /// What the collector says to the operator.
 pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
 
+/// Waits until so many messages are safe behind the channel; false when they will not be.
+pub type Settled = Arc<dyn Fn(u64) -> bool + Send + Sync>;
+
 /// What the collector needs from its surroundings.
 pub struct Setup {
     /// Relative locations start here.
@@ -86,6 +89,12 @@ pub enum StartError {
     },
 }
 
+impl std::fmt::Debug for Collector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Collector").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
 /// What has happened since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
@@ -98,7 +107,6 @@ pub struct Counts {
 }
 
 /// The running readers. Dropping it ends them without waiting and without the last save.
-#[derive(Debug)]
 pub struct Collector {
     stop: Arc<AtomicBool>,
     waker: Waker,
@@ -108,12 +116,24 @@ pub struct Collector {
     counters: Arc<Counters>,
     cursor: Arc<Mutex<Option<String>>>,
     state: PathBuf,
+    settled: Settled,
 }
 
 impl Collector {
     /// Starts to read. When it returns, the beginning of each existing file has been fixed: what is written from
     /// now on is an event. Blocks that cannot be read are reported to `setup.log` and left out.
     pub fn start(localfiles: &[LocalFile], setup: Setup, events: Sender<Event>) -> Result<Self, StartError> {
+        Self::start_behind(localfiles, setup, events, Arc::new(|_| true))
+    }
+
+    /// [`start`](Self::start), with positions that are saved only once the messages before them are settled: then a
+    /// crash loses none that was in the channel.
+    pub fn start_behind(
+        localfiles: &[LocalFile],
+        setup: Setup,
+        events: Sender<Event>,
+        settled: Settled,
+    ) -> Result<Self, StartError> {
         let stop = Arc::new(AtomicBool::new(false));
         let notify = Notify::new().map_err(StartError::Notify)?;
         let outlet = Outlet::new(events, Arc::clone(&stop), Arc::clone(&setup.clock));
@@ -144,13 +164,18 @@ impl Collector {
             counters: Arc::clone(&outlet.counters),
             cursor: Arc::clone(&cursor),
             state: setup.state.clone(),
+            settled: Arc::clone(&settled),
             reader: None,
             saver: None,
             others: Vec::new(),
             stop,
         };
         let log = Arc::clone(&setup.log);
-        collector.saver = Some(thread("collect-save", move || save(&to_save, &setup.state, &log))?);
+        let counters = Arc::clone(&outlet.counters);
+        let settled = move || settled(counters.sent.load(Ordering::SeqCst));
+        let state = setup.state;
+        let work = move || save(&to_save, &state, &log, settled);
+        collector.saver = Some(thread("collect-save", work)?);
         let reader = Reader::new(Parts {
             sources: blocks.files,
             notify,
@@ -194,6 +219,9 @@ impl Collector {
         if let Some(saver) = self.saver.take() {
             join(saver)?;
         }
+        if !(self.settled)(self.counters.sent.load(Ordering::SeqCst)) {
+            return Err(io::Error::other("what was read has not reached its destination"));
+        }
         positions.save(&self.state)
     }
 
@@ -224,9 +252,13 @@ fn join<T>(handle: JoinHandle<T>) -> io::Result<T> {
 }
 
 /// Saving waits for the disk; reading must not.
-fn save(positions: &Receiver<Positions>, path: &Path, log: &Log) {
+fn save(positions: &Receiver<Positions>, path: &Path, log: &Log, settled: impl Fn() -> bool) {
     let mut complained = false;
     for positions in positions {
+        // Positions ahead of what is safe would lose it in a crash; the next ones come in a second.
+        if !settled() {
+            continue;
+        }
         match positions.save(path) {
             Ok(()) => complained = false,
             Err(error) if !complained => {

@@ -29,7 +29,7 @@ pub use default::{DEFAULT_OSSEC_CONF, demo_conf};
 pub use load::{LoadError, load};
 pub use localfile::{JournalFilter, LocalFile, Multiline, MultilineEdge};
 pub use options::{InternalOptions, internal_options};
-pub use parse::{Loaded, parse, parse_all};
+pub use parse::{Identity, Loaded, parse, parse_agent, parse_all};
 pub use ruleset::{RulesetDir, RulesetPaths, RulesetTexts, read_ruleset};
 pub use scope::Scope;
 pub use settings::{

@@ -148,7 +148,12 @@ const MAX_SIZE: u64 = 10 * 1024 * 1024;
 const MAX_SIZE_LIMIT: u64 = 2 * 1024 * 1024 * 1024;
 
 /// Reads one block; `None` when it has an error or reads nothing.
-pub(crate) fn read(reader: &mut Reader<'_>, block: &Element, role: Role, pushed: bool) -> Option<LocalFile> {
+pub(crate) fn read(
+    reader: &mut Reader<'_>,
+    block: &Element,
+    role: Role,
+    commands: bool,
+) -> Option<LocalFile> {
     let errors = reader.errors();
     let mut log = LocalFile {
         location: None,
@@ -177,11 +182,11 @@ pub(crate) fn read(reader: &mut Reader<'_>, block: &Element, role: Role, pushed:
         read_child(reader, &mut log, child, role);
     }
     check(reader, block, &mut log);
-    if pushed && log.command.is_some() {
+    if !commands && log.command.is_some() {
         reader.warning(
             block.name_span,
             "a command in a pushed configuration is not run",
-            "set it in this host's own ossec.conf",
+            "set it in this host's own ossec.conf, or `logcollector.remote_commands=1` in its local_internal_options.conf",
         );
         return None;
     }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: the result depends on the text and the role alone.
 
+use tld_pattern::OsMatch;
 use tld_xml::{Diagnostic, Element, Severity, Source};
 
 use crate::client::Client;
@@ -78,8 +79,36 @@ pub fn parse(source: &Source, role: Role) -> Loaded {
     parse_all(std::slice::from_ref(source), role)
 }
 
+/// Who an agent is, as blocks of a pushed configuration name it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// Its registered name.
+    pub name: String,
+    /// Its system, as its keep-alives describe it.
+    pub system: String,
+    /// The text of its `<config-profile>`; `-` without one.
+    pub profile: String,
+}
+
+/// What a pushed configuration may do.
+#[derive(Debug, Clone, Default)]
+struct Pushed {
+    identity: Option<Identity>,
+    commands: bool,
+}
+
+/// Reads an agent's own configuration and the pushed one behind it: of the latter, the blocks that mean this agent, and
+/// commands only if `commands` allows them.
+pub fn parse_agent(sources: &[Source], identity: &Identity, commands: bool) -> Loaded {
+    parse_with(sources, Role::Agent, &Pushed { identity: Some(identity.clone()), commands })
+}
+
 /// Reads several texts as one configuration: lists grow, single values are replaced by later ones.
 pub fn parse_all(sources: &[Source], role: Role) -> Loaded {
+    parse_with(sources, role, &Pushed::default())
+}
+
+fn parse_with(sources: &[Source], role: Role, terms: &Pushed) -> Loaded {
     let mut loaded = Loaded::default();
     let mut trees = Vec::new();
     for source in sources {
@@ -99,7 +128,7 @@ pub fn parse_all(sources: &[Source], role: Role) -> Loaded {
         let before = loaded.diagnostics.len();
         let mut reader = Reader::new(source, &mut loaded.diagnostics);
         for root in roots {
-            read_root(&mut reader, root, role, &mut loaded.settings, &mut blocks);
+            read_root(&mut reader, root, (role, terms), &mut loaded.settings, &mut blocks);
         }
         loaded.diagnostics[before..].sort_by_key(|d| (d.line, d.column));
     }
@@ -146,13 +175,17 @@ fn own(responses: &[Response], blocks: Vec<Own>) -> Vec<Own> {
 fn read_root(
     reader: &mut Reader<'_>,
     root: &Element,
-    role: Role,
+    (role, terms): (Role, &Pushed),
     settings: &mut Settings,
     blocks: &mut Blocks,
 ) {
     let pushed = root.name == "agent_config";
     if pushed && role == Role::Agent {
-        if !root.attributes.is_empty() {
+        if let Some(identity) = &terms.identity {
+            if !means(reader, root, identity) {
+                return;
+            }
+        } else if !root.attributes.is_empty() {
             let message = "a block for particular agents is left out";
             reader.warning(
                 root.name_span,
@@ -168,15 +201,39 @@ fn read_root(
         return;
     }
     for section in &root.children {
-        read_section(reader, section, role, pushed, settings, blocks);
+        read_section(reader, section, (role, pushed.then_some(terms)), settings, blocks);
     }
+}
+
+/// Longest value of an attribute that can match anything.
+const LONGEST_MATCH: usize = 20_480;
+
+/// Whether a block of a pushed configuration means this agent: all given attributes match.
+fn means(reader: &mut Reader<'_>, root: &Element, identity: &Identity) -> bool {
+    let profile = if identity.profile.is_empty() { "-" } else { &identity.profile };
+    let mut matches = true;
+    for (attribute, subject) in
+        [("name", identity.name.as_str()), ("os", &identity.system), ("profile", profile)]
+    {
+        let Some(found) = root.attribute(attribute) else { continue };
+        let pattern = found.text();
+        matches &= pattern.len() <= LONGEST_MATCH
+            && match OsMatch::compile(pattern.as_bytes()) {
+                Ok(compiled) => compiled.is_match(subject.as_bytes()),
+                Err(error) => {
+                    let help = "the block is left out";
+                    reader.warning(found.value_span, error.to_string(), help);
+                    false
+                }
+            };
+    }
+    matches
 }
 
 fn read_section(
     reader: &mut Reader<'_>,
     section: &Element,
-    role: Role,
-    pushed: bool,
+    (role, pushed): (Role, Option<&Pushed>),
     settings: &mut Settings,
     blocks: &mut Blocks,
 ) {
@@ -186,12 +243,15 @@ fn read_section(
         "cluster" => global::read_cluster(reader, section, &mut settings.global),
         "rule_test" => global::read_rule_test(reader, section, &mut settings.rule_test),
         "ruleset" => ruleset::read(reader, section, &mut settings.ruleset),
-        "command" | "active-response" if pushed => {
+        "command" | "active-response" if pushed.is_some() => {
             let message = format!("`{}` has no effect in a pushed configuration", section.name);
             reader.warning(section.name_span, message, "set it in this host's own ossec.conf");
         }
         "command" | "active-response" => response::read(reader, section, role, blocks),
-        "localfile" => settings.localfiles.extend(localfile::read(reader, section, role, pushed)),
+        "localfile" => {
+            let commands = pushed.is_none_or(|terms| terms.commands);
+            settings.localfiles.extend(localfile::read(reader, section, role, commands));
+        }
         "remote" if role == Role::Agent => {}
         "remote" => settings.remotes.extend(network::read_remote(reader, section)),
         "client" => client::read(reader, section, &mut settings.client),

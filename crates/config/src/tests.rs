@@ -678,3 +678,35 @@ fn options_that_4_x_agents_never_learn_of_are_told_where_there_are_agents() {
     assert_eq!(warnings("server", "<ports>22</ports>"), None);
     assert_eq!(warnings("all", ""), None);
 }
+
+#[test]
+fn an_agent_takes_the_pushed_blocks_that_mean_it_and_commands_only_if_allowed() {
+    let own = Source::new("etc/ossec.conf", b"<ossec_config></ossec_config>".to_vec());
+    let file = |name: &str| {
+        format!("<localfile><log_format>syslog</log_format><location>/{name}</location></localfile>")
+    };
+    let blocks: String = [
+        ("", "all"),
+        (" name=\"^web|^db\"", "name"),
+        (" name=\"^mail\"", "other-name"),
+        (" os=\"Linux\" profile=\"debian12\"", "os-and-profile"),
+        (" os=\"Linux\" profile=\"centos\"", "other-profile"),
+    ]
+    .map(|(attributes, name)| format!("<agent_config{attributes}>{}</agent_config>", file(name)))
+    .concat();
+    let command = "<agent_config><localfile><log_format>command</log_format><command>df</command></localfile></agent_config>";
+    let pushed = Source::new("etc/shared/agent.conf", format!("{blocks}{command}").into_bytes());
+    let identity = Identity {
+        name: "web-01".into(),
+        system: "Linux |web-01 |6.1 |x |x86_64 [Debian|debian: 12]".into(),
+        profile: "debian, debian12".into(),
+    };
+    let read = |commands| {
+        let loaded = parse_agent(&[own.clone(), pushed.clone()], &identity, commands);
+        assert!(!loaded.has_errors(), "{}", shown(&loaded.diagnostics));
+        loaded.settings.localfiles
+    };
+    let places: Vec<_> = read(false).into_iter().filter_map(|one| one.location).collect();
+    assert_eq!(places, ["/all", "/name", "/os-and-profile"]);
+    assert_eq!(read(true).last().and_then(|one| one.command.clone()).as_deref(), Some("df"));
+}

@@ -72,6 +72,12 @@ pub struct OrderOptions {
     pub ports: Vec<u16>,
     /// End live connections of the target too.
     pub cut_connections: bool,
+    /// A manager wants to know what became of it: outcomes are kept until they are confirmed. Set on the endpoint.
+    pub reported: bool,
+    /// After this moment it is not begun any more. Set on the endpoint, from the order's ticket.
+    pub deadline: Option<Timestamp>,
+    /// It only says that an order of this name is not to be carried out. Set on the endpoint.
+    pub withdrawn: bool,
     /// How the file is talked to.
     pub contract: Contract,
 }

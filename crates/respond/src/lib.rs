@@ -40,7 +40,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tld_config::InternalOptions;
 pub use tld_config::executable::ResolveError;
-use tld_model::{Order, OrderId, Outcome, Target, Timestamp, Zone};
+use tld_model::{Order, OrderId, Outcome, OutcomeKind, Target, Timestamp, Zone};
 pub use tld_pattern::Network;
 use tld_sys::child;
 use tld_sys::clock::Clock;
@@ -197,6 +197,9 @@ pub struct Setup {
     pub self_hash: Option<Hash>,
     /// Lines for ossec.log.
     pub log: LogFn,
+    /// Takes what becomes of orders that are to be [reported](tld_model::OrderOptions::reported), those of earlier
+    /// lives too, until they are [confirmed](Responder::confirm).
+    pub reports: Option<Sender<Report>>,
     /// For tests only.
     pub crash_at: Option<CrashPoint>,
 }
@@ -218,6 +221,7 @@ impl Setup {
             zone: Zone::system(),
             self_hash: None,
             log,
+            reports: None,
             crash_at: None,
         }
     }
@@ -261,6 +265,16 @@ pub enum RevertSelector {
     Address(IpAddr),
     /// Every effect.
     All,
+}
+
+/// What a manager is told of its orders.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Report {
+    /// The order is in the journal; it need not be sent again.
+    Received(OrderId),
+    /// What became of it; told again after every start, until it is confirmed.
+    Outcome(Box<Outcome>),
 }
 
 /// An effect that is in place.
@@ -366,7 +380,9 @@ impl Responder {
         let ended = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&ended);
         let mut executor = Executor::new(parts);
+        executor.report_to(setup.reports);
         executor.replay(damage)?;
+        executor.report_untold();
         let work = move || {
             executor.run(&inputs);
             flag.store(true, Ordering::SeqCst);
@@ -398,6 +414,16 @@ impl Responder {
     /// Lifts effects before their time. Outcomes tell when it is done.
     pub fn revert(&self, selector: RevertSelector) {
         let _ = self.inbox.send(Input::Revert(selector));
+    }
+
+    /// A manager has stored an outcome; it need not be reported again.
+    pub fn confirm(&self, order: OrderId, kind: OutcomeKind) {
+        let _ = self.inbox.send(Input::Confirmed(order, kind));
+    }
+
+    /// A manager withdraws an order: not begun yet, it never is; in force, it is undone.
+    pub fn withdraw(&self, order: OrderId) {
+        let _ = self.inbox.send(Input::Withdrawn(order));
     }
 
     /// Carries out an operator's wish.

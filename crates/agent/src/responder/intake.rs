@@ -12,7 +12,7 @@ use tld_config::{Own, ResponderSettings};
 use tld_model::{
     Contract, Evidence, Order, OrderId, OrderOptions, Outcome, OutcomeKind, Stage, Target, Timestamp, Timings,
 };
-use tld_respond::{Responder, RevertSelector};
+use tld_respond::Responder;
 use tld_sys::clock::{Clock, SystemClock};
 use tld_sys::unix_socket::{self, Received};
 use tld_wire::extension::Ticket;
@@ -36,8 +36,11 @@ const PATH: usize = 256;
 pub(crate) trait Sink: Send + std::fmt::Debug {
     fn put(&self, order: Order) -> Result<(), String>;
 
-    /// Lifts the effect of an order before its time.
-    fn lift(&self, order: &OrderId);
+    /// The manager has stored an outcome.
+    fn confirm(&self, order: OrderId, kind: OutcomeKind);
+
+    /// The manager withdraws an order.
+    fn withdraw(&self, order: OrderId);
 }
 
 impl Sink for Arc<Responder> {
@@ -45,8 +48,12 @@ impl Sink for Arc<Responder> {
         self.submit_waiting(order).map_err(|refused| refused.to_string())
     }
 
-    fn lift(&self, order: &OrderId) {
-        self.revert(RevertSelector::Order(order.clone()));
+    fn confirm(&self, order: OrderId, kind: OutcomeKind) {
+        Responder::confirm(self, order, kind);
+    }
+
+    fn withdraw(&self, order: OrderId) {
+        Responder::withdraw(self, order);
     }
 }
 
@@ -103,9 +110,9 @@ impl Intake {
         }
     }
 
-    /// Lifts the effect of an order before its time.
-    pub(crate) fn lift(&self, order: &OrderId) {
-        self.sink.lift(order);
+    /// Where orders go.
+    pub(crate) fn sink(&self) -> &dyn Sink {
+        &*self.sink
     }
 
     /// Takes one message of the manager; what ends here without an order has its outcome, if it came with a ticket.
@@ -192,8 +199,11 @@ impl Intake {
             let told = ticket.options.clone();
             let contract =
                 if told.contract == Contract::default() { options.contract } else { told.contract };
-            options = OrderOptions { contract, ..told };
+            let ends = [ticket.deadline_ns, ticket.ends_ns].into_iter().flatten().min();
+            let deadline = ends.map(Timestamp::from_nanos);
+            options = OrderOptions { contract, reported: true, deadline, withdrawn: false, ..told };
         }
+        let timeout_secs = remaining(found.timeout_secs, ticket.and_then(|ticket| ticket.ends_ns), created);
         options.dry_run |= self.dry_run;
         let named =
             ticket.map(|ticket| ticket.order.clone()).or_else(|| request.order_id.clone().map(OrderId));
@@ -202,7 +212,7 @@ impl Intake {
             response: request.command.clone(),
             target: target(&body.alert, &found.executable),
             executable: found.executable,
-            timeout_secs: found.timeout_secs,
+            timeout_secs,
             extra_args: body.extra_args.clone(),
             node: body.node.clone(),
             alert: body.alert.clone(),
@@ -219,6 +229,18 @@ impl Intake {
         }
         None
     }
+}
+
+/// Seconds that are left of an order that reached us late; never 0 for one that is to be undone.
+fn remaining(timeout_secs: u64, ends_ns: Option<i64>, now: Timestamp) -> u64 {
+    let Some(ends) = ends_ns.filter(|_| timeout_secs > 0) else { return timeout_secs };
+    let left = ends.saturating_sub(now.nanos()).div_euclid(1_000_000_000).saturating_add(1);
+    u64::try_from(left).unwrap_or(1).clamp(1, timeout_secs)
+}
+
+/// The outcome of an order on a host that takes none.
+pub(crate) fn disabled(ticket: &Ticket) -> Outcome {
+    ended(ticket, "", OutcomeKind::Refused, "active response is disabled on this host".into())
 }
 
 /// The outcome of what never became an order.
@@ -298,6 +320,21 @@ impl Ids {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_late_order_lasts_as_long_as_is_left_of_it() {
+        let now = Timestamp::from_secs(1000);
+        let at = |secs: i64| Some(secs * 1_000_000_000);
+        for (timeout, ends, left) in [
+            (600, None, 600),
+            (600, at(1100), 101),
+            (600, at(9000), 600),
+            (600, at(900), 1),
+            (0, at(1100), 0),
+        ] {
+            assert_eq!(remaining(timeout, ends, now), left, "{timeout} {ends:?}");
+        }
+    }
 
     #[test]
     fn the_target_is_the_one_that_the_executable_takes() {

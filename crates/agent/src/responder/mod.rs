@@ -22,9 +22,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tld_config::{LoadError, Role, Settings};
-use tld_model::{Outcome, Zone};
+use tld_model::Zone;
 use tld_respond::ossec_log::{Level, Log};
-use tld_respond::{Limits, Mode, Responder, RevertSelector, Setup, StartError};
+use tld_respond::{Limits, Mode, Report, Responder, RevertSelector, Setup, StartError};
 use tld_sys::clock::{Deadline, SystemClock};
 use tld_sys::signal::{Signal, Signals, termination};
 use tld_sys::{durable, privilege};
@@ -210,14 +210,14 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts all parts; outcomes also go to `tap`, if there is one.
+    /// Starts all parts; what a manager is to know goes to `reports`, if there is one.
     pub(crate) fn start(
         options: &Options,
         settings: &Settings,
         limits: Limits,
         (admission, runs, control): (Admission, Runs, Control),
         voice: Voice,
-        tap: Option<Sender<Outcome>>,
+        reports: Option<Sender<Report>>,
     ) -> Result<Self, RunError> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut service = Self { stop, threads: Vec::new(), responder: None, reporter: None, voice };
@@ -226,7 +226,7 @@ impl Service {
         let disabled = settings.responder.disabled;
         // What an earlier run put in place must end on time, also where nothing new is taken.
         if !disabled || tld_respond::journal::list(home, 0).is_ok_and(|open| !open.is_empty()) {
-            service.start_responder(options, settings, limits, tap)?;
+            service.start_responder(options, settings, limits, reports)?;
         }
         let flag = Arc::clone(&service.stop);
         let control = Arc::new(control);
@@ -260,7 +260,7 @@ impl Service {
         options: &Options,
         settings: &Settings,
         limits: Limits,
-        tap: Option<Sender<Outcome>>,
+        reports: Option<Sender<Report>>,
     ) -> Result<(), RunError> {
         let voice = self.voice.clone();
         let mode = if options.dry_run {
@@ -284,6 +284,7 @@ impl Service {
             managers: settings.responder.managers.clone(),
             limits,
             self_hash: hash,
+            reports,
             ..Setup::new(
                 options.home.clone(),
                 Arc::new(SystemClock),
@@ -296,10 +297,6 @@ impl Service {
         let report = move || {
             for outcome in outcomes {
                 voice.outcome(&outcome);
-                // Whoever wanted to know may have gone; the log has it.
-                if let Some(tap) = &tap {
-                    let _ = tap.send(outcome);
-                }
             }
         };
         let reporter = std::thread::Builder::new().name("outcomes".into()).spawn(report);

@@ -11,22 +11,23 @@ use std::time::Duration;
 
 use tld_collect::Collector;
 use tld_config::ResponderSettings;
-use tld_model::{Event, Outcome, Zone};
-use tld_sys::clock::{Clock, SystemClock};
+use tld_model::{Event, Zone};
+use tld_respond::Report;
+use tld_sys::clock::{Clock, Deadline, SystemClock};
 use tld_sys::durable;
 use tld_sys::queue::{self, Limits};
 
 use super::feed::Feed;
 use super::{Options, Read};
 use crate::key::{CounterError, Numbers};
-use crate::responder::intake::{Intake, Sink};
+use crate::responder::intake::{Intake, Sink, disabled};
 use crate::responder::listen::{self, Admission, ListenError};
 use crate::responder::voice::Voice;
 use crate::spool::{Spool, SpoolError};
 use crate::uplink::lane::{Flight, Lane};
 use crate::uplink::query::Answers;
 use crate::uplink::status::Status;
-use crate::uplink::{Errand, Notice, Outcomes, Uplink};
+use crate::uplink::{self, Errand, Notice, Outcomes, Uplink};
 
 const SPOOL: &str = "queue/threatlockdown/spool";
 const FLIGHT: &str = "queue/threatlockdown/flight";
@@ -39,6 +40,8 @@ const COLLECTED: Limits = Limits { items: 4096, bytes: 8 << 20 };
 const ERRANDS: usize = 16_384;
 const TICK: Duration = Duration::from_millis(200);
 const NOTE: Duration = Duration::from_secs(1);
+/// A spool that is full for longer makes a stop leave its lines in their files.
+const SETTLES: Duration = Duration::from_secs(5);
 
 /// A part cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +77,7 @@ pub(super) struct Shared {
     voice: Voice,
     status: Arc<Status>,
     outcomes: Arc<Outcomes>,
-    told: Arc<Mutex<Receiver<Outcome>>>,
+    told: Arc<Mutex<Receiver<Report>>>,
     numbers: Arc<Mutex<Numbers>>,
 }
 
@@ -83,7 +86,7 @@ impl Shared {
         options: &Options,
         admission: Admission,
         voice: Voice,
-        told: Receiver<Outcome>,
+        told: Receiver<Report>,
     ) -> Result<Self, FrontError> {
         Ok(Self {
             home: options.home.clone(),
@@ -198,15 +201,19 @@ impl Front {
             for errand in errands {
                 let Some(intake) = &mut intake else {
                     voice.info("(1350): active response is disabled; an order was not taken");
+                    if let Errand::Order(_, Some(ticket)) = errand {
+                        lane.report(outcomes.add(disabled(&ticket)));
+                    }
                     continue;
                 };
                 match errand {
                     Errand::Order(json, ticket) => {
                         if let Some(outcome) = intake.take(&json, ticket.as_ref()) {
-                            lane.urge(outcomes.add(outcome));
+                            lane.report(outcomes.add(outcome));
                         }
                     }
-                    Errand::Cancel(order) => intake.lift(&order),
+                    Errand::Confirmed(order, kind) => intake.sink().confirm(order, kind),
+                    Errand::Cancel(order) => intake.sink().withdraw(order),
                 }
             }
         })
@@ -220,7 +227,8 @@ impl Front {
             let told = told.lock().unwrap_or_else(PoisonError::into_inner);
             while !stop.load(Ordering::SeqCst) {
                 match told.recv_timeout(TICK) {
-                    Ok(outcome) => lane.urge(outcomes.add(outcome)),
+                    Ok(Report::Received(order)) => lane.report(uplink::received(order)),
+                    Ok(Report::Outcome(outcome)) => lane.report(outcomes.add(*outcome)),
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
@@ -263,6 +271,7 @@ impl Front {
         feed: Feed,
     ) -> Result<(), FrontError> {
         let (events, collected) = queue::bounded(COLLECTED, Event::weight);
+        let (taken, spool) = (Arc::clone(&feed.taken), Arc::clone(&feed.spool));
         let work = move || feed.collected(&collected);
         self.feeder = Some(std::thread::Builder::new().name("spool".into()).spawn(work)?);
         let voice = shared.voice.clone();
@@ -273,7 +282,9 @@ impl Front {
             journal_directory: options.journal_directory.clone(),
             log: Arc::new(move |line: &str| voice.warning(line)),
         };
-        self.collector = Some(Collector::start(&read.settings.localfiles, setup, events)?);
+        let settled = Arc::new(move |count| settled(&taken, &spool, count));
+        let files = &read.settings.localfiles;
+        self.collector = Some(Collector::start_behind(files, setup, events, settled)?);
         Ok(())
     }
 
@@ -315,6 +326,18 @@ impl Front {
             voice.warning(&error.to_string());
         }
     }
+}
+
+/// Waits until so many collected events are on the disk; false if the spool takes none for too long.
+fn settled(taken: &AtomicU64, spool: &Spool, count: u64) -> bool {
+    let end = Deadline::after(SETTLES);
+    while taken.load(Ordering::SeqCst) < count {
+        if end.passed() {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    spool.sync().is_ok()
 }
 
 /// What was on its way when the last process stopped. It counts once: after a crash it would be of another time.

@@ -10,18 +10,19 @@ mod front;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use tld_config::{InternalOptions, Role, Settings};
-use tld_model::{Outcome, Zone};
-use tld_respond::Limits;
+use tld_config::{Identity, InternalOptions, Role, Settings};
+use tld_model::Zone;
 use tld_respond::ossec_log::{Level, Log};
+use tld_respond::{Limits, Report};
 use tld_sys::clock::SystemClock;
 use tld_sys::durable;
 use tld_sys::signal::{Signal, Signals, termination};
 use tld_xml::Source;
 
+use crate::key;
 use crate::responder::intake::Sink;
 use crate::responder::listen::Admission;
 use crate::responder::runs::Runs;
@@ -123,11 +124,11 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     if options.test {
         return Ok(());
     }
-    let (tap, outcomes) = channel();
-    let service = start_responder(options, &read, admission, tap)?;
+    let (reports, told) = channel();
+    let service = start_responder(options, &read, admission, reports)?;
     let _pids = [PidFile::new(home, responder::DAEMON), PidFile::new(home, DAEMON)];
     let sink = || service.responder.clone().map(|responder| Box::new(responder) as Box<dyn Sink>);
-    let served = serve(options, &signals, read, admission, &voice, outcomes, sink);
+    let served = serve(options, &signals, read, admission, &voice, told, sink);
     service.stop(false);
     served
 }
@@ -142,7 +143,7 @@ fn start_responder(
     options: &Options,
     read: &Read,
     admission: Admission,
-    tap: std::sync::mpsc::Sender<Outcome>,
+    reports: Sender<Report>,
 ) -> Result<Service, RunError> {
     let voice = voice(options, responder::DAEMON);
     let runs = Runs::new(&options.home, "agent", options.dry_run, voice.clone());
@@ -157,7 +158,7 @@ fn start_responder(
         table: options.table.clone(),
     };
     let (limits, parts) = (Limits::of(&read.options), (admission, runs, control));
-    Ok(Service::start(&of_responder, &read.settings, limits, parts, voice, Some(tap))?)
+    Ok(Service::start(&of_responder, &read.settings, limits, parts, voice, Some(reports))?)
 }
 
 /// Serves until it is told to stop, with the configuration as it changes.
@@ -167,10 +168,10 @@ fn serve(
     mut current: Read,
     admission: Admission,
     voice: &Voice,
-    outcomes: Receiver<Outcome>,
+    told: Receiver<Report>,
     sink: impl Fn() -> Option<Box<dyn Sink>>,
 ) -> Result<(), RunError> {
-    let shared = front::Shared::new(options, admission, voice.clone(), outcomes)?;
+    let shared = front::Shared::new(options, admission, voice.clone(), told)?;
     loop {
         let front = Front::start(options, &shared, &current, sink())?;
         voice.info(&format!(
@@ -214,6 +215,18 @@ fn wait(options: &Options, signals: &Signals, front: &Front, voice: &Voice) -> O
     }
 }
 
+/// Who this agent is for blocks of the pushed configuration.
+fn identity(home: &std::path::Path, sources: &[Source]) -> Identity {
+    // The profile stands in the host's own file, which is read for it alone first.
+    let own = sources.first().map(|own| tld_config::parse(own, Role::Agent).settings.client);
+    let key = key::load(home).ok().flatten();
+    Identity {
+        name: key.map_or_else(tld_sys::host::name, |key| key.name),
+        system: crate::identity::system(),
+        profile: own.and_then(|client| client.config_profile).unwrap_or_default(),
+    }
+}
+
 /// Reads everything and says what is wrong; none if something is.
 pub(crate) fn read(options: &Options, voice: &Voice) -> Option<Read> {
     let home = options.home.as_path();
@@ -236,7 +249,8 @@ pub(crate) fn read(options: &Options, voice: &Voice) -> Option<Read> {
             }
         }
     }
-    let loaded = tld_config::parse_all(&sources, Role::Agent);
+    let commands = internal.value("logcollector.remote_commands") == Some(1);
+    let loaded = tld_config::parse_agent(&sources, &identity(home, &sources), commands);
     let refused = loaded.has_errors() || diagnostics.iter().any(tld_xml::Diagnostic::is_error);
     diagnostics.extend(loaded.diagnostics);
     for diagnostic in &diagnostics {

@@ -188,7 +188,7 @@ impl Talk<'_> {
     fn tell(&mut self, now: Duration) {
         self.tell_at = now + AGAIN;
         for message in self.of.uplink.outcomes.messages() {
-            self.of.uplink.lane.urge(message);
+            self.of.uplink.lane.report(message);
         }
     }
 
@@ -198,6 +198,7 @@ impl Talk<'_> {
             Step::Send(payload) => uplink.lane.urge(payload),
             Step::Connected => self.connected(now, started),
             Step::Extended => {
+                uplink.lane.extend();
                 uplink.voice.info("the manager takes reports of what becomes of its orders");
                 self.tell(now);
             }
@@ -206,7 +207,10 @@ impl Talk<'_> {
                 uplink.status.kept_alive();
             }
             Step::Execd(json, ticket) => self.errand(Errand::Order(json, ticket)),
-            Step::Confirmed(order, kind) => uplink.outcomes.confirmed(&order, kind),
+            Step::Confirmed(order, kind) => {
+                uplink.outcomes.confirmed(&order, kind);
+                self.errand(Errand::Confirmed(order, kind));
+            }
             Step::Cancel(order) => self.errand(Errand::Cancel(order)),
             Step::Taken(pair) => {
                 let delivered = uplink.lane.taken(pair);

@@ -58,6 +58,8 @@ pub(crate) enum Work {
 struct State {
     urgent: VecDeque<Vec<u8>>,
     closing: bool,
+    /// Both sides have declared our extension.
+    extended: bool,
     confirms: Confirms,
     flight: Flight,
     /// Where sending begins on this connection, until it has begun.
@@ -76,7 +78,7 @@ impl Lane {
     /// `flight` is what an earlier process left on its way.
     pub(crate) fn new(flight: Flight) -> Self {
         let (urgent, confirms) = (VecDeque::new(), Confirms::Unknown);
-        let state = State { urgent, closing: true, confirms, flight, resume: None };
+        let state = State { urgent, closing: true, extended: false, confirms, flight, resume: None };
         Self { state: Mutex::new(state), changed: Condvar::new(), dropped: AtomicU64::new(0) }
     }
 
@@ -85,6 +87,7 @@ impl Lane {
         let mut state = self.lock();
         state.urgent = VecDeque::from([first]);
         state.closing = false;
+        state.extended = false;
         state.confirms = Confirms::Unknown;
     }
 
@@ -96,7 +99,23 @@ impl Lane {
 
     /// Sends a control message before any event.
     pub(crate) fn urge(&self, payload: Vec<u8>) {
-        let mut state = self.lock();
+        self.put(self.lock(), payload);
+    }
+
+    /// The manager has declared our extension.
+    pub(crate) fn extend(&self) {
+        self.lock().extended = true;
+    }
+
+    /// Sends a message of our extension, unless the manager does not speak it; then it is told on a later connection.
+    pub(crate) fn report(&self, payload: Vec<u8>) {
+        let state = self.lock();
+        if state.extended {
+            self.put(state, payload);
+        }
+    }
+
+    fn put(&self, mut state: MutexGuard<'_, State>, payload: Vec<u8>) {
         if state.closing {
             return;
         }

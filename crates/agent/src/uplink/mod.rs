@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tld_config::{Client, Label, ServerAddress};
-use tld_model::OrderId;
+use tld_model::{OrderId, OutcomeKind};
 use tld_sys::clock::Deadline;
 use tld_sys::durable;
 use tld_wire::control::VERSION_TOO_NEW;
@@ -34,7 +34,7 @@ use crate::responder::voice::Voice;
 use crate::spool::{Spool, Tail};
 use conversation::{Conversation, End};
 use lane::Lane;
-pub(crate) use outcomes::Outcomes;
+pub(crate) use outcomes::{Outcomes, received};
 use pump::Pace;
 use query::Answers;
 use status::{Standing, Status};
@@ -56,6 +56,8 @@ pub(crate) enum Errand {
     Order(Vec<u8>, Option<Ticket>),
     /// An order is withdrawn.
     Cancel(OrderId),
+    /// An outcome is stored at the manager.
+    Confirmed(OrderId, OutcomeKind),
 }
 
 /// What the uplink tells the service.

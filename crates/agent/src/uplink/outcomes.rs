@@ -43,6 +43,11 @@ impl Outcomes {
     }
 }
 
+/// The message that an order lies in the journal.
+pub(crate) fn received(order: OrderId) -> Vec<u8> {
+    Message::Extension(FromAgent::Received { order }).to_bytes()
+}
+
 fn message(outcome: &Outcome) -> Vec<u8> {
     Message::Extension(FromAgent::Outcome(Box::new(outcome.clone()))).to_bytes()
 }

@@ -3,15 +3,17 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use tld_model::{ExecMessage, OrderId, OutcomeKind};
 use tld_wire::control::{FromManager, QueryId, QueryTarget};
 use tld_wire::counter::Counter;
-use tld_wire::extension;
+use tld_wire::extension::{self, Ticket};
 use tld_wire::frame::{self, Decoder};
 use tld_wire::key::AgentKey;
 use tld_wire::merged::{self, Entry};
@@ -63,6 +65,12 @@ impl Bed {
 
     pub(crate) fn read(&self, path: &str) -> String {
         fs::read_to_string(self.at(path)).unwrap_or_default()
+    }
+
+    pub(crate) fn script(&self, name: &str, text: &str) {
+        let path = self.at("active-response/bin").join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
     }
 
     pub(crate) fn log(&self, lines: &[String]) {
@@ -126,6 +134,8 @@ struct Seen {
     events: Vec<String>,
     products: Vec<String>,
     answers: Vec<(QueryId, String)>,
+    received: Vec<String>,
+    outcomes: Vec<(String, String)>,
     taken: Counter,
     goodbye: bool,
 }
@@ -233,6 +243,35 @@ impl Manager {
         found.unwrap()
     }
 
+    pub(crate) fn received(&self) -> Vec<String> {
+        self.shared.seen.lock().unwrap().received.clone()
+    }
+
+    pub(crate) fn outcomes(&self) -> Vec<(String, String)> {
+        self.shared.seen.lock().unwrap().outcomes.clone()
+    }
+
+    pub(crate) fn order(&self, id: &str, command: &str, deadline_ns: Option<i64>) {
+        let json = format!(
+            r#"{{"version":1,"origin":{{"name":"n","module":"m"}},"command":"{command}","parameters":{{"extra_args":[],"alert":{{"id":"1.2"}}}}}}"#
+        );
+        let message: ExecMessage = serde_json::from_str(&json).unwrap();
+        let ticket = Ticket { deadline_ns, ..Ticket::new(OrderId(id.into())) };
+        let text = extension::with_ticket(&message, &ticket).unwrap();
+        self.send(&FromManager::Execd(text.into_bytes()));
+    }
+
+    pub(crate) fn confirm(&self, order: &str, kind: &str) {
+        let kind: OutcomeKind = serde_json::from_value(kind.into()).unwrap();
+        let order = OrderId(order.into());
+        self.send(&FromManager::Extension(extension::FromManager::Confirmed { order, kind }));
+    }
+
+    pub(crate) fn cancel(&self, order: &str) {
+        let order = OrderId(order.into());
+        self.send(&FromManager::Extension(extension::FromManager::Cancel { order }));
+    }
+
     pub(crate) fn push(&self, files: &[(&str, &[u8])]) {
         let entries: Vec<_> = files.iter().map(|(name, content)| Entry { name, content }).collect();
         let bundle = merged::build("default", &entries).unwrap();
@@ -300,6 +339,11 @@ impl Shared {
                 Step::Left => self.seen.lock().unwrap().goodbye = true,
                 Step::Event(event) => {
                     self.seen.lock().unwrap().events.push(String::from_utf8_lossy(&event).into_owned());
+                }
+                Step::Received(order) => self.seen.lock().unwrap().received.push(order.0),
+                Step::Outcome(outcome) => {
+                    let told = (outcome.order.0.clone(), outcome.kind.to_string());
+                    self.seen.lock().unwrap().outcomes.push(told);
                 }
                 Step::Answer(id, text) => {
                     let text = String::from_utf8_lossy(&text).into_owned();

@@ -105,3 +105,38 @@ fn queries_are_answered_and_a_pushed_configuration_is_used() {
     until(LONG, "a line of the other file arrives", || manager.lines() == ["from the other"]);
     agent.stop();
 }
+
+#[test]
+fn an_order_is_received_and_reported_until_confirmed() {
+    let mut manager = Manager::start(true, Version::CONTRACT);
+    let bed = Bed::new(&manager, "");
+    bed.script("note", "#!/bin/sh\n");
+    std::fs::write(bed.at("etc/shared/ar.conf"), "note0 - note - 0\n").unwrap();
+    let agent = Agent::start(&bed);
+    until(LONG, "the agent connects", || manager.connections() == 1);
+    let outcomes = |manager: &Manager, order: &str| {
+        manager.outcomes().into_iter().filter(|(id, _)| id == order).map(|(_, kind)| kind).collect::<Vec<_>>()
+    };
+    manager.order("o-1", "note0", None);
+    until(LONG, "the order is received", || manager.received() == ["o-1"]);
+    until(LONG, "its outcome comes", || outcomes(&manager, "o-1") == ["dry-run"]);
+    manager.order("late", "note0", Some(1));
+    until(LONG, "a late one is told", || outcomes(&manager, "late") == ["expired"]);
+    manager.order("unknown", "nothing0", None);
+    until(LONG, "an unknown name is told", || outcomes(&manager, "unknown") == ["not-found"]);
+    // Nothing is confirmed: a killed agent tells it again, and an order sent again does nothing.
+    agent.kill();
+    let agent = Agent::start(&bed);
+    until(LONG, "it is told again", || outcomes(&manager, "o-1").len() >= 2);
+    manager.order("o-1", "note0", None);
+    until(LONG, "it is answered again", || manager.received().iter().filter(|id| *id == "o-1").count() == 2);
+    manager.confirm("o-1", "dry-run");
+    manager.confirm("late", "expired");
+    manager.cancel("gone");
+    until(LONG, "a withdrawn order is told", || outcomes(&manager, "gone") == ["cancelled"]);
+    let told = outcomes(&manager, "o-1").len();
+    manager.restart();
+    until(LONG, "what is not confirmed is told again", || outcomes(&manager, "gone").len() >= 2);
+    assert_eq!(outcomes(&manager, "o-1").len(), told);
+    agent.stop();
+}

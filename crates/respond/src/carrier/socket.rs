@@ -9,11 +9,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tld_model::{Order, Outcome};
+use tld_model::{Order, OrderId, Outcome, OutcomeKind};
 use tld_sys::unix_socket::{self, Received, Seqpacket};
 
 use super::{Carrier, DeliverError};
-use crate::{LogFn, Responder, RevertSelector};
+use crate::{LogFn, Report, Responder, RevertSelector};
 
 /// A message on the socket.
 #[derive(Debug, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ enum Message {
     Order(Box<Order>),
     Revert(RevertSelector),
     Outcome(Box<Outcome>),
+    Report(Report),
+    Confirmed(OrderId, OutcomeKind),
+    Withdrawn(OrderId),
 }
 
 /// A connected pair; one end for each process.
@@ -49,22 +52,58 @@ impl SocketCarrier {
     /// # Errors
     /// When no thread can be started.
     pub fn new(socket: Seqpacket, outcomes: Sender<Outcome>, log: LogFn) -> io::Result<Self> {
+        Self::hearing(socket, log, move |message| match message {
+            Message::Outcome(outcome) => Some(outcomes.send(*outcome).is_ok()),
+            _ => None,
+        })
+    }
+
+    /// Takes an end of [`pair`] whose other end [`serve_reports`] serves.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn reporting(socket: Seqpacket, reports: Sender<Report>, log: LogFn) -> io::Result<Self> {
+        Self::hearing(socket, log, move |message| match message {
+            Message::Report(report) => Some(reports.send(report).is_ok()),
+            _ => None,
+        })
+    }
+
+    /// `hear` answers whether it wants more; none for what it does not expect.
+    fn hearing(
+        socket: Seqpacket,
+        log: LogFn,
+        hear: impl Fn(Message) -> Option<bool> + Send + 'static,
+    ) -> io::Result<Self> {
         let socket = Arc::new(socket);
         let reading = Arc::clone(&socket);
         std::thread::Builder::new().name("outcomes".into()).spawn(move || {
             while let Some(message) = next(&reading, &log) {
-                match message {
-                    Ok(Message::Outcome(outcome)) => {
-                        if outcomes.send(*outcome).is_err() {
-                            return;
-                        }
-                    }
-                    Ok(_) => log("the responder sent something that is no outcome; it was dropped"),
+                match message.map(&hear) {
+                    Ok(Some(true)) => {}
+                    Ok(Some(false)) => return,
+                    Ok(None) => log("the responder sent something that is no outcome; it was dropped"),
                     Err(error) => log(&format!("an outcome could not be read and was dropped: {error}")),
                 }
             }
         })?;
         Ok(Self { socket })
+    }
+
+    /// Tells that a manager has stored an outcome.
+    ///
+    /// # Errors
+    /// When it was not taken; the outcome will be reported again.
+    pub fn confirm(&self, order: OrderId, kind: OutcomeKind) -> Result<(), DeliverError> {
+        self.put(&Message::Confirmed(order, kind))
+    }
+
+    /// Tells that a manager withdraws an order.
+    ///
+    /// # Errors
+    /// When it was not taken.
+    pub fn withdraw(&self, order: OrderId) -> Result<(), DeliverError> {
+        self.put(&Message::Withdrawn(order))
     }
 
     /// Asks the responder to lift effects.
@@ -105,11 +144,34 @@ pub fn serve(
     outcomes: Receiver<Outcome>,
     log: LogFn,
 ) -> io::Result<[JoinHandle<()>; 2]> {
+    let messages = outcomes.into_iter().map(|outcome| Message::Outcome(Box::new(outcome)));
+    serve_with(socket, responder, messages, log)
+}
+
+/// Serves the privileged end for a manager's orders: instead of all outcomes, reports go back.
+///
+/// # Errors
+/// When no thread can be started.
+pub fn serve_reports(
+    socket: Seqpacket,
+    responder: Arc<Responder>,
+    reports: Receiver<Report>,
+    log: LogFn,
+) -> io::Result<[JoinHandle<()>; 2]> {
+    serve_with(socket, responder, reports.into_iter().map(Message::Report), log)
+}
+
+fn serve_with(
+    socket: Seqpacket,
+    responder: Arc<Responder>,
+    messages: impl Iterator<Item = Message> + Send + 'static,
+    log: LogFn,
+) -> io::Result<[JoinHandle<()>; 2]> {
     let socket = Arc::new(socket);
     let (writing, writer_log) = (Arc::clone(&socket), Arc::clone(&log));
     let writer = std::thread::Builder::new().name("outcomes".into()).spawn(move || {
-        for outcome in outcomes {
-            let bytes = serde_json::to_vec(&Message::Outcome(Box::new(outcome))).unwrap_or_default();
+        for message in messages {
+            let bytes = serde_json::to_vec(&message).unwrap_or_default();
             // After the peer is gone outcomes stay in the journal.
             if let Err(error) = writing.send(&bytes, PATIENCE)
                 && error.kind() != io::ErrorKind::BrokenPipe
@@ -128,7 +190,11 @@ pub fn serve(
                     }
                 }
                 Ok(Message::Revert(selector)) => responder.revert(selector),
-                Ok(Message::Outcome(_)) => log("an outcome was sent to the responder; it was dropped"),
+                Ok(Message::Confirmed(order, kind)) => responder.confirm(order, kind),
+                Ok(Message::Withdrawn(order)) => responder.withdraw(order),
+                Ok(Message::Outcome(_) | Message::Report(_)) => {
+                    log("an outcome was sent to the responder; it was dropped");
+                }
                 Err(error) => log(&format!("an order could not be read and was dropped: {error}")),
             }
         }

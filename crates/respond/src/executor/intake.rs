@@ -52,10 +52,15 @@ impl Executor {
 
     fn admit(&mut self, mut order: Order, row: Option<i64>, batch: &mut Batch) {
         if row.is_none() {
+            self.acknowledge(&order);
             if self.answer_known(&order, batch) {
                 return;
             }
             order.timings.mark(Stage::Received, self.now());
+            if let Some((kind, detail)) = self.too_late(&order) {
+                let program = order.executable.clone();
+                return self.decline(&order, row, program, kind, detail);
+            }
         }
         if self.paused {
             let program = order.executable.clone();
@@ -441,7 +446,7 @@ fn step_row(step: &Step) -> i64 {
     match step {
         Step::Insert(entry) => entry.id,
         Step::Advance { id, .. } | Step::Report { id, .. } => *id,
-        Step::Offend { .. } => 0,
+        Step::Offend { .. } | Step::Untold(_) | Step::Told { .. } => 0,
     }
 }
 

@@ -9,6 +9,7 @@ mod firewall;
 mod intake;
 mod locals;
 mod replay;
+mod report;
 mod scripts;
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,10 @@ pub(crate) enum Input {
         verb: Verb,
         report: Report,
     },
+    /// A manager has stored an outcome.
+    Confirmed(OrderId, OutcomeKind),
+    /// A manager withdraws an order.
+    Withdrawn(OrderId),
     /// Somebody else, by this name if it is known, changed the firewall.
     KernelChanged(Option<String>),
     /// Something that a local action looks after changed.
@@ -98,6 +103,7 @@ pub(crate) struct Head {
     pub(crate) timings: Timings,
     pub(crate) timeout: u64,
     pub(crate) steps: Vec<u32>,
+    pub(crate) reported: bool,
 }
 
 impl From<&Order> for Head {
@@ -111,6 +117,7 @@ impl From<&Order> for Head {
             timings: order.timings,
             timeout: order.timeout_secs,
             steps: order.options.repeated_offenders.clone(),
+            reported: order.options.reported,
         }
     }
 }
@@ -171,6 +178,8 @@ enum After {
     Answer(Sender<Answer>, Answer),
     Start(i64, Verb),
     Log(String),
+    /// A reported order is in the journal.
+    Received(OrderId),
 }
 
 /// See the module.
@@ -200,6 +209,7 @@ pub(crate) struct Executor {
     paused: bool,
     reconciler: Reconciler,
     outcomes: Sender<Outcome>,
+    reporter: report::Reporter,
     inbox: SyncSender<Input>,
     steps: Vec<Step>,
     /// Where among the pending steps the last one on a row stands.
@@ -252,6 +262,7 @@ impl Executor {
             paused,
             reconciler: Reconciler::default(),
             outcomes: parts.outcomes,
+            reporter: report::Reporter::default(),
             inbox: parts.inbox,
             steps: Vec::new(),
             dirty: HashMap::new(),
@@ -304,6 +315,11 @@ impl Executor {
                 Input::Order(order) => orders.push((*order, None)),
                 Input::Revert(selector) => lifted.extend(self.select(&selector)),
                 Input::Keys { effect, line, prior, reply } => self.keys_told(effect, &line, prior, reply),
+                Input::Confirmed(order, kind) => self.confirmed(order, kind),
+                Input::Withdrawn(order) => match self.call_off(order) {
+                    Ok(ids) => lifted.extend(ids),
+                    Err(order) => orders.push((*order, None)),
+                },
                 Input::LocalChanged => self.look_due = Some(Duration::ZERO),
                 Input::Looked(found) => self.looked(&found),
                 Input::Finished { effect, verb: Verb::Add, report } => self.add_finished(effect, &report),
@@ -373,7 +389,12 @@ impl Executor {
                     self.after.push(after);
                 }
                 // Nobody listening is no reason to stop protecting.
-                After::Tell(outcome) => drop(self.outcomes.send(*outcome)),
+                After::Tell(outcome) => {
+                    self.report(&outcome);
+                    drop(self.outcomes.send(*outcome));
+                }
+                After::Received(order) if durable => self.received(order),
+                After::Received(_) => {}
                 After::Answer(reply, answer) => drop(reply.send(answer)),
                 After::Start(effect, verb) => self.start(effect, verb),
                 After::Log(text) => self.writer.append(text),
@@ -479,6 +500,7 @@ impl Executor {
 
     /// Reports an outcome once it is durable.
     fn tell(&mut self, id: i64, outcome: Outcome) {
+        self.keep_untold(&outcome);
         let told = Box::new(outcome.clone());
         match self.pending(id) {
             Some(Step::Insert(entry)) => entry.outcome = Some(*told),
@@ -549,6 +571,7 @@ impl Executor {
 
     /// Remembers an effect in every index.
     fn keep(&mut self, effect: Effect) {
+        self.reporter.follow(&effect.head.order, effect.head.reported);
         self.orders.insert(effect.head.order.clone(), effect.id);
         if let Some(key) = &effect.key {
             self.keys.insert(key.clone(), effect.id);

@@ -7,13 +7,13 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-pub use read::{Listed, about, count, find, list};
+pub use read::{Listed, about, count, find, list, unconfirmed};
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row};
-use tld_model::{Order, OrderId, Outcome, RawJson, Timestamp};
+use tld_model::{Order, OrderId, Outcome, OutcomeKind, RawJson, Timestamp};
 use tld_sys::clock::{Clock as _, SystemClock};
 use tld_sys::durable::{self, FileLock};
 
@@ -225,6 +225,10 @@ pub(crate) enum Step {
     Report { id: i64, outcome: Box<Outcome> },
     /// A block of this key ended.
     Offend { key: String, offender: Offender },
+    /// An outcome that a manager has to confirm.
+    Untold(Box<Outcome>),
+    /// The manager has confirmed it.
+    Told { order: OrderId, kind: OutcomeKind },
 }
 
 /// The one writer.
@@ -337,6 +341,18 @@ impl Journal {
         read().map_err(|trouble: Trouble| trouble.at(&self.path))
     }
 
+    /// Outcomes that were not confirmed, the oldest first.
+    pub(crate) fn untold(&self) -> Result<Vec<Outcome>, JournalError> {
+        let read = || {
+            let mut query = self.db.prepare_cached("SELECT outcome FROM untold ORDER BY rowid LIMIT ?1")?;
+            let texts = query.query_map([MOST_UNTOLD], |row| row.get::<_, String>(0))?;
+            let texts = texts.collect::<Result<Vec<_>, _>>()?;
+            // What an earlier build wrote and this one cannot read is nothing that it could report.
+            Ok(texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect())
+        };
+        read().map_err(|trouble: Trouble| trouble.at(&self.path))
+    }
+
     /// What is remembered of a key.
     pub(crate) fn offender(&self, key: &str) -> Result<Option<Offender>, JournalError> {
         let found = || {
@@ -382,6 +398,11 @@ impl Journal {
                 "DELETE FROM effect WHERE id IN
                    (SELECT id FROM effect WHERE state = 'closed' AND changed < ?1 ORDER BY changed LIMIT ?2)",
                 [oldest, PIECE],
+            )?;
+            let count: i64 = tx.query_row("SELECT count(*) FROM untold", [], |row| row.get(0))?;
+            tx.execute(
+                "DELETE FROM untold WHERE rowid IN (SELECT rowid FROM untold ORDER BY rowid LIMIT ?1)",
+                [(count - MOST_UNTOLD).clamp(0, PIECE)],
             )?;
             let count: i64 = tx.query_row("SELECT count(*) FROM offender", [], |row| row.get(0))?;
             tx.execute(
@@ -494,6 +515,8 @@ const PATH: &str = "var/threatlockdown/journal.db";
 const KEEP: Duration = Duration::from_secs(7 * 86_400);
 const MOST_CLOSED: u64 = 200_000;
 const MOST_CLOSED_BYTES: u64 = 256 << 20;
+/// Outcomes kept for a manager that never confirms.
+const MOST_UNTOLD: i64 = 100_000;
 const MOST_OFFENDERS: i64 = 100_000;
 /// Rows that one pruning deletes, so that orders never wait long for it.
 const PIECE: i64 = 5_000;

@@ -51,6 +51,18 @@ pub fn list(home: &Path, closed: u32) -> Result<Vec<Listed>, JournalError> {
     .map(Option::unwrap_or_default)
 }
 
+/// How many outcomes a manager has not confirmed yet.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn unconfirmed(home: &Path) -> Result<usize, JournalError> {
+    let count = read(home, |db| {
+        let count: i64 = db.query_row("SELECT count(*) FROM untold", [], |row| row.get(0))?;
+        Ok(usize::try_from(count).unwrap_or(0))
+    });
+    count.map(Option::unwrap_or_default)
+}
+
 /// The newest effects, at most `most`, whose order has this id or whose target shows as `target`.
 ///
 /// # Errors

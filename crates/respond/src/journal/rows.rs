@@ -20,6 +20,14 @@ pub(super) fn write(db: &Connection, step: &Step, boot_id: &str, now: Timestamp)
             db.prepare_cached("UPDATE effect SET outcome = ?2 WHERE id = ?1")?
                 .execute(params![id, json(*id, outcome)?])?;
         }
+        Step::Untold(outcome) => {
+            db.prepare_cached("INSERT OR REPLACE INTO untold (order_id, kind, outcome) VALUES (?1, ?2, ?3)")?
+                .execute(params![outcome.order.0, outcome.kind.name(), json(0, outcome)?])?;
+        }
+        Step::Told { order, kind } => {
+            db.prepare_cached("DELETE FROM untold WHERE order_id = ?1 AND kind = ?2")?
+                .execute(params![order.0, kind.name()])?;
+        }
         Step::Offend { key, offender } => {
             db.prepare_cached(
                 "INSERT OR REPLACE INTO offender (key, count, ended, length) VALUES (?1, ?2, ?3, ?4)",

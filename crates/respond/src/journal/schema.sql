@@ -26,6 +26,14 @@ CREATE TABLE IF NOT EXISTS alert (
     text TEXT    NOT NULL
 ) STRICT;
 
+-- Outcomes of a manager's orders that it has not confirmed.
+CREATE TABLE IF NOT EXISTS untold (
+    order_id TEXT NOT NULL,
+    kind     TEXT NOT NULL,
+    outcome  TEXT NOT NULL,                -- JSON
+    PRIMARY KEY (order_id, kind)
+) STRICT;
+
 -- Finished blocks per key, for repeated_offenders.
 CREATE TABLE IF NOT EXISTS offender (
     key     TEXT    PRIMARY KEY,

@@ -133,8 +133,8 @@ impl Hub {
                 self.tally.stalls.fetch_add(1, Ordering::Relaxed);
                 Some(event)
             }
-            // The manager is going down; the agent has kept nothing either way.
-            Err(Refused::Closed(_)) => None,
+            // The manager is going down. An agent of ours has kept what is not called taken.
+            Err(Refused::Closed(event)) => Some(event),
         }
     }
 

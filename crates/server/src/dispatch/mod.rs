@@ -170,6 +170,7 @@ impl Dispatch {
                 ports: response.ports.clone(),
                 cut_connections: response.cut_connections,
                 contract: response.contract,
+                ..OrderOptions::default()
             },
         }
     }

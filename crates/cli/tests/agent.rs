@@ -1,0 +1,96 @@
+//! Manager and agent, both the real binary: enrolment, and lines on the agent that become alerts at the manager.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests start programs and may fail loudly"
+)]
+
+mod common;
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::fleet::Site;
+use common::{BINARY, Home, Host, Service, until};
+
+const SECOND: Duration = Duration::from_secs(1);
+const RULES: &str = r#"<group name="local,"><rule id="100900" level="3"><match>counted line</match>
+    <description>A counted line.</description></rule></group>"#;
+
+/// A home for an agent of that manager.
+fn agent_home(address: &str, site: &Site) -> Home {
+    let home = Home::new("");
+    let conf = format!(
+        "<ossec_config><client><server><address>{address}</address><port>{}</port><max_retries>100</max_retries>\
+         <retry_interval>1</retry_interval></server><notify_time>1</notify_time>\
+         <enrollment><port>{}</port><agent_name>web-01</agent_name>\
+         <delay_after_enrollment>1</delay_after_enrollment></enrollment></client>\
+         <localfile><log_format>syslog</log_format><location>{}</location></localfile></ossec_config>",
+        site.port,
+        site.enrolment,
+        home.at("auth.log").display()
+    );
+    fs::write(home.at("etc/ossec.conf"), conf).unwrap();
+    home
+}
+
+fn start(home: &Home, host: Option<&Host>, extra: &[&str]) -> Service {
+    let started = home.read("logs/ossec.log").matches("started in").count();
+    let mut command = host.map_or_else(|| Command::new(BINARY), |host| host.command(BINARY));
+    command.args(["agent", "--home"]).arg(home.path.path()).args(extra);
+    let output = fs::OpenOptions::new().append(true).create(true).open(home.at("service.out")).unwrap();
+    command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+    let service = Service { child: command.spawn().expect("the agent starts") };
+    let begin = Instant::now();
+    while home.read("logs/ossec.log").matches("started in").count() <= started {
+        assert!(begin.elapsed() < 30 * SECOND, "it does not start: {}", home.read("service.out"));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    service
+}
+
+fn connected(home: &Home) -> bool {
+    home.read("logs/ossec.log").contains("connected to the server")
+}
+
+#[test]
+fn no_line_is_lost_or_repeated_while_the_manager_is_restarted_three_times() {
+    let site = Site::new("");
+    fs::create_dir_all(site.home.at("etc/rules")).unwrap();
+    fs::write(site.home.at("etc/rules/local_rules.xml"), RULES).unwrap();
+    let mut manager = site.start(None, &[]);
+    let home = agent_home("127.0.0.1", &site);
+    let agent = start(&home, None, &["--dry-run"]);
+    until(60 * SECOND, "the agent enrols and connects", || connected(&home));
+    let (rounds, lines) = (4, 5000);
+    for round in 0..rounds {
+        let text: String = (0..lines)
+            .map(|n| format!("Nov 23 02:00:00 web01 app: counted line {}\n", round * lines + n))
+            .collect();
+        home.log(&text);
+        until(60 * SECOND, "some arrive", || counted(&site).len() > round * lines);
+        if round + 1 < rounds {
+            assert_eq!(manager.stop(), Some(0));
+            manager = site.start(None, &[]);
+        }
+    }
+    until(120 * SECOND, "all arrive", || counted(&site).len() >= rounds * lines);
+    std::thread::sleep(Duration::from_millis(500));
+    let seen = counted(&site);
+    let unique: std::collections::BTreeSet<_> = seen.iter().collect();
+    assert_eq!((seen.len(), unique.len()), (rounds * lines, rounds * lines));
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(manager.stop(), Some(0));
+}
+
+/// Numbers of the counted lines in the manager's alerts.
+fn counted(site: &Site) -> Vec<usize> {
+    let text = site.home.read("logs/alerts/alerts.json");
+    let lines = text.lines().filter_map(|line| line.split_once("counted line ")?.1.split('"').next());
+    lines.filter_map(|number| number.parse().ok()).collect()
+}
