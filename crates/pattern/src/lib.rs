@@ -4,6 +4,7 @@
 //! loaded, and afterwards only reads. The invariant of this room: a subject ends at its first NUL,
 //! is otherwise any bytes at all, and no subject makes a matcher panic or run without bound.
 
+pub mod budget;
 mod captures;
 mod error;
 mod expression;

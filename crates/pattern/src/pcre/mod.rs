@@ -11,11 +11,12 @@ mod tests;
 mod translate;
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 
 use regex::bytes::{Regex, RegexBuilder};
 use translate::{Target, Translation, translate};
 
-use crate::{Captures, CompileError, PATTERN_LIMIT, text};
+use crate::{Captures, CompileError, PATTERN_LIMIT, budget, text};
 
 /// The texts of a pattern that is nothing but alternatives of plain text, each between both anchors: in lower case, each
 /// also with the newline that `$` lets stand behind it.
@@ -43,7 +44,7 @@ pub struct Pcre {
     groups: usize,
     /// Serves every subject, or only those without a last newline when the other is there too.
     linear: Option<Regex>,
-    backtracking: Option<fancy_regex::Regex>,
+    backtracking: Option<Backtracking>,
     required: Vec<Vec<u8>>,
 }
 
@@ -52,6 +53,10 @@ impl Pcre {
     const SIZE_LIMIT: usize = 2 << 20;
     /// The backtracks one search may take; beyond it the answer is "no match", as in PCRE2.
     const BACKTRACK_LIMIT: usize = 1_000_000;
+    /// A backtrack may cost a look at all of the subject: beyond this length fewer are allowed.
+    const LONG: usize = 4096;
+    /// The backtracks that a search of a long subject may take.
+    const LONG_LIMIT: usize = 4096;
 
     /// Compiles `pattern`; the error tells the offset.
     pub fn compile(pattern: &[u8]) -> Result<Self, CompileError> {
@@ -62,7 +67,7 @@ impl Pcre {
         let forward = translate(read, Target::Linear)?;
         let linear = if forward.needs_backtracking { None } else { Some(build_linear(&forward)?) };
         let backtracking = if forward.needs_backtracking || forward.newline_sensitive {
-            Some(build_backtracking(&translate(read, Target::Backtracking)?)?)
+            Some(Backtracking::new(translate(read, Target::Backtracking)?.source)?)
         } else {
             None
         };
@@ -93,7 +98,7 @@ impl Pcre {
                 Some(whole.end())
             }
             Engine::Backtracking(regex, view) => {
-                let found = regex.captures(view.text()).ok()??;
+                let found = budget::search(view.text().len(), || regex.captures(view.text()))?;
                 let places = (1..found.len()).map(|index| found.get(index));
                 fill(
                     captures,
@@ -111,7 +116,8 @@ impl Pcre {
         match self.engine(text(subject))? {
             Engine::Linear(regex, subject) => regex.find(subject).map(|found| found.end()),
             Engine::Backtracking(regex, view) => {
-                regex.find(view.text()).ok()?.map(|found| view.offset(found.end()))
+                let found = budget::search(view.text().len(), || regex.find(view.text()))?;
+                Some(view.offset(found.end()))
             }
         }
     }
@@ -121,7 +127,10 @@ impl Pcre {
         match self.engine(text(subject)) {
             None => false,
             Some(Engine::Linear(regex, subject)) => regex.is_match(subject),
-            Some(Engine::Backtracking(regex, view)) => regex.is_match(view.text()).unwrap_or(false),
+            Some(Engine::Backtracking(regex, view)) => {
+                let matched = || regex.is_match(view.text()).map(|matched| matched.then_some(()));
+                budget::search(view.text().len(), matched).is_some()
+            }
         }
     }
 
@@ -147,7 +156,10 @@ impl Pcre {
         match (&self.linear, &self.backtracking) {
             (Some(linear), None) => Some(Engine::Linear(linear, subject)),
             (Some(linear), Some(_)) if !subject.ends_with(b"\n") => Some(Engine::Linear(linear, subject)),
-            (_, Some(backtracking)) => Some(Engine::Backtracking(backtracking, View::new(subject, self.utf))),
+            (_, Some(backtracking)) => {
+                let regex = backtracking.regex(subject.len())?;
+                Some(Engine::Backtracking(regex, View::new(subject, self.utf)))
+            }
             (None, None) => None,
         }
     }
@@ -207,9 +219,33 @@ fn build_linear(translation: &Translation) -> Result<Regex, CompileError> {
         .map_err(|error| refused(&error))
 }
 
-fn build_backtracking(translation: &Translation) -> Result<fancy_regex::Regex, CompileError> {
-    fancy_regex::RegexBuilder::new(&translation.source)
-        .backtrack_limit(Pcre::BACKTRACK_LIMIT)
+/// One pattern with two limits; the second form is made when the first long subject comes.
+#[derive(Debug)]
+struct Backtracking {
+    source: Box<str>,
+    usual: fancy_regex::Regex,
+    long: OnceLock<Option<fancy_regex::Regex>>,
+}
+
+impl Backtracking {
+    fn new(source: String) -> Result<Self, CompileError> {
+        let usual = build_backtracking(&source, Pcre::BACKTRACK_LIMIT)?;
+        Ok(Self { source: source.into(), usual, long: OnceLock::new() })
+    }
+
+    fn regex(&self, length: usize) -> Option<&fancy_regex::Regex> {
+        if length <= Pcre::LONG {
+            return Some(&self.usual);
+        }
+        self.long.get_or_init(|| build_backtracking(&self.source, Pcre::LONG_LIMIT).ok()).as_ref()
+    }
+}
+
+/// The engine looks first for places where a match is possible at all, by a linear form without look-around (`seek`).
+fn build_backtracking(source: &str, limit: usize) -> Result<fancy_regex::Regex, CompileError> {
+    fancy_regex::RegexBuilder::new(source)
+        .backtrack_limit(limit)
+        .seek(true)
         .delegate_size_limit(Pcre::SIZE_LIMIT)
         .delegate_dfa_size_limit(Pcre::SIZE_LIMIT)
         .build()

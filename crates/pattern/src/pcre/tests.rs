@@ -153,6 +153,35 @@ fn subject() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(prop::sample::select(b"aAbB1. \n\xe9\xc3\xa9".to_vec()), 0..10)
 }
 
+/// What only the backtracking engine knows.
+const LOOKS: [&str; 8] = ["(?=a)", "(?!b)", "(?<=a)", "(?<!a|b)", "(?=.*1)", "(?>a+)", "(?!^a)", "(?<![.])"];
+
+/// Lines that make a search with look-around begin anew at each of their places.
+#[test]
+fn a_long_line_costs_little_or_ends_the_event_s_searches_and_is_counted() {
+    let long = |unit: &str| unit.repeat(65_000 / unit.len()).into_bytes();
+    for pattern in [r"(?<!x)\w+ from", r"(?>\w+)=1", r"(?=.*from)(?=.*zz)q", r"(?!\s)[^:]*: x", r"(\w+) \1 q"]
+    {
+        let pcre = Pcre::compile(pattern.as_bytes()).expect("legal");
+        budget::begin();
+        assert!(!pcre.is_match(&long("a")) && !pcre.is_match(&long("a b")), "{pattern}");
+        assert_eq!(budget::ended(), 0, "{pattern}: places where it cannot match are passed over");
+    }
+    let hard = Pcre::compile(br"(?!\s)[^:]*: x(?!y)").expect("legal");
+    let forged = [long("a"), b": xy".to_vec()].concat();
+    budget::begin();
+    assert!(!hard.is_match(&forged));
+    assert_eq!(budget::ended(), 1);
+    assert!(!hard.is_match(b"a: xz"), "the event has used up its budget");
+    assert_eq!(budget::ended(), 2);
+    budget::begin();
+    assert!(hard.is_match(b"a: xz"), "the next one has its own");
+    let late = [long("a;"), b" b=1".to_vec()].concat();
+    let found = Pcre::compile(br"(?<=\s)(\w+)=\d").expect("legal");
+    assert!(found.is_match(&late), "what stands at the end of a long line is found");
+    assert_eq!(budget::ended(), 0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
@@ -162,7 +191,7 @@ proptest! {
         let source = translate(pattern.as_bytes(), Target::Backtracking).expect("it compiled before");
         let backtracking = Pcre {
             linear: None,
-            backtracking: Some(build_backtracking(&source).expect("made of legal parts")),
+            backtracking: Some(Backtracking::new(source.source).expect("made of legal parts")),
             required: Vec::new(),
             pattern: linear.pattern.clone(),
             ..linear
@@ -173,6 +202,23 @@ proptest! {
         if !linear.required.is_empty() && linear.is_match(&subject) {
             prop_assert!(linear.required.iter().any(|word| crate::literal::contains(&subject, word)));
         }
+    }
+
+    #[test]
+    fn looking_for_possible_places_first_changes_no_answer(
+        parts in prop::collection::vec((prop::sample::select(LOOKS.to_vec()), shared_pattern()), 1..4),
+        subject in subject(),
+    ) {
+        let pattern: String = parts.into_iter().flat_map(|(look, plain)| [look.to_owned(), plain]).collect();
+        let source = translate(pattern.as_bytes(), Target::Backtracking).expect("made of legal parts").source;
+        let Ok(seeking) = build_backtracking(&source, 100_000) else { return Ok(()) };
+        let plain = fancy_regex::RegexBuilder::new(&source).backtrack_limit(100_000).build().expect("as before");
+        let subject: String = subject.iter().copied().map(char::from).collect();
+        let places = |regex: &fancy_regex::Regex| {
+            let found = regex.captures(&subject).expect("within the limit")?;
+            Some((0..found.len()).map(|at| found.get(at).map(|group| group.range())).collect::<Vec<_>>())
+        };
+        prop_assert_eq!(places(&seeking), places(&plain), "{}", source);
     }
 
     #[test]
