@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use tld_model::{Alert, Event, Frame, RuleId, Timestamp, Zone};
+use tld_pattern::budget;
 
 use crate::Decoded;
 use crate::alert::{PlainForm, previous_output};
@@ -126,6 +127,8 @@ pub struct Verdict<'e> {
     pub previous_log: Option<Vec<u8>>,
     /// What is to be written down.
     pub effects: Vec<Effect>,
+    /// Searches of PCRE2 expressions that would have cost too much and were ended: what they look for was taken as absent.
+    pub ended_searches: u32,
     ruleset: Arc<Ruleset>,
 }
 
@@ -260,6 +263,7 @@ impl Analyzer {
         if !Arc::ptr_eq(&prepared.ruleset, &self.ruleset) {
             prepared = self.preparer.prepare(prepared.decoded.event);
         }
+        budget::begin();
         let ruleset = Arc::clone(&self.ruleset);
         let event = prepared.decoded.event;
         let now = self.advance(event);
@@ -305,6 +309,7 @@ impl Analyzer {
                 .map(|won| ruleset.rules.all[won.rule].info.id);
         }
         let Pass { last_events, previous_log, effects, .. } = pass;
+        prepared.ended = prepared.ended.saturating_add(budget::ended());
         Judged { prepared, finding, last_events, previous_log, effects }
     }
 

@@ -13,6 +13,7 @@ use tld_sys::clock::Clock;
 use tld_sys::queue::{Receiver, Sender};
 
 use crate::dispatch::{Considered, Dispatch};
+use crate::log::Log;
 use crate::logtime::LogTime;
 use crate::output::{Note, Record, firewall};
 use crate::sequencer::Sequencer;
@@ -37,6 +38,8 @@ pub struct Counts {
     pub orders: u64,
     /// Responses that were bound but did not run.
     pub withheld: u64,
+    /// Events of which a search was ended because it would have cost too much.
+    pub ended: u64,
 }
 
 /// Which archives are kept.
@@ -72,6 +75,8 @@ pub struct Pipeline {
     pub statistics: Option<Statistics>,
     /// Write `firewall.log`.
     pub log_fw: bool,
+    /// Where searches that were ended are told.
+    pub log: Log,
     /// Watcher.
     pub observer: Option<Box<dyn Observer>>,
     /// Counters.
@@ -131,6 +136,9 @@ impl Pipeline {
         if let Some(observer) = &mut self.observer {
             observer.event(&event, &verdict);
         }
+        if verdict.ended_searches > 0 {
+            self.tell_ended(&event);
+        }
         let archive = self.archive(&verdict, event.received);
         let firewall = self.firewall(&verdict, event.received);
         let counted = counted(&verdict);
@@ -144,6 +152,20 @@ impl Pipeline {
             let _ = self.records.send(record);
         }
         self.count(counted, event.received);
+    }
+
+    /// Says so for the first such event and for each that doubles their number: senders choose how many there are.
+    fn tell_ended(&mut self, event: &Event) {
+        self.counts.ended += 1;
+        if self.counts.ended.is_power_of_two() {
+            self.log.warning(&format!(
+                "a line of {} bytes from `{}` made searches too costly, and rules may have missed it ({} such lines so far); \
+                 `threatlockdown logtest --trace` shows it",
+                event.text.len(),
+                String::from_utf8_lossy(&event.location).escape_debug(),
+                self.counts.ended
+            ));
+        }
     }
 
     /// Adds to the hour's counts, and alerts if they are excessive.

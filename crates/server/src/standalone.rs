@@ -230,7 +230,7 @@ fn analyse(mut pipeline: Pipeline, incoming: &Receiver<Event>, changes: &mpsc::R
 }
 
 fn pipeline(setup: Setup, records: Sender<Record>) -> Pipeline {
-    let Setup { home, prepared, carrier, fleet, clock, zone, observer, log_time, dry_run, .. } = setup;
+    let Setup { home, prepared, carrier, fleet, clock, zone, observer, log, log_time, dry_run, .. } = setup;
     let global = &prepared.settings.global;
     let start = Timestamp::from_nanos(clock.wall_nanos());
     let rotation = Rotation {
@@ -259,6 +259,7 @@ fn pipeline(setup: Setup, records: Sender<Record>) -> Pipeline {
         log_time: log_time.then(|| LogTime::new(zone, start)),
         statistics,
         log_fw: prepared.ruleset.options().log_fw,
+        log,
         observer,
         counts: Counts::default(),
     }

@@ -36,6 +36,14 @@ impl View<'_> {
         self.decoders(&mut out);
         self.rules(&mut out);
         self.alert(&mut out);
+        if self.verdict.ended_searches > 0 {
+            let _ = writeln!(
+                out,
+                "\t{} searches of PCRE2 expressions were ended because this line makes them too costly: what they look \
+                 for was taken as absent",
+                self.verdict.ended_searches
+            );
+        }
         out
     }
 

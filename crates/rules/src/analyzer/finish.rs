@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use tld_model::{Alert, AlertRule, Frame};
+use tld_pattern::budget;
 
 use super::{Effect, Mode, Prepared, Preparer, Verdict, Winner};
 use crate::StaticField;
@@ -51,6 +52,7 @@ impl Preparer {
             last_events,
             previous_log,
             effects,
+            ended_searches: prepared.ended,
             ruleset: prepared.ruleset,
         }
     }
@@ -94,6 +96,7 @@ impl Preparer {
             local: *moment.local(),
         };
         self.second = moment.known();
+        budget::begin();
         let target = |field| event.field(field).map(<[u8]>::to_vec);
         let (srcip, dstuser) = (target(StaticField::SrcIp), target(StaticField::DstUser));
         let contested = if rule.info.no_ar || (srcip.is_none() && dstuser.is_none()) {

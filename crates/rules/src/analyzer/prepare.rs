@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use tld_model::{Event, LocalTime};
+use tld_pattern::budget;
 
 use super::{Mode, Settings};
 use crate::decoder::{DecoderStep, Origins, Scratch};
@@ -41,6 +42,8 @@ pub struct Prepared<'e> {
     /// A firewall event that no rule sees.
     pub(super) dropped: bool,
     pub(super) outline: Outline,
+    /// Searches that ended before their answer was certain.
+    pub(super) ended: u32,
     pub(super) second: Option<(i64, LocalTime)>,
     pub(super) ruleset: Arc<Ruleset>,
 }
@@ -69,6 +72,7 @@ impl Preparer {
         if !accumulates {
             self.decide(&mut prepared);
         }
+        prepared.ended = budget::ended();
         prepared
     }
 
@@ -78,7 +82,9 @@ impl Preparer {
         event: &'e Event,
         steps: &mut Vec<DecoderStep>,
     ) -> Prepared<'e> {
-        self.decode(event, Some(steps))
+        let mut prepared = self.decode(event, Some(steps));
+        prepared.ended = budget::ended();
+        prepared
     }
 
     fn decode<'e>(&mut self, event: &'e Event, steps: Option<&mut Vec<DecoderStep>>) -> Prepared<'e> {
@@ -92,6 +98,7 @@ impl Preparer {
             forced_rule: result.forced_rule.and_then(|id| ruleset.index(id)),
             dropped,
             outline: Outline::default(),
+            ended: 0,
             second: None,
             ruleset,
         }

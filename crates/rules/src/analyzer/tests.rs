@@ -325,3 +325,17 @@ fn an_event_prepared_under_other_rules_is_prepared_anew() {
     let judged = analyzer.judge(prepared);
     assert_eq!(stale.finish(judged).rule.map(|rule| rule.id.0), Some(100));
 }
+
+#[test]
+fn a_line_that_makes_searches_too_costly_is_judged_without_them_and_says_so() {
+    let rule = r#"<rule id="200" level="5"><if_sid>100</if_sid><regex type="pcre2">(?!\s)[^:]*: x(?!y)</regex>
+      <description>costly</description></rule>"#;
+    let mut analyzer = analyzer(rule);
+    let text = format!("Jan  1 00:00:00 host probe: from 192.0.2.1 {}: xy", "a".repeat(60_000));
+    let costly = Event::local("/var/log/probe", text, Timestamp::from_secs(1_000_000));
+    let verdict = analyzer.analyze(&costly);
+    assert_eq!((verdict.rule.map_or(0, |rule| rule.id.0), verdict.ended_searches), (100, 1));
+    let usual = event(1, "192.0.2.1: xz");
+    let verdict = analyzer.analyze(&usual);
+    assert_eq!((verdict.rule.map_or(0, |rule| rule.id.0), verdict.ended_searches), (200, 0));
+}
