@@ -44,7 +44,7 @@ pub struct Pcre {
     groups: usize,
     /// Serves every subject, or only those without a last newline when the other is there too.
     linear: Option<Regex>,
-    backtracking: Option<Backtracking>,
+    backtracking: Option<Box<Backtracking>>,
     required: Vec<Vec<u8>>,
 }
 
@@ -67,7 +67,7 @@ impl Pcre {
         let forward = translate(read, Target::Linear)?;
         let linear = if forward.needs_backtracking { None } else { Some(build_linear(&forward)?) };
         let backtracking = if forward.needs_backtracking || forward.newline_sensitive {
-            Some(Backtracking::new(translate(read, Target::Backtracking)?.source)?)
+            Some(Box::new(Backtracking::new(translate(read, Target::Backtracking)?.source)?))
         } else {
             None
         };

@@ -191,7 +191,7 @@ proptest! {
         let source = translate(pattern.as_bytes(), Target::Backtracking).expect("it compiled before");
         let backtracking = Pcre {
             linear: None,
-            backtracking: Some(Backtracking::new(source.source).expect("made of legal parts")),
+            backtracking: Some(Box::new(Backtracking::new(source.source).expect("made of legal parts"))),
             required: Vec::new(),
             pattern: linear.pattern.clone(),
             ..linear
