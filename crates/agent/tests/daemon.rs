@@ -91,6 +91,28 @@ fn the_endpoints_own_file_says_how_an_executable_of_a_foreign_manager_is_talked_
 }
 
 #[test]
+fn what_is_undone_later_and_what_cannot_be_started_is_logged() {
+    let home = home("keys60 - keys - 60\nplain60 - plain - 60\nbroken60 - broken - 60\n");
+    home.script("keys", KEYS);
+    home.script("plain", PLAIN);
+    home.script("broken", "#!/no/such/interpreter\n");
+    let _service = home.start(None, &[]);
+    for (name, says) in [
+        ("keys60", "Adding command 'active-response/bin/keys' to the timeout list"),
+        ("plain60", "command 'active-response/bin/plain' was not added to the timeout list"),
+        ("broken60", "(1317): `active-response/bin/broken` cannot be started"),
+    ] {
+        home.send(request(name, BOTH));
+        home.logged(says);
+    }
+    // Names in any case and from anywhere are the first ones found; a broken line of the table hides no other.
+    home.ar_conf("!x - keys - 1\nbad line\nlate0 - plain - 0");
+    home.send(request("late0", BOTH));
+    home.logged("(1313)");
+    until(5 * SECOND, || home.logs(), || home.read("told").contains("\"command\":\"add\""));
+}
+
+#[test]
 fn without_a_timeout_there_is_nothing_to_undo() {
     let home = home("keys0 - keys - 0\n");
     home.script("keys", KEYS);

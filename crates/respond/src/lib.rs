@@ -27,6 +27,7 @@ pub mod rehearsal;
 mod scheduler;
 mod script;
 mod sessions;
+mod together;
 
 use std::fmt;
 use std::net::IpAddr;

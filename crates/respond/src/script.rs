@@ -126,7 +126,7 @@ impl Job {
         let mut child = match child::spawn(&spec) {
             Ok(child) => child,
             Err(error) => {
-                let why = format!("`{}` cannot be started: {error}", self.program);
+                let why = format!("(1317): `{}` cannot be started: {error}", self.program);
                 return Report { end: End::NotStarted(why), stderr: String::new() };
             }
         };

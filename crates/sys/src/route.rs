@@ -3,6 +3,7 @@
 //!
 //! Invariant: only routes with our protocol number are removed.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -51,11 +52,17 @@ pub fn remove_blackhole(address: IpAddr) -> io::Result<()> {
 
 /// All routes to exactly `address` in the main table.
 pub fn host_routes(address: IpAddr) -> io::Result<Vec<HostRoute>> {
-    let address = address.to_canonical();
+    routes_to(&[address])
+}
+
+/// The same for many addresses of one family in one reading of the table.
+pub fn routes_to(addresses: &[IpAddr]) -> io::Result<Vec<HostRoute>> {
+    let wanted: HashSet<IpAddr> = addresses.iter().map(|address| address.to_canonical()).collect();
+    let Some(family) = wanted.iter().next().map(|address| family(*address)) else { return Ok(Vec::new()) };
     let mut socket = Socket::open(None, 0)?;
     let mut writer = Writer::default();
     let mut header = [0_u8; 12];
-    header[0] = family(address);
+    header[0] = family;
     writer.begin(GETROUTE, NLM_F_REQUEST | NLM_F_DUMP, 1, &header);
     writer.end();
     socket.send(&writer.into_bytes())?;
@@ -68,7 +75,7 @@ pub fn host_routes(address: IpAddr) -> io::Result<Vec<HostRoute>> {
             if message.kind == NLMSG_DONE {
                 return Ok(found);
             }
-            found.extend(route(message.body).filter(|route| route.address == address));
+            found.extend(route(message.body).filter(|route| wanted.contains(&route.address)));
         }
     }
     Err(io::ErrorKind::TimedOut.into())

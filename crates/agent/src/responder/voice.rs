@@ -60,7 +60,18 @@ impl Voice {
         let proof = outcome.evidence.read_back.as_deref().unwrap_or(&outcome.detail);
         let (kind, response, target) = (outcome.kind, &outcome.response, &outcome.target);
         self.say(level, &format!("{kind} {response} on {target} (order {}): {proof}", outcome.order));
+        let program = &outcome.program;
         match kind {
+            OutcomeKind::Applied if outcome.until.is_some() => {
+                self.debug(|| {
+                    format!("Adding command '{program}' to the timeout list ({response} on {target})")
+                });
+            }
+            OutcomeKind::Applied => {
+                self.debug(|| {
+                    format!("command '{program}' was not added to the timeout list: nothing to undo")
+                });
+            }
             OutcomeKind::AlreadyActive => self.debug(|| {
                 format!("command `{response}` on {target} was received before; its time was updated")
             }),

@@ -158,11 +158,47 @@ mod tests {
 
     #[test]
     fn names_follow_the_contracts_rules() {
-        for good in ["bob", "0day", "a$", "a.b", "BOB"] {
+        for good in [
+            "bob",
+            "0day",
+            "a$",
+            "a.b",
+            "BOB",
+            "testuser",
+            "user123",
+            "1testuser",
+            "_testuser",
+            "test_user",
+            "test-user",
+            "machine$",
+            "test$user",
+            "TestUser",
+            "TESTUSER",
+            "test.user",
+        ] {
             assert!(is_fit(good), "{good}");
         }
-        for bad in ["", "root", "-x", "+x", "~x", "a:b", "a,b", "a b", "a/b", "a\\b", "a..b", "a\nb"] {
+        assert!(is_fit(&"x".repeat(256)) && !is_fit(&"x".repeat(257)));
+        for bad in [
+            "", "root", "-x", "+x", "~x", "a:b", "a,b", "a b", "a\tb", "a\rb", "a/b", "a\\b", "a..b", "a\nb",
+            "../root",
+        ] {
             assert!(!is_fit(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_is_no_name() {
+        for data in [r#"{"dstuser":null}"#, r#"{"dstuser":7}"#, r#"{"dstuser":["bob"]}"#, "{}", "null"] {
+            let call = Call {
+                home: "/nowhere".into(),
+                places: super::super::Places::default(),
+                name: "disable-account".into(),
+                alert: serde_json::from_str(&format!(r#"{{"data":{data}}}"#)).unwrap(),
+                extra_args: vec![],
+                created: tld_model::Timestamp::from_secs(0),
+            };
+            assert_eq!(DisableAccount.subject(&call), Err(NO_USER.into()), "{data}");
         }
     }
 }

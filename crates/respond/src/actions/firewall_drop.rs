@@ -111,6 +111,20 @@ mod tests {
         assert_eq!(of(win).as_deref(), Some("192.0.2.9"));
         assert_eq!(of(r#"{"data":{"srcip":"::ffff:192.0.2.1"}}"#).as_deref(), Some("192.0.2.1"));
         assert_eq!(of(r#"{"data":{"srcip":"2001:db8::1"}}"#).as_deref(), Some("2001:db8::1"));
+        for bad in [
+            "",
+            "...",
+            "1.2.3",
+            "1.2.3.4.5",
+            "1.2.3.4/24",
+            "../1.2.3.4",
+            "1.2.3.4;id",
+            "$(id)",
+            " 1.2.3.4",
+            "fe80::1%eth0",
+        ] {
+            assert_eq!(of(&serde_json::json!({"data": {"srcip": bad}}).to_string()), None, "{bad}");
+        }
         for none in
             [r#"{"data":{"srcip":"host.example"}}"#, r#"{"data":[]}"#, "{}", r#"{"data":{"srcip":7}}"#]
         {

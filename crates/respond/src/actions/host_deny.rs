@@ -2,11 +2,14 @@
 //! so that 10.0.0.1 is not 10.0.0.12; the file keeps owner, mode and label and is never seen half written.
 //! Invariant: only lines of exactly our form are added or removed, and one that was there before stays.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use tld_sys::durable::{self, FileLock};
 
 use super::{Call, Failure, Local, Proof, Subject};
+use crate::together::Places;
 
 /// See the module.
 pub(crate) struct HostDeny;
@@ -18,13 +21,99 @@ fn token(address: IpAddr) -> String {
     }
 }
 
-/// Whether a line denies exactly this address everything.
-fn denies(line: &str, address: IpAddr) -> bool {
-    let line = line.trim();
-    let Some((daemons, client)) = line.split_once(':') else { return false };
+/// The address that a line denies everything, if it is a line of our form.
+fn denied(line: &str) -> Option<IpAddr> {
+    let (daemons, client) = line.trim().split_once(':')?;
     let client = client.trim();
     let bare = client.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(client);
-    daemons.trim() == "ALL" && bare.parse() == Ok(address)
+    if daemons.trim() == "ALL" { bare.parse().ok() } else { None }
+}
+
+fn denies(line: &str, address: IpAddr) -> bool {
+    denied(line) == Some(address)
+}
+
+/// What one order wants of the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Present(IpAddr),
+    /// The list did not exist before, and is to go with its last line.
+    Absent(IpAddr, bool),
+    Look(IpAddr),
+}
+
+impl Wish {
+    const fn address(self) -> IpAddr {
+        match self {
+            Self::Present(address) | Self::Absent(address, _) | Self::Look(address) => address,
+        }
+    }
+}
+
+/// Whether the list has the address by the end of the round, and whether there is a list at all.
+type Found = Result<(bool, bool), Failure>;
+
+static LISTS: Places<PathBuf, Wish, Found> = Places::new();
+
+/// All orders that wait share one rewrite, and what is answered was read back from the disk after it.
+fn carry_out(call: &Call, wish: Wish) -> Found {
+    let list = LISTS.at(call.places.hosts_deny.clone());
+    let answer = list.ask(wish, |wishes| {
+        let read = change(call, wishes);
+        let answer = |wish: &Wish| {
+            let (denied, exists) = read.as_ref().map_err(Clone::clone)?;
+            Ok((denied.contains(&wish.address()), *exists))
+        };
+        wishes.iter().map(answer).collect()
+    });
+    answer.unwrap_or_else(|| Err(Failure::Failed("the list of denied hosts was not worked on".into())))
+}
+
+fn addresses(text: Option<&str>) -> HashSet<IpAddr> {
+    text.into_iter().flat_map(str::lines).filter_map(denied).collect()
+}
+
+fn change(call: &Call, wishes: &[Wish]) -> Result<(HashSet<IpAddr>, bool), Failure> {
+    if wishes.iter().all(|wish| matches!(wish, Wish::Look(_))) {
+        let text = read(call)?;
+        return Ok((addresses(text.as_deref()), text.is_some()));
+    }
+    let _lock = lock(call)?;
+    let before = read(call)?;
+    let present = addresses(before.as_deref());
+    let gone: HashSet<IpAddr> = wishes
+        .iter()
+        .filter_map(|wish| if let Wish::Absent(address, _) = wish { Some(*address) } else { None })
+        .filter(|address| present.contains(address))
+        .collect();
+    let mut text = before.clone().unwrap_or_default();
+    if !gone.is_empty() {
+        text = text
+            .split_inclusive('\n')
+            .filter(|line| denied(line).is_none_or(|address| !gone.contains(&address)))
+            .collect();
+    }
+    let mut added = HashSet::new();
+    for wish in wishes {
+        let Wish::Present(address) = wish else { continue };
+        let there = present.contains(address) && !gone.contains(address);
+        if there || !added.insert(*address) {
+            continue;
+        }
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text.push_str(&format!("ALL:{}\n", token(*address)));
+    }
+    let path = &call.places.hosts_deny;
+    let ours = wishes.iter().any(|wish| matches!(wish, Wish::Absent(_, true)));
+    if text.is_empty() && ours && before.is_some() {
+        std::fs::remove_file(path).map_err(Failure::io("remove", path))?;
+    } else if before.as_deref().unwrap_or_default() != text {
+        write(call, &text)?;
+    }
+    let after = read(call)?;
+    Ok((addresses(after.as_deref()), after.is_some()))
 }
 
 fn address(subject: &Subject) -> Result<IpAddr, Failure> {
@@ -63,30 +152,18 @@ impl Local for HostDeny {
     }
 
     fn prior(&self, call: &Call, subject: &Subject) -> Result<String, Failure> {
-        let address = address(subject)?;
-        Ok(match read(call)? {
-            None => "no-file",
-            Some(text) if text.lines().any(|line| denies(line, address)) => "present",
-            Some(_) => "absent",
+        Ok(match carry_out(call, Wish::Look(address(subject)?))? {
+            (_, false) => "no-file",
+            (true, true) => "present",
+            (false, true) => "absent",
         }
         .into())
     }
 
     fn apply(&self, call: &Call, subject: &Subject, _prior: &str) -> Result<Proof, Failure> {
         let address = address(subject)?;
-        let _lock = lock(call)?;
-        let mut text = read(call)?.unwrap_or_default();
-        let path = call.places.hosts_deny.display();
-        let line = format!("ALL:{}", token(address));
-        if !text.lines().any(|line| denies(line, address)) {
-            if !text.is_empty() && !text.ends_with('\n') {
-                text.push('\n');
-            }
-            text.push_str(&line);
-            text.push('\n');
-            write(call, &text)?;
-        }
-        if !self.verify(call, subject, "")? {
+        let (path, line) = (call.places.hosts_deny.display(), format!("ALL:{}", token(address)));
+        if !carry_out(call, Wish::Present(address))?.0 {
             return Err(Failure::Failed(format!("`{path}` lacks `{line}` although it was written")));
         }
         Ok(format!("`{path}` has `{line}`"))
@@ -98,23 +175,14 @@ impl Local for HostDeny {
         if prior == "present" {
             return Ok(format!("`{}` had {address} before and keeps it", path.display()));
         }
-        let _lock = lock(call)?;
-        let text = read(call)?.unwrap_or_default();
-        let kept: String = text.split_inclusive('\n').filter(|line| !denies(line, address)).collect();
-        if kept.is_empty() && prior == "no-file" && path.exists() {
-            std::fs::remove_file(path).map_err(Failure::io("remove", path))?;
-        } else if kept != text {
-            write(call, &kept)?;
-        }
-        if self.verify(call, subject, "")? {
+        if carry_out(call, Wish::Absent(address, prior == "no-file"))?.0 {
             return Err(Failure::Failed(format!("`{}` still has {address}", path.display())));
         }
         Ok(format!("`{}` has {address} no more", path.display()))
     }
 
     fn verify(&self, call: &Call, subject: &Subject, _prior: &str) -> Result<bool, Failure> {
-        let address = address(subject)?;
-        Ok(read(call)?.is_some_and(|text| text.lines().any(|line| denies(line, address))))
+        Ok(carry_out(call, Wish::Look(address(subject)?))?.0)
     }
 }
 
@@ -132,5 +200,43 @@ mod tests {
         assert!(!is("sshd:10.0.0.1", "10.0.0.1") && !is("#ALL:10.0.0.1", "10.0.0.1"));
         assert!(is("ALL:[2001:db8::7]", "2001:db8::7") && is("ALL:[2001:DB8:0::7]", "2001:db8::7"));
         assert!(!is("ALL:[2001:db8::70]", "2001:db8::7") && !is("", "10.0.0.1"));
+    }
+
+    #[test]
+    fn a_burst_is_written_in_a_few_rounds_and_nobody_elses_lines_are_touched() {
+        let home = tempfile::tempdir().unwrap();
+        let places =
+            super::super::Places { hosts_deny: home.path().join("hosts.deny"), ..Default::default() };
+        let begin = "# kept\nALL:10.9.9.9\nsshd:10.0.0.1";
+        durable::replace(&places.hosts_deny, begin.as_bytes(), 0o644).unwrap();
+        let call = Call {
+            home: home.path().into(),
+            places,
+            name: "host-deny".into(),
+            alert: serde_json::Value::Null,
+            extra_args: vec![],
+            created: tld_model::Timestamp::from_secs(0),
+        };
+        let all: Vec<Subject> =
+            (0..2_000_u32).map(|n| Subject::Address(IpAddr::from((0x0a00_0000 + n).to_be_bytes()))).collect();
+        let each = |work: &(dyn Fn(&Subject) + Sync)| {
+            std::thread::scope(|scope| {
+                for part in all.chunks(63) {
+                    scope.spawn(move || part.iter().for_each(work));
+                }
+            });
+        };
+        each(&|subject| {
+            assert_eq!(HostDeny.prior(&call, subject).unwrap(), "absent");
+            HostDeny.apply(&call, subject, "absent").unwrap();
+            assert!(HostDeny.verify(&call, subject, "absent").unwrap());
+        });
+        let text = std::fs::read_to_string(&call.places.hosts_deny).unwrap();
+        assert_eq!(text.lines().count(), 2_003, "each once");
+        each(&|subject| {
+            HostDeny.revert(&call, subject, "absent").unwrap();
+        });
+        let text = std::fs::read_to_string(&call.places.hosts_deny).unwrap();
+        assert_eq!(text, format!("{begin}\n"));
     }
 }

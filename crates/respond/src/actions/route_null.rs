@@ -3,15 +3,38 @@
 
 use std::net::IpAddr;
 
-use tld_sys::route;
+use tld_sys::route::{self, HostRoute};
 
 use super::{Call, Failure, Local, Proof, Subject};
+use crate::together::Places;
 
 /// See the module.
 pub(crate) struct RouteNull;
 
 fn address(subject: &Subject) -> Result<IpAddr, Failure> {
     subject.address().ok_or_else(|| Failure::Failed("no address".into()))
+}
+
+static TABLES: Places<Option<(u64, u64)>, IpAddr, Result<Vec<HostRoute>, String>> = Places::new();
+
+/// The routes to one host. Many who ask at once share one reading of the table; each network has its own.
+fn routes(address: IpAddr) -> Result<Vec<HostRoute>, Failure> {
+    use std::os::unix::fs::MetadataExt as _;
+    let network = std::fs::metadata("/proc/thread-self/ns/net").ok().map(|seen| (seen.dev(), seen.ino()));
+    let answer = TABLES.at(network).ask(address, |asked| {
+        let read = |four: bool| {
+            let wanted: Vec<IpAddr> = asked.iter().copied().filter(|one| one.is_ipv4() == four).collect();
+            route::routes_to(&wanted).map_err(|error| error.to_string())
+        };
+        let tables = [read(true), read(false)];
+        let of = |address: &IpAddr| {
+            let table = tables[usize::from(address.is_ipv6())].as_ref().map_err(Clone::clone)?;
+            Ok(table.iter().filter(|route| route.address == *address).copied().collect())
+        };
+        asked.iter().map(of).collect()
+    });
+    let answer = answer.unwrap_or_else(|| Err("nobody read the table".into()));
+    answer.map_err(|why| Failure::Failed(format!("cannot read the route to {address}: {why}")))
 }
 
 fn failed(what: &'static str, address: IpAddr) -> impl Fn(std::io::Error) -> Failure {
@@ -30,7 +53,7 @@ impl Local for RouteNull {
 
     fn prior(&self, _call: &Call, subject: &Subject) -> Result<String, Failure> {
         let address = address(subject)?;
-        let routes = route::host_routes(address).map_err(failed("read", address))?;
+        let routes = routes(address)?;
         if routes.iter().any(|route| route.blackhole && !route.ours) {
             return Ok("present".into());
         }
@@ -58,7 +81,7 @@ impl Local for RouteNull {
             return Ok(format!("the blackhole route to {address} was there before and stays"));
         }
         route::remove_blackhole(address).map_err(failed("remove", address))?;
-        let left = route::host_routes(address).map_err(failed("read", address))?;
+        let left = routes(address)?;
         if left.iter().any(|route| route.ours) {
             return Err(Failure::Failed(format!("the blackhole route to {address} is still there")));
         }
@@ -67,7 +90,7 @@ impl Local for RouteNull {
 
     fn verify(&self, _call: &Call, subject: &Subject, _prior: &str) -> Result<bool, Failure> {
         let address = address(subject)?;
-        let routes = route::host_routes(address).map_err(failed("read", address))?;
+        let routes = routes(address)?;
         Ok(routes.iter().any(|route| route.blackhole))
     }
 }
