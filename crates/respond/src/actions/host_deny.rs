@@ -29,10 +29,6 @@ fn denied(line: &str) -> Option<IpAddr> {
     if daemons.trim() == "ALL" { bare.parse().ok() } else { None }
 }
 
-fn denies(line: &str, address: IpAddr) -> bool {
-    denied(line) == Some(address)
-}
-
 /// What one order wants of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wish {
@@ -194,7 +190,7 @@ mod tests {
 
     #[test]
     fn tokens_are_compared_whole() {
-        let is = |line: &str, text: &str| denies(line, text.parse().unwrap());
+        let is = |line: &str, text: &str| denied(line) == Some(text.parse().unwrap());
         assert!(is("ALL:10.0.0.1", "10.0.0.1") && is(" ALL : 10.0.0.1 ", "10.0.0.1"));
         assert!(!is("ALL:10.0.0.12", "10.0.0.1") && !is("ALL:110.0.0.1", "10.0.0.1"));
         assert!(!is("sshd:10.0.0.1", "10.0.0.1") && !is("#ALL:10.0.0.1", "10.0.0.1"));
@@ -204,7 +200,8 @@ mod tests {
 
     #[test]
     fn a_burst_is_written_in_a_few_rounds_and_nobody_elses_lines_are_touched() {
-        let home = tempfile::tempdir().unwrap();
+        // In memory where that can be had: it is the rounds that are looked at, not the disk.
+        let home = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let places =
             super::super::Places { hosts_deny: home.path().join("hosts.deny"), ..Default::default() };
         let begin = "# kept\nALL:10.9.9.9\nsshd:10.0.0.1";
@@ -218,10 +215,10 @@ mod tests {
             created: tld_model::Timestamp::from_secs(0),
         };
         let all: Vec<Subject> =
-            (0..2_000_u32).map(|n| Subject::Address(IpAddr::from((0x0a00_0000 + n).to_be_bytes()))).collect();
+            (0..1_000_u32).map(|n| Subject::Address(IpAddr::from((0x0a00_0000 + n).to_be_bytes()))).collect();
         let each = |work: &(dyn Fn(&Subject) + Sync)| {
             std::thread::scope(|scope| {
-                for part in all.chunks(63) {
+                for part in all.chunks(32) {
                     scope.spawn(move || part.iter().for_each(work));
                 }
             });
@@ -232,7 +229,7 @@ mod tests {
             assert!(HostDeny.verify(&call, subject, "absent").unwrap());
         });
         let text = std::fs::read_to_string(&call.places.hosts_deny).unwrap();
-        assert_eq!(text.lines().count(), 2_003, "each once");
+        assert_eq!(text.lines().count(), 1_003, "each once");
         each(&|subject| {
             HostDeny.revert(&call, subject, "absent").unwrap();
         });
