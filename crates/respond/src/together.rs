@@ -43,7 +43,9 @@ impl<Q, A> Together<Q, A> {
 
 /// The things by their names. There are few: one on a host, one for each place in tests.
 #[derive(Debug)]
-pub(crate) struct Places<K, Q, A>(Mutex<Option<HashMap<K, Arc<Together<Q, A>>>>>);
+pub(crate) struct Places<K, Q, A>(Mutex<Option<Named<K, Q, A>>>);
+
+type Named<K, Q, A> = HashMap<K, Arc<Together<Q, A>>>;
 
 impl<K: Hash + Eq, Q, A> Places<K, Q, A> {
     pub(crate) const fn new() -> Self {

@@ -15,7 +15,11 @@ fn address(subject: &Subject) -> Result<IpAddr, Failure> {
     subject.address().ok_or_else(|| Failure::Failed("no address".into()))
 }
 
-static TABLES: Places<Option<(u64, u64)>, IpAddr, Result<Vec<HostRoute>, String>> = Places::new();
+/// Device and number of a network namespace.
+type Network = Option<(u64, u64)>;
+type Routes = Result<Vec<HostRoute>, String>;
+
+static TABLES: Places<Network, IpAddr, Routes> = Places::new();
 
 /// The routes to one host. Many who ask at once share one reading of the table; each network has its own.
 fn routes(address: IpAddr) -> Result<Vec<HostRoute>, Failure> {
