@@ -80,8 +80,6 @@ pub struct Limits {
     pub stdin_grace: Duration,
     /// Memory of one process of a file, in bytes; 0 = any.
     pub memory: u64,
-    /// Processes of a file's user, where that is not root; 0 = any.
-    pub processes: u64,
     /// How the log of responses is kept from growing.
     pub rotation: Rotation,
     /// Files that run at once.
@@ -101,7 +99,6 @@ impl Default for Limits {
             total: Duration::from_secs(300),
             stdin_grace: Duration::from_secs(5),
             memory: 512 << 20,
-            processes: 64,
             rotation: Rotation::default(),
             concurrent: 64,
             concurrent_reverts: 16,
@@ -122,20 +119,15 @@ impl Limits {
             key_line: secs("execd.script_key_timeout", defaults.key_line).min(total),
             total,
             memory: value("execd.script_memory").map_or(defaults.memory, |megabytes| megabytes << 20),
-            processes: value("execd.script_processes").unwrap_or(defaults.processes),
             concurrent: value("execd.max_scripts").map_or(defaults.concurrent, |count| count as usize),
             rotation: Rotation::of(options),
             ..defaults
         }
     }
 
+    /// The number of processes is not among them: the system counts all of the user's, not those of one file.
     fn of_script(&self) -> child::Limits {
-        let some = |value: u64| (value > 0).then_some(value);
-        child::Limits {
-            data_bytes: some(self.memory),
-            processes: some(self.processes),
-            ..child::Limits::none()
-        }
+        child::Limits { data_bytes: (self.memory > 0).then_some(self.memory), ..child::Limits::none() }
     }
 }
 
