@@ -264,8 +264,17 @@ fn carry_out(common: &Common, request: Request) -> Result<ExitCode> {
         }
     }
     let patience = setup.limits.total;
-    let outcomes = control::carry_out(setup, request, patience)
+    let carried = control::carry_out(setup, request, patience)
         .with_context(|| format!("cannot do this below `{}`", home.display()))?;
+    let outcomes = carried.outcomes;
+    if carried.counted > 0 {
+        if common.json {
+            println!("{}", serde_json::json!({"concerned": carried.counted, "open": carried.open}));
+        } else {
+            println!("{} responses are concerned, {} are in force now", carried.counted, carried.open);
+        }
+        return Ok(if undoing && carried.open > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+    }
     if let Some(word) = word {
         println!(
             "{}",

@@ -37,6 +37,43 @@ pub enum Request {
     Pause,
     /// Go on.
     Resume,
+    /// How wish and world agree.
+    Status,
+}
+
+/// How wish and world agree, in numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// Effects that should be in place.
+    pub desired: usize,
+    /// Of these, the ones that were in place when last looked at.
+    pub enforced: usize,
+    /// How often something was put back since the start.
+    pub healed: u64,
+    /// How often putting back or undoing failed since the start.
+    pub failed: u64,
+    /// Undos that failed and are tried again.
+    pub stuck: usize,
+    /// Responses that wait for a slot or run.
+    pub waiting: usize,
+    /// By an operator.
+    pub paused: bool,
+    /// Why the journal cannot be written, if so.
+    pub journal: Option<String>,
+    /// Why no address can be blocked, if so.
+    pub firewall: Option<String>,
+}
+
+/// How wish and world agree, by the running service; none when none runs.
+///
+/// # Errors
+/// When the conversation fails.
+pub fn status(home: &Path) -> Result<Option<Status>, ControlError> {
+    Ok(match ask(home, &Request::Status)? {
+        Some(Reply::Status(status)) => Some(status),
+        _ => None,
+    })
 }
 
 /// What the responder says.
@@ -45,6 +82,10 @@ pub enum Request {
 pub enum Reply {
     /// Begun, for these orders.
     Taken(Vec<OrderId>),
+    /// Begun, for so many effects that their orders are not named.
+    Many(usize),
+    /// The answer to [`Request::Status`].
+    Status(Status),
     /// Not done, for this reason.
     Refused(String),
 }
@@ -101,35 +142,58 @@ pub(crate) fn mark_paused(home: &Path, paused: bool) -> io::Result<()> {
     }
 }
 
+/// What came of a request.
+#[derive(Debug, Default)]
+pub struct Carried {
+    /// What became of the orders concerned.
+    pub outcomes: Vec<Outcome>,
+    /// So many effects were concerned that they are only counted.
+    pub counted: usize,
+    /// How many effects were still open at the end, where they were only counted.
+    pub open: u64,
+}
+
 /// Carries `request` out: through the running service, or where none runs on the journal under its lock, with a
 /// responder made by `setup` for the moment. Returns what became of the orders within `patience`.
 ///
 /// # Errors
 /// When neither way works.
-pub fn carry_out(setup: Setup, request: Request, patience: Duration) -> Result<Vec<Outcome>, ControlError> {
+pub fn carry_out(setup: Setup, request: Request, patience: Duration) -> Result<Carried, ControlError> {
     let home = setup.home.clone();
     let undoing = matches!(request, Request::Revert(_));
     if let Some(reply) = ask(&home, &request)? {
-        return await_outcomes(&home, taken(reply)?, undoing, patience);
+        return settle(&home, reply, undoing, patience);
     }
     if let Request::Pause | Request::Resume = request {
         let paused = matches!(request, Request::Pause);
         return mark_paused(&home, paused)
-            .map(|()| Vec::new())
+            .map(|()| Carried::default())
             .map_err(|source| ControlError::Mark { path: home.join(PAUSED), source });
     }
     let (outcomes, _unread) = channel();
     let responder = Responder::start(setup, outcomes)?;
-    let done =
-        taken(responder.control(request)).and_then(|orders| await_outcomes(&home, orders, undoing, patience));
+    let done = settle(&home, responder.control(request), undoing, patience);
     responder.stop();
     done
 }
 
-fn taken(reply: Reply) -> Result<Vec<OrderId>, ControlError> {
+fn settle(home: &Path, reply: Reply, undoing: bool, patience: Duration) -> Result<Carried, ControlError> {
     match reply {
-        Reply::Taken(orders) => Ok(orders),
+        Reply::Taken(orders) => {
+            let outcomes = await_outcomes(home, orders, undoing, patience)?;
+            Ok(Carried { outcomes, ..Carried::default() })
+        }
+        Reply::Many(counted) => {
+            let end = SystemClock.boot() + patience;
+            let mut open = journal::count(home)?;
+            while undoing && open > 0 && SystemClock.boot() < end {
+                std::thread::sleep(LONG_PAUSE);
+                open = journal::count(home)?;
+            }
+            Ok(Carried { outcomes: Vec::new(), counted, open })
+        }
         Reply::Refused(why) => Err(ControlError::Refused(why)),
+        Reply::Status(_) => Ok(Carried::default()),
     }
 }
 
@@ -264,3 +328,4 @@ const FLAGS: SocketFlags = SocketFlags::CLOEXEC;
 const MESSAGE: usize = 1 << 17;
 const TALK: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(20);
+const LONG_PAUSE: Duration = Duration::from_millis(250);

@@ -1,14 +1,16 @@
 //! The firewall where there is no nf_tables: rules in a chain of our own, `iptables` and `ip6tables` run from fixed
 //! paths and waited for (`-w`), their exit statuses believed. The tools know no deadline, so the scheduler alone
 //! lifts what was blocked.
-//! Invariant: nothing outside our chain is changed but the two jumps into it.
+//! Invariant: nothing outside our chains is changed but the jumps into them.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tld_sys::child::{Spec, run_capture};
+use tld_sys::nft::Spot;
 
 use crate::kernel::{Change, Kernel, KernelError, Seen};
 
@@ -37,29 +39,68 @@ impl Iptables {
         tool.as_deref().ok_or_else(|| KernelError(format!("there is no {name}")))
     }
 
-    fn rule(&self, verb: &str, address: IpAddr) -> Vec<String> {
-        [verb, &self.chain, "-s", &address.to_string(), "-j", "DROP"].map(String::from).to_vec()
+    /// The rules that stand for a spot. One port is kept in the table `raw`, before addresses are translated, so that
+    /// it is the published one.
+    fn rules(&self, verb: &str, spot: Spot) -> Vec<Vec<String>> {
+        let (address, chain) = (spot.address.to_string(), self.chain.as_str());
+        let words = |words: &[&str]| words.iter().map(|word| String::from(*word)).collect::<Vec<_>>();
+        let Some(port) = spot.port.map(|port| port.to_string()) else {
+            return vec![words(&[verb, chain, "-s", &address, "-j", "DROP"])];
+        };
+        let of = |protocol| {
+            words(&["-t", "raw", verb, chain, "-s", &address, "-p", protocol, "--dport", &port, "-j", "DROP"])
+        };
+        vec![of("tcp"), of("udp")]
     }
 
-    fn is_blocked(&self, address: IpAddr) -> Result<bool, KernelError> {
-        holds(self.tool(address)?, &self.rule("-C", address))
-    }
-
-    fn block(&self, address: IpAddr) -> Result<(), KernelError> {
-        if self.is_blocked(address)? {
-            return Ok(());
-        }
-        must(self.tool(address)?, &self.rule("-A", address))
-    }
-
-    fn unblock(&self, address: IpAddr) -> Result<(), KernelError> {
-        for _ in 0..MOST_COPIES {
-            if !self.is_blocked(address)? {
-                return Ok(());
+    fn is_blocked(&self, spot: Spot) -> Result<bool, KernelError> {
+        let tool = self.tool(spot.address)?;
+        for rule in self.rules("-C", spot) {
+            if !holds(tool, &rule)? {
+                return Ok(false);
             }
-            must(self.tool(address)?, &self.rule("-D", address))?;
         }
-        Err(KernelError(format!("{address} is in the chain more than {MOST_COPIES} times")))
+        Ok(true)
+    }
+
+    fn block(&self, spot: Spot) -> Result<(), KernelError> {
+        let tool = self.tool(spot.address)?;
+        if spot.port.is_some() {
+            self.ensure_raw(tool)?;
+        }
+        for (look, add) in self.rules("-C", spot).iter().zip(self.rules("-A", spot)) {
+            if !holds(tool, look)? {
+                must(tool, &add)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn unblock(&self, spot: Spot) -> Result<(), KernelError> {
+        let tool = self.tool(spot.address)?;
+        for (look, delete) in self.rules("-C", spot).iter().zip(self.rules("-D", spot)) {
+            let mut copies = 0;
+            while holds(tool, look)? {
+                if copies == MOST_COPIES {
+                    return Err(KernelError(format!("{spot} is in the chain more than {MOST_COPIES} times")));
+                }
+                copies += 1;
+                must(tool, &delete)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Our chain for single ports.
+    fn ensure_raw(&self, tool: &Path) -> Result<(), KernelError> {
+        let args = |words: &[&str]| words.iter().map(|word| String::from(*word)).collect::<Vec<_>>();
+        if !holds(tool, &args(&["-t", "raw", "-S", &self.chain]))? {
+            must(tool, &args(&["-t", "raw", "-N", &self.chain]))?;
+        }
+        if !holds(tool, &args(&["-t", "raw", "-C", "PREROUTING", "-j", &self.chain]))? {
+            must(tool, &args(&["-t", "raw", "-I", "PREROUTING", "1", "-j", &self.chain]))?;
+        }
+        Ok(())
     }
 }
 
@@ -70,24 +111,43 @@ impl Kernel for Iptables {
 
     fn change(&mut self, changes: &[Change]) -> Vec<Result<(), KernelError>> {
         let one = |change: &Change| match *change {
-            Change::Block(address, _) => self.block(address),
-            Change::Unblock(address) => self.unblock(address),
+            Change::Block(spot, _) | Change::Create(spot, _) => self.block(spot),
+            Change::Unblock(spot) => self.unblock(spot),
         };
         changes.iter().map(one).collect()
     }
 
-    fn lookup(&mut self, address: IpAddr) -> Result<Seen, KernelError> {
-        Ok(if self.is_blocked(address)? { Seen::Present(None) } else { Seen::Absent })
+    fn look(&mut self, spots: &[Spot]) -> Result<Vec<Seen>, KernelError> {
+        let seen = |there: bool| if there { Seen::Present(None) } else { Seen::Absent };
+        if spots.len() <= FEW {
+            return spots.iter().map(|spot| self.is_blocked(*spot).map(seen)).collect();
+        }
+        // Each question is a process: one listing answers them all.
+        let held: HashSet<Spot> = self.list()?.into_iter().map(|(spot, _)| spot).collect();
+        Ok(spots.iter().map(|spot| seen(held.contains(spot))).collect())
     }
 
-    fn list(&mut self) -> Result<Vec<(IpAddr, Option<Duration>)>, KernelError> {
+    fn list(&mut self) -> Result<Vec<(Spot, Option<Duration>)>, KernelError> {
         let mut all = Vec::new();
         for tool in [&self.four, &self.six].into_iter().flatten() {
             let answer = run(tool, &["-S".into(), self.chain.clone()])?;
             if answer.status != Some(0) {
                 return Err(answer.refusal(tool));
             }
-            all.extend(answer.output.lines().filter_map(source).map(|address| (address, None)));
+            all.extend(answer.output.lines().filter_map(source).map(|(spot, _)| (spot, None)));
+            // Without blocks of ports there is no such chain, perhaps no such table.
+            let raw = run(tool, &["-t", "raw", "-S", &self.chain].map(String::from))?;
+            let mut seen = HashSet::new();
+            for (spot, protocol) in raw.output.lines().filter_map(source) {
+                if !seen.insert((spot, protocol)) {
+                    continue;
+                }
+                // A port counts as blocked when it is for both protocols.
+                let other = if protocol == "tcp" { "udp" } else { "tcp" };
+                if seen.contains(&(spot, other)) {
+                    all.push((spot, None));
+                }
+            }
         }
         Ok(all)
     }
@@ -102,6 +162,9 @@ impl Kernel for Iptables {
                 if !holds(tool, &args(&["-C", hook, "-j", &self.chain]))? {
                     must(tool, &args(&["-I", hook, "1", "-j", &self.chain]))?;
                 }
+            }
+            if holds(tool, &args(&["-t", "raw", "-S", &self.chain]))? {
+                self.ensure_raw(tool)?;
             }
         }
         Ok(())
@@ -159,13 +222,31 @@ fn must(tool: &Path, words: &[String]) -> Result<(), KernelError> {
     if answer.status == Some(0) { Ok(()) } else { Err(answer.refusal(tool)) }
 }
 
-/// The address in `-A <chain> -s 203.0.113.7/32 -j DROP`; none for rules that are not ours.
-fn source(line: &str) -> Option<IpAddr> {
+/// The address in `-A <chain> -s 203.0.113.7/32 -j DROP`, or with its port and protocol in
+/// `-A <chain> -s 203.0.113.7/32 -p tcp -m tcp --dport 22 -j DROP`; none for rules that are not ours.
+fn source(line: &str) -> Option<(Spot, &str)> {
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
-    let ["-A", _, "-s", network, "-j", "DROP"] = words.as_slice() else { return None };
+    let (network, port, protocol) = match words.as_slice() {
+        ["-A", _, "-s", network, "-j", "DROP"] => (network, None, ""),
+        [
+            "-A",
+            _,
+            "-s",
+            network,
+            "-p",
+            protocol @ ("tcp" | "udp"),
+            "-m",
+            _,
+            "--dport",
+            port,
+            "-j",
+            "DROP",
+        ] => (network, Some(port.parse().ok()?), *protocol),
+        _ => return None,
+    };
     let (address, prefix) = network.split_once('/')?;
     let address: IpAddr = address.parse().ok()?;
-    (prefix == if address.is_ipv4() { "32" } else { "128" }).then_some(address)
+    (prefix == if address.is_ipv4() { "32" } else { "128" }).then_some((Spot { address, port }, protocol))
 }
 
 fn tool(name: &str) -> Option<PathBuf> {
@@ -177,12 +258,14 @@ const POLL: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(15);
 const MOST_OUTPUT: usize = 16 << 20;
 const MOST_COPIES: usize = 32;
+/// Questions that are asked one by one.
+const FEW: usize = 3;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::actions::firewall_drop::FirewallDrop;
-    use crate::actions::{Action as _, Subject, Wanted};
+    use crate::actions::{Action as _, Wanted};
 
     fn isolated(test: impl FnOnce(&mut Iptables) + Send) {
         let ran = std::thread::scope(|scope| {
@@ -203,27 +286,55 @@ mod tests {
         must(tool, &words.iter().map(|word| String::from(*word)).collect::<Vec<_>>()).unwrap();
     }
 
+    fn spot(address: &str, port: Option<u16>) -> Spot {
+        Spot { address: address.parse().unwrap(), port }
+    }
+
     #[test]
     fn a_block_is_applied_verified_healed_and_lifted_in_both_families() {
         isolated(|tables| {
-            for text in ["203.0.113.7", "2001:db8::7"] {
-                let subject = Subject::Address(text.parse().unwrap());
-                let wanted = [Wanted { subject: subject.clone(), lease: Some(Duration::from_secs(600)) }];
-                let subjects = [subject];
-                assert!(FirewallDrop.apply(tables, &wanted)[0].as_ref().unwrap().contains(text));
+            for spot in [spot("203.0.113.7", None), spot("2001:db8::7", None)] {
+                let wanted = [Wanted { spot, lease: Some(Duration::from_secs(600)), fresh: true }];
+                let text = spot.to_string();
+                assert!(FirewallDrop.apply(tables, &wanted)[0].as_ref().unwrap().contains(&text));
                 assert!(FirewallDrop.apply(tables, &wanted)[0].is_ok(), "twice is once");
                 assert_eq!(tables.list().unwrap().len(), 1);
-                assert_eq!(FirewallDrop.verify(tables, &subjects).unwrap(), [Seen::Present(None)]);
-                let tool = tables.tool(text.parse().unwrap()).unwrap().to_owned();
+                assert_eq!(tables.look(&[spot]).unwrap(), [Seen::Present(None)]);
+                let tool = tables.tool(spot.address).unwrap().to_owned();
                 by_hand(&tool, &["-F"]);
-                assert_eq!(FirewallDrop.verify(tables, &subjects).unwrap(), [Seen::Absent]);
+                tables.ensure().unwrap();
+                assert_eq!(tables.look(&[spot; 5]).unwrap(), [Seen::Absent; 5]);
                 for jump in ["INPUT", "FORWARD"] {
                     by_hand(&tool, &["-C", jump, "-j", "threatlockdown"]);
                 }
                 assert!(FirewallDrop.apply(tables, &wanted)[0].is_ok());
-                assert!(FirewallDrop.revert(tables, &subjects)[0].is_ok());
-                assert_eq!(FirewallDrop.verify(tables, &subjects).unwrap(), [Seen::Absent]);
-                assert!(FirewallDrop.revert(tables, &subjects)[0].is_ok(), "absent is success");
+                assert!(FirewallDrop.revert(tables, &[spot])[0].is_ok());
+                assert_eq!(tables.look(&[spot]).unwrap(), [Seen::Absent]);
+                assert!(FirewallDrop.revert(tables, &[spot])[0].is_ok(), "absent is success");
+            }
+        });
+    }
+
+    #[test]
+    fn single_ports_stand_before_the_translation_of_addresses_for_tcp_and_udp() {
+        isolated(|tables| {
+            for address in ["203.0.113.7", "2001:db8::7"] {
+                let spots = [spot(address, Some(22)), spot(address, Some(80))];
+                let wanted = spots.map(|spot| Wanted { spot, lease: None, fresh: false });
+                assert!(FirewallDrop.apply(tables, &wanted).iter().all(Result::is_ok));
+                let tool = tables.tool(spots[0].address).unwrap().to_owned();
+                for protocol in ["tcp", "udp"] {
+                    let rule = ["-t", "raw", "-C", "threatlockdown", "-s", address, "-p", protocol];
+                    by_hand(&tool, &[&rule[..], &["--dport", "80", "-j", "DROP"]].concat());
+                }
+                by_hand(&tool, &["-t", "raw", "-F", "PREROUTING"]);
+                tables.ensure().unwrap();
+                by_hand(&tool, &["-t", "raw", "-C", "PREROUTING", "-j", "threatlockdown"]);
+                let there = [spots[0], spots[1], spot(address, None), spot(address, Some(81))];
+                let seen = [Seen::Present(None), Seen::Present(None), Seen::Absent, Seen::Absent];
+                assert_eq!(tables.look(&there).unwrap(), seen);
+                assert!(FirewallDrop.revert(tables, &spots).iter().all(Result::is_ok));
+                assert_eq!(tables.list().unwrap(), []);
             }
         });
     }
@@ -234,16 +345,18 @@ mod tests {
             let tool = tables.four.clone().unwrap();
             by_hand(&tool, &["-F"]);
             by_hand(&tool, &["-X", "threatlockdown"]);
-            let subject = Subject::Address("203.0.113.7".parse().unwrap());
-            let proofs = FirewallDrop.apply(tables, &[Wanted { subject, lease: None }]);
+            let wanted = [Wanted { spot: spot("203.0.113.7", None), lease: None, fresh: true }];
+            let proofs = FirewallDrop.apply(tables, &wanted);
             assert!(proofs[0].is_ok(), "{proofs:?}");
         });
     }
 
     #[test]
     fn only_our_own_form_of_rule_is_read() {
-        assert_eq!(source("-A x -s 203.0.113.7/32 -j DROP"), "203.0.113.7".parse().ok());
-        assert_eq!(source("-A x -s 2001:db8::7/128 -j DROP"), "2001:db8::7".parse().ok());
+        assert_eq!(source("-A x -s 203.0.113.7/32 -j DROP"), Some((spot("203.0.113.7", None), "")));
+        assert_eq!(source("-A x -s 2001:db8::7/128 -j DROP"), Some((spot("2001:db8::7", None), "")));
+        let port = "-A x -s 203.0.113.7/32 -p tcp -m tcp --dport 22 -j DROP";
+        assert_eq!(source(port), Some((spot("203.0.113.7", Some(22)), "tcp")));
         for other in ["-N x", "-A x -s 203.0.113.0/24 -j DROP", "-A x -s 203.0.113.7/32 -p tcp -j DROP", ""] {
             assert_eq!(source(other), None);
         }

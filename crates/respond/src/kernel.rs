@@ -1,27 +1,29 @@
-//! The firewall as the responder sees it: a set of addresses, each with or without a remaining time. A thin seam over
+//! The firewall as the responder sees it: a set of addresses or single ports to them, each with or without a remaining time. A thin seam over
 //! `tld_sys::nft`, so that the state machine is tested without root.
 //! Invariant: an address in the set is dropped in every direction the implementation covers.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tld_sys::nft::{Event, Firewall, Monitor, NftError};
+use tld_sys::nft::{Event, Firewall, Monitor, NftError, Spot};
 
 use crate::LogFn;
 use crate::executor::Input;
+use crate::reconcile::Disturbance;
 
 /// One wish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
     /// Drop this address; the kernel itself forgets it after the lease, if there is one.
-    Block(IpAddr, Option<Duration>),
+    Block(Spot, Option<Duration>),
+    /// The same for what is most likely not there yet.
+    Create(Spot, Option<Duration>),
     /// Let it pass again. That it was absent is success.
-    Unblock(IpAddr),
+    Unblock(Spot),
 }
 
 /// What the kernel says of an address.
@@ -44,10 +46,10 @@ pub(crate) trait Kernel: Send {
     fn place(&self) -> String;
     /// Carries out all changes, in one transaction where that is possible. One answer per change.
     fn change(&mut self, changes: &[Change]) -> Vec<Result<(), KernelError>>;
-    /// Reads one address back.
-    fn lookup(&mut self, address: IpAddr) -> Result<Seen, KernelError>;
-    /// Reads all back.
-    fn list(&mut self) -> Result<Vec<(IpAddr, Option<Duration>)>, KernelError>;
+    /// Reads back: one answer for each.
+    fn look(&mut self, spots: &[Spot]) -> Result<Vec<Seen>, KernelError>;
+    /// Reads all back. May take long where there are many.
+    fn list(&mut self) -> Result<Vec<(Spot, Option<Duration>)>, KernelError>;
     /// Puts back table, sets and rules if somebody removed them.
     fn ensure(&mut self) -> Result<(), KernelError>;
     /// Whether it forgets addresses by itself at the end of their lease.
@@ -83,31 +85,40 @@ impl Kernel for Nftables {
 
     fn change(&mut self, changes: &[Change]) -> Vec<Result<(), KernelError>> {
         let mut blocks = Vec::new();
+        let mut creates = Vec::new();
         let mut unblocks = Vec::new();
         for change in changes {
             match *change {
-                Change::Block(address, lease) => blocks.push((address, lease)),
-                Change::Unblock(address) => unblocks.push(address),
+                Change::Block(spot, lease) => blocks.push((spot, lease)),
+                Change::Create(spot, lease) => creates.push((spot, lease)),
+                Change::Unblock(spot) => unblocks.push(spot),
             }
         }
         let removed =
-            if unblocks.is_empty() { Ok(()) } else { self.firewall.unblock(&self.table, &unblocks) };
-        let added = if blocks.is_empty() { Ok(()) } else { self.firewall.block(&self.table, &blocks) };
-        let (removed, added) = (removed.map_err(error), added.map_err(error));
+            if unblocks.is_empty() { Ok(()) } else { self.firewall.unblock_spots(&self.table, &unblocks) };
+        let added = if blocks.is_empty() { Ok(()) } else { self.firewall.block_spots(&self.table, &blocks) };
+        let created =
+            if creates.is_empty() { Ok(()) } else { self.firewall.block_new(&self.table, &creates) };
+        let (removed, added, created) =
+            (removed.map_err(error), added.map_err(error), created.map_err(error));
         let answers = changes.iter().map(|change| match change {
             Change::Block(..) => added.clone(),
+            Change::Create(..) => created.clone(),
             Change::Unblock(_) => removed.clone(),
         });
         answers.collect()
     }
 
-    fn lookup(&mut self, address: IpAddr) -> Result<Seen, KernelError> {
-        let found = self.firewall.lookup(&self.table, address).map_err(error)?;
-        Ok(found.map_or(Seen::Absent, |element| Seen::Present(element.remaining)))
+    fn look(&mut self, spots: &[Spot]) -> Result<Vec<Seen>, KernelError> {
+        let found = self.firewall.lookup_all(&self.table, spots).map_err(error)?;
+        let seen = |element: Option<tld_sys::nft::Element>| {
+            element.map_or(Seen::Absent, |element| Seen::Present(element.remaining))
+        };
+        Ok(found.into_iter().map(seen).collect())
     }
 
-    fn list(&mut self) -> Result<Vec<(IpAddr, Option<Duration>)>, KernelError> {
-        self.firewall.list(&self.table).map_err(error)
+    fn list(&mut self) -> Result<Vec<(Spot, Option<Duration>)>, KernelError> {
+        self.firewall.list_spots(&self.table).map_err(error)
     }
 
     fn ensure(&mut self) -> Result<(), KernelError> {
@@ -170,28 +181,29 @@ pub(crate) fn watch(
     let table = table.to_owned();
     let (again, work_log) = (Duration::from_millis(500), Arc::clone(log));
     let work = move || {
-        let (mut dirty, mut others) = (false, false);
+        let (mut what, mut others) = (Disturbance::default(), false);
         while !ended.load(Ordering::SeqCst) {
-            let by = match monitor.next(again) {
-                Ok(Some(Event::Committed { process, .. })) => process,
+            match monitor.next(again) {
+                Ok(Some(Event::Committed { process, .. })) => what.by = process,
                 Ok(Some(event)) => {
-                    dirty |= concerns(&event, &table);
                     others |= OTHERS.iter().any(|table| concerns(&event, table));
+                    note(&mut what, event, &table);
                     continue;
                 }
-                Ok(None) => None,
+                Ok(None) => {}
                 Err(error) => {
                     work_log(&format!("changes of the firewall by others are now found by polling: {error}"));
                     return;
                 }
-            };
-            if dirty && inbox.send(Input::KernelChanged(by)).is_err() {
+            }
+            let told = std::mem::take(&mut what);
+            if told.concerns() && inbox.send(Input::KernelChanged(told)).is_err() {
                 return;
             }
             if others && inbox.send(Input::LocalChanged).is_err() {
                 return;
             }
-            (dirty, others) = (false, false);
+            others = false;
         }
     };
     std::thread::Builder::new().name("firewall-watch".into()).spawn(work).ok()
@@ -200,11 +212,24 @@ pub(crate) fn watch(
 /// Tables in which actions outside our own table have their effect: a reload of firewalld forgets its rules.
 const OTHERS: [&str; 2] = ["firewalld", "threatlockdown_isolation"];
 
-fn concerns(event: &Event, ours: &str) -> bool {
+fn concerns(event: &Event, table: &str) -> bool {
+    let mut what = Disturbance::default();
+    note(&mut what, event.clone(), table);
+    what.concerns()
+}
+
+fn note(what: &mut Disturbance, event: Event, ours: &str) {
     match event {
-        Event::TableGone(table) | Event::RulesGone(table) => table == ours,
-        Event::SetGone { table, .. } | Event::ElementGone { table, .. } => table == ours,
-        Event::Overrun => true,
-        _ => false,
+        Event::TableGone(table) | Event::SetGone { table, .. } if table == ours => what.all = true,
+        Event::RulesGone(table) if table == ours => what.rules = true,
+        Event::ElementGone { table, spot, .. } if table == ours && what.spots.len() < MOST_TOLD => {
+            what.spots.push(spot);
+        }
+        Event::ElementGone { table, .. } if table == ours => what.all = true,
+        Event::Overrun => what.all = true,
+        _ => {}
     }
 }
+
+/// Elements of one transaction that are told one by one.
+const MOST_TOLD: usize = 10_000;

@@ -47,6 +47,7 @@ use tld_sys::child;
 use tld_sys::clock::Clock;
 
 pub use actions::Places;
+pub use control::Status;
 pub use executable::{Hash, self_hash};
 pub use journal::{JournalError, Kind, Listed, State};
 pub use log::Rotation;
@@ -84,6 +85,8 @@ pub struct Limits {
     pub rotation: Rotation,
     /// Files that run at once.
     pub concurrent: usize,
+    /// Files that run for longer than half a second, beside those.
+    pub slow: usize,
     /// Undo runs of files at once, beside those.
     pub concurrent_reverts: usize,
     /// Orders that wait.
@@ -101,9 +104,10 @@ impl Default for Limits {
             memory: 512 << 20,
             rotation: Rotation::default(),
             concurrent: 64,
+            slow: 1_024,
             concurrent_reverts: 16,
             queue: 16_384,
-            live: 200_000,
+            live: 1_200_000,
         }
     }
 }

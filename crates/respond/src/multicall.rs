@@ -112,7 +112,9 @@ impl Script {
         };
         if command == "delete" {
             match found {
-                Ours::Firewall(action) => one(action.revert(&mut *open()?, &[subject]))?,
+                Ours::Firewall(action) => {
+                    one(action.revert(&mut *open()?, &subject.spots().collect::<Vec<_>>()))?;
+                }
                 Ours::Local(action) => restore(action, &call, &subject).map_err(|why| why.to_string())?,
             }
             return Ok("Ended");
@@ -132,7 +134,7 @@ impl Script {
             }
         }
         match found {
-            Ours::Firewall(action) => block(action, &mut *open()?, subject)?,
+            Ours::Firewall(action) => block(action, &mut *open()?, &subject)?,
             Ours::Local(action) => enforce(action, &call, &subject).map_err(|why| why.to_string())?,
         }
         Ok("Ended")
@@ -184,8 +186,9 @@ impl Script {
     }
 }
 
-fn block(action: &dyn Action, kernel: &mut dyn Kernel, subject: Subject) -> Result<(), String> {
-    one(action.apply(kernel, &[Wanted { subject, lease: None }]))
+fn block(action: &dyn Action, kernel: &mut dyn Kernel, subject: &Subject) -> Result<(), String> {
+    let wanted: Vec<_> = subject.spots().map(|spot| Wanted { spot, lease: None, fresh: false }).collect();
+    one(action.apply(kernel, &wanted))
 }
 
 /// Another product's daemon keeps no journal for us, so what was found first stands in a file until the `delete`.

@@ -19,7 +19,7 @@ use crate::executable::Fit;
 use crate::member;
 
 /// What a file is started for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Verb {
     Add,
     Delete,

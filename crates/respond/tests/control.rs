@@ -42,7 +42,7 @@ fn order(id: &str, name: &str) -> Request {
 
 fn wishes(home: &Path, round: &str) {
     let ask = |request: Request| {
-        let told = carry_out(setup(home), request, PATIENCE).unwrap();
+        let told = carry_out(setup(home), request, PATIENCE).unwrap().outcomes;
         told.into_iter().map(|outcome| outcome.kind).collect::<Vec<_>>()
     };
     let all = || Request::Revert(RevertSelector::All);

@@ -19,7 +19,7 @@ use tld_model::{
 use tld_respond::{CrashPoint, LogFn, Mode, Responder, RevertSelector, Setup, StartError, TABLE, self_hash};
 use tld_sys::child::{Spec, run_capture};
 use tld_sys::clock::{Clock as _, SystemClock};
-use tld_sys::nft::Firewall;
+use tld_sys::nft::{Firewall, Spot};
 
 /// Runs `test` in a private network namespace; says so and passes where that cannot be had.
 fn isolated(test: impl FnOnce(&Path) + Send) {
@@ -160,6 +160,49 @@ fn a_flushed_firewall_is_healed_at_once_with_the_remaining_time() {
         // One element by hand.
         Firewall::open().unwrap().unblock(TABLE, &["203.0.113.5".parse().unwrap()]).unwrap();
         eventually("the element is back", || blocked("203.0.113.5").is_some());
+        responder.stop();
+    });
+}
+
+#[test]
+fn a_block_limited_to_ports_is_held_healed_restored_and_lifted_beside_a_whole_one() {
+    isolated(|home| {
+        let (responder, outcomes, _) = start(home);
+        let spot = |address: &str, port| Spot { address: address.parse().unwrap(), port: Some(port) };
+        let held = |address: &str, ports: &[u16]| {
+            let spots: Vec<Spot> = ports.iter().map(|port| spot(address, *port)).collect();
+            Firewall::open().unwrap().lookup_all(TABLE, &spots).unwrap().iter().all(Option::is_some)
+        };
+        for address in ["203.0.113.7", "2001:db8::7"] {
+            let mut ports = order(&format!("ports-{address}"), address, 600);
+            ports.options.ports = vec![80, 22, 22];
+            responder.submit(ports).unwrap();
+            let told = next(&outcomes);
+            assert_eq!(told.kind, OutcomeKind::Applied, "{}", told.detail);
+            let proof = told.evidence.read_back.unwrap();
+            assert!(proof.contains(&format!("{address} port 22,")) && proof.contains("port 80,"), "{proof}");
+            assert!(held(address, &[22, 80]) && blocked(address).is_none());
+            // The same address as a whole is another block.
+            responder.submit(order(&format!("all-{address}"), address, 600)).unwrap();
+            assert_eq!(next(&outcomes).kind, OutcomeKind::Applied);
+            assert!(blocked(address).is_some());
+            Firewall::open().unwrap().unblock_spots(TABLE, &[spot(address, 22)]).unwrap();
+            eventually("the port is back", || held(address, &[22, 80]));
+        }
+        responder.stop();
+        Firewall::open().unwrap().delete_table(TABLE).unwrap();
+        let (responder, outcomes, _) = start(home);
+        for address in ["203.0.113.7", "2001:db8::7"] {
+            assert!(held(address, &[22, 80]) && blocked(address).is_some());
+        }
+        responder.revert(RevertSelector::Order(OrderId("ports-203.0.113.7".into())));
+        assert_eq!(next(&outcomes).kind, OutcomeKind::Reverted);
+        assert!(
+            !held("203.0.113.7", &[22]) && !held("203.0.113.7", &[80]) && blocked("203.0.113.7").is_some()
+        );
+        responder.revert(RevertSelector::Address("2001:db8::7".parse().unwrap()));
+        assert_eq!([next(&outcomes).kind, next(&outcomes).kind], [OutcomeKind::Reverted; 2]);
+        assert!(!held("2001:db8::7", &[22]) && blocked("2001:db8::7").is_none());
         responder.stop();
     });
 }

@@ -20,6 +20,7 @@ pub(crate) const NLM_F_REQUEST: u16 = 0x1;
 pub(crate) const NLM_F_ACK: u16 = 0x4;
 pub(crate) const NLM_F_DUMP_INTR: u16 = 0x10;
 pub(crate) const NLM_F_DUMP: u16 = 0x300;
+pub(crate) const NLM_F_EXCL: u16 = 0x200;
 pub(crate) const NLM_F_CREATE: u16 = 0x400;
 pub(crate) const NLM_F_APPEND: u16 = 0x800;
 pub(crate) const NLMSG_ERROR: u16 = 2;
@@ -231,10 +232,8 @@ impl Socket {
     /// The next datagram from the kernel, `None` at the timeout. [`libc::ENOBUFS`] tells that some were lost.
     pub(crate) fn receive(&mut self, timeout: Duration) -> io::Result<Option<&[u8]>> {
         let deadline = Deadline::after(timeout);
+        // The kernel answers most requests while they are sent, so that waiting first would be a call in vain.
         let length = loop {
-            if !ready::wait(&mut [PollFd::new(&self.fd, PollFlags::IN)], &deadline)? {
-                return Ok(None);
-            }
             match rustix::net::recvfrom(&self.fd, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
                 Ok((length, _, from)) => {
                     let from = from.and_then(|from| SocketAddrNetlink::try_from(from).ok());
@@ -243,8 +242,12 @@ impl Socket {
                         break length;
                     }
                 }
-                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(rustix::io::Errno::AGAIN) => {}
                 Err(e) => return Err(e.into()),
+            }
+            if !ready::wait(&mut [PollFd::new(&self.fd, PollFlags::IN)], &deadline)? {
+                return Ok(None);
             }
         };
         Ok(Some(&self.buffer[..length]))

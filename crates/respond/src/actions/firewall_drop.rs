@@ -2,13 +2,14 @@
 //! the deadline, so a block ends on time even if nothing of ours is alive.
 //! Invariant: an address is only reported blocked after the kernel showed it.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::{Action, Proof, Subject, Wanted};
+use tld_sys::nft::Spot;
+
 use crate::kernel::{Change, Kernel, KernelError, Seen};
 use crate::member;
 
@@ -26,49 +27,48 @@ impl Action for FirewallDrop {
     }
 
     fn apply(&self, kernel: &mut dyn Kernel, wanted: &[Wanted]) -> Vec<Result<Proof, String>> {
-        let blocks = wanted.iter().map(|one| Change::Block(address(&one.subject), one.lease));
+        let blocks = wanted.iter().map(|one| match one.fresh {
+            true => Change::Create(one.spot, one.lease),
+            false => Change::Block(one.spot, one.lease),
+        });
         let answers = change(kernel, &blocks.collect::<Vec<_>>());
-        let read_back = wanted.iter().zip(answers).map(|(one, answer)| {
-            answer.map_err(|error| error.to_string())?;
-            let address = address(&one.subject);
-            let seen = kernel.lookup(address).map_err(|error| format!("cannot read back: {error}"))?;
-            let place = kernel.place();
-            match seen {
-                Seen::Absent => Err(format!("{place} has no {address} although the kernel took it")),
-                Seen::Present(None) => Ok(format!("{place} has {address} without end")),
-                Seen::Present(Some(left)) => Ok(format!("{place} has {address}, {} s left", seconds(left))),
-            }
+        let spots: Vec<Spot> = wanted.iter().map(|one| one.spot).collect();
+        let place = kernel.place();
+        let read_back = read_back(kernel, &spots, answers).map(|(spot, seen)| match seen? {
+            Seen::Absent => Err(format!("{place} has no {spot} although the kernel took it")),
+            Seen::Present(None) => Ok(format!("{place} has {spot} without end")),
+            Seen::Present(Some(left)) => Ok(format!("{place} has {spot}, {} s left", seconds(left))),
         });
         read_back.collect()
     }
 
-    fn revert(&self, kernel: &mut dyn Kernel, subjects: &[Subject]) -> Vec<Result<Proof, String>> {
-        let changes: Vec<_> = subjects.iter().map(|one| Change::Unblock(address(one))).collect();
+    fn revert(&self, kernel: &mut dyn Kernel, spots: &[Spot]) -> Vec<Result<Proof, String>> {
+        let changes: Vec<_> = spots.iter().map(|spot| Change::Unblock(*spot)).collect();
         let answers = change(kernel, &changes);
-        let read_back = subjects.iter().zip(answers).map(|(one, answer)| {
-            answer.map_err(|error| error.to_string())?;
-            let address = address(one);
-            match kernel.lookup(address).map_err(|error| format!("cannot read back: {error}"))? {
-                Seen::Absent => Ok(format!("{} has {address} no more", kernel.place())),
-                Seen::Present(_) => Err(format!("{} still has {address}", kernel.place())),
-            }
+        let place = kernel.place();
+        let read_back = read_back(kernel, spots, answers).map(|(spot, seen)| match seen? {
+            Seen::Absent => Ok(format!("{place} has {spot} no more")),
+            Seen::Present(_) => Err(format!("{place} still has {spot}")),
         });
         read_back.collect()
-    }
-
-    fn verify(&self, kernel: &mut dyn Kernel, subjects: &[Subject]) -> Result<Vec<Seen>, String> {
-        let listed = kernel.ensure().and_then(|()| kernel.list()).map_err(|error| error.to_string())?;
-        let present: HashMap<IpAddr, Option<Duration>> = listed.into_iter().collect();
-        let seen = |subject: &Subject| {
-            present.get(&address(subject)).map_or(Seen::Absent, |left| Seen::Present(*left))
-        };
-        Ok(subjects.iter().map(seen).collect())
     }
 }
 
-/// This action makes no other subjects than addresses; the unspecified one is refused by every guard.
-fn address(subject: &Subject) -> IpAddr {
-    subject.address().unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))
+/// Looks at all spots at once. What could not be changed stays an error.
+fn read_back(
+    kernel: &mut dyn Kernel,
+    spots: &[Spot],
+    answers: Vec<Result<(), KernelError>>,
+) -> impl Iterator<Item = (Spot, Result<Seen, String>)> {
+    let looked = kernel.look(spots).map_err(|error| format!("cannot read back: {error}"));
+    let spots = spots.to_vec();
+    spots.into_iter().zip(answers).enumerate().map(move |(at, (spot, answer))| {
+        let seen = answer.map_err(|error| error.to_string()).and_then(|()| match &looked {
+            Ok(seen) => seen.get(at).copied().ok_or_else(|| "cannot read back: no answer".to_owned()),
+            Err(why) => Err(why.clone()),
+        });
+        (spot, seen)
+    })
 }
 
 /// A lost table is put back and the batch tried once more: a flush between two orders must not fail the second.

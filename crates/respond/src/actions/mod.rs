@@ -28,13 +28,17 @@ use serde_json::Value;
 pub use call::Places;
 pub(crate) use call::{Call, Failure};
 
-use crate::kernel::{Kernel, Seen};
+use tld_sys::nft::Spot;
+
+use crate::kernel::Kernel;
 
 /// What an action acts on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Subject {
     /// An address, never an IPv4-mapped one.
     Address(IpAddr),
+    /// Some ports to an address; at least one, in order.
+    Ports(IpAddr, Box<[u16]>),
     /// An account.
     User(String),
     /// A file.
@@ -49,15 +53,38 @@ impl Subject {
     /// The address, for the guards.
     pub(crate) const fn address(&self) -> Option<IpAddr> {
         match self {
-            Self::Address(address) => Some(*address),
+            Self::Address(address) | Self::Ports(address, _) => Some(*address),
             _ => None,
         }
+    }
+
+    /// What the firewall holds for it.
+    pub(crate) fn spots(&self) -> impl Iterator<Item = Spot> + '_ {
+        let (address, ports) = match self {
+            Self::Address(address) => (Some(*address), &[][..]),
+            Self::Ports(address, ports) => (Some(*address), &ports[..]),
+            _ => (None, &[][..]),
+        };
+        let whole = address.filter(|_| ports.is_empty()).map(Spot::from);
+        let each = address
+            .into_iter()
+            .flat_map(|address| ports.iter().map(move |port| Spot { address, port: Some(*port) }));
+        whole.into_iter().chain(each)
+    }
+
+    /// An address with or without ports, as it is shown.
+    pub(crate) fn from_shown(text: &str) -> Option<Self> {
+        let Some((address, ports)) = text.split_once(PORTS) else {
+            return text.parse().ok().map(Self::Address);
+        };
+        let ports: Option<Box<[u16]>> = ports.split(',').map(|port| port.parse().ok()).collect();
+        Some(Self::Ports(address.parse().ok()?, ports?))
     }
 
     /// As the model's target.
     pub(crate) fn target(&self) -> tld_model::Target {
         match self {
-            Self::Address(address) => tld_model::Target::Address(*address),
+            Self::Address(address) | Self::Ports(address, _) => tld_model::Target::Address(*address),
             Self::User(user) => tld_model::Target::User(user.clone()),
             _ => tld_model::Target::None,
         }
@@ -68,6 +95,10 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => address.fmt(f),
+            Self::Ports(address, ports) => {
+                let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+                write!(f, "{address}{PORTS}{}", ports.join(","))
+            }
             Self::User(user) => f.write_str(user),
             Self::File(path) => path.display().fmt(f),
             Self::Process(pid) => pid.fmt(f),
@@ -76,11 +107,16 @@ impl fmt::Display for Subject {
     }
 }
 
-/// What is wanted of one subject: present for so long (`None` = without end).
-#[derive(Debug, Clone)]
+/// Between an address and its ports.
+const PORTS: &str = " ports ";
+
+/// What is wanted of one spot of the firewall: present for so long (`None` = without end).
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted {
-    pub(crate) subject: Subject,
+    pub(crate) spot: Spot,
     pub(crate) lease: Option<Duration>,
+    /// Most likely not there yet.
+    pub(crate) fresh: bool,
 }
 
 /// What was read back.
@@ -95,9 +131,7 @@ pub(crate) trait Action: Sync {
     /// Puts the effects in place or moves their ends.
     fn apply(&self, kernel: &mut dyn Kernel, wanted: &[Wanted]) -> Vec<Result<Proof, String>>;
     /// Removes them.
-    fn revert(&self, kernel: &mut dyn Kernel, subjects: &[Subject]) -> Vec<Result<Proof, String>>;
-    /// Looks, after making sure that what it finds also acts. One answer per subject.
-    fn verify(&self, kernel: &mut dyn Kernel, subjects: &[Subject]) -> Result<Vec<Seen>, String>;
+    fn revert(&self, kernel: &mut dyn Kernel, spots: &[Spot]) -> Vec<Result<Proof, String>>;
 }
 
 impl fmt::Debug for dyn Action {

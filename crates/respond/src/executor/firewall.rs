@@ -2,19 +2,55 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tld_model::{Evidence, Order, OutcomeKind, Stage};
+use tld_sys::nft::Spot;
 
 use super::intake::Exchanged;
-use super::{Executor, State};
+use super::{Executor, Head, State};
 use crate::CrashPoint;
 use crate::actions::{Action, Proof, Subject, Wanted};
 use crate::escalation::Offender;
 use crate::journal::Step;
 
-/// What is wanted of one action, by effect.
-type Group = (&'static dyn Action, Vec<(i64, Wanted)>);
+/// The spots of several effects of one action, each once.
+struct Group {
+    action: &'static dyn Action,
+    spots: Vec<Spot>,
+    place: HashMap<Spot, usize>,
+    /// Places of the spots of each effect.
+    effects: Vec<(i64, Vec<usize>)>,
+}
+
+impl Group {
+    fn new(action: &'static dyn Action) -> Self {
+        Self { action, spots: Vec::new(), place: HashMap::new(), effects: Vec::new() }
+    }
+
+    fn add(&mut self, id: i64, subject: &Subject) {
+        let places = subject.spots().map(|spot| {
+            *self.place.entry(spot).or_insert_with(|| {
+                self.spots.push(spot);
+                self.spots.len() - 1
+            })
+        });
+        let places = places.collect();
+        self.effects.push((id, places));
+    }
+
+    /// Joins the answers for the spots of each effect; one refusal refuses it.
+    fn tell(&self, proofs: &[Result<Proof, String>], results: &mut HashMap<i64, Result<Proof, String>>) {
+        let silent = || Err("the kernel did not answer".to_owned());
+        for (id, places) in &self.effects {
+            let mut each = places.iter().map(|at| proofs.get(*at).cloned().unwrap_or_else(silent));
+            let first = each.next().unwrap_or_else(silent);
+            let joined = each.fold(first, |joined, proof| Ok(format!("{}; {}", joined?, proof?)));
+            results.insert(*id, joined);
+        }
+    }
+}
 
 impl Executor {
     /// Carries a round out in the kernel and reports it.
@@ -24,13 +60,13 @@ impl Executor {
         }
         let ids: Vec<i64> =
             fresh.iter().map(|(id, _)| *id).chain(extended.iter().map(|(_, holder, _)| *holder)).collect();
-        let results = self.enforce(&ids);
+        let results = self.enforce(&ids, false);
         let applied = self.now();
         self.crash(CrashPoint::AfterApplyBeforeCommit);
         let cut = self.cut(&fresh, &extended, &results);
         for (id, order) in fresh {
             if let Some(effect) = self.effects.get_mut(&id) {
-                effect.head.timings.mark(Stage::Applied, applied);
+                effect.head_mut().timings.mark(Stage::Applied, applied);
             }
             match results.get(&id) {
                 Some(Ok(proof)) => self.applied(id, &order, proof.clone(), cut.get(&id)),
@@ -47,46 +83,40 @@ impl Executor {
     }
 
     /// Makes the kernel hold these effects for their remaining time. What cannot be done at once stays wanted.
-    pub(crate) fn enforce(&mut self, ids: &[i64]) -> HashMap<i64, Result<Proof, String>> {
-        let mut results = HashMap::new();
+    /// `absent` says that they were looked for and not found.
+    pub(crate) fn enforce(&mut self, ids: &[i64], absent: bool) -> HashMap<i64, Result<Proof, String>> {
         let mut groups: Vec<Group> = Vec::new();
         for id in ids {
-            let Some((action, subject)) = self.effects.get(id).and_then(|effect| effect.action.clone())
+            let Some((action, subject)) = self.effects.get(id).and_then(|effect| effect.action.as_ref())
             else {
                 continue;
             };
-            let lease = self.lease(&subject);
-            let wanted = Wanted { subject, lease };
-            match groups.iter_mut().find(|(known, _)| known.names() == action.names()) {
-                Some((_, group)) => group.push((*id, wanted)),
-                None => groups.push((action, vec![(*id, wanted)])),
-            }
+            let at = groups.iter().position(|group| group.action.names() == action.names());
+            let at = at.unwrap_or_else(|| {
+                groups.push(Group::new(*action));
+                groups.len() - 1
+            });
+            groups[at].add(*id, subject);
         }
-        let Some(kernel) = self.kernel.as_mut() else { return results };
-        for (action, group) in groups {
-            // One change per subject: many orders of one burst name the same address.
-            let mut unique: Vec<Wanted> = Vec::new();
-            let mut place: HashMap<Subject, usize> = HashMap::new();
-            for (_, wanted) in &group {
-                place.entry(wanted.subject.clone()).or_insert_with(|| {
-                    unique.push(wanted.clone());
-                    unique.len() - 1
-                });
-            }
-            let proofs = action.apply(kernel.as_mut(), &unique);
-            for (id, wanted) in group {
-                let proof = place.get(&wanted.subject).and_then(|at| proofs.get(*at)).cloned();
-                results.insert(id, proof.unwrap_or_else(|| Err("the kernel did not answer".into())));
-            }
+        let mut results = HashMap::with_capacity(ids.len());
+        for group in groups {
+            // One change per spot: many orders of one burst name the same address.
+            let wanted = |spot: &Spot| {
+                let begun = || self.holders(*spot).iter().all(|id| self.is(*id, State::Applying));
+                Wanted { spot: *spot, lease: self.lease(*spot), fresh: absent || begun() }
+            };
+            let wanted: Vec<_> = group.spots.iter().map(wanted).collect();
+            let Some(kernel) = self.kernel.as_mut() else { break };
+            group.tell(&group.action.apply(kernel.as_mut(), &wanted), &mut results);
         }
         results
     }
 
-    /// The longest remaining time of all effects on a subject; `None` = without end.
-    pub(super) fn lease(&self, subject: &Subject) -> Option<Duration> {
+    /// The longest remaining time of all effects on a spot; `None` = without end.
+    pub(crate) fn lease(&self, spot: Spot) -> Option<Duration> {
         let now = self.clock.boot();
         let mut longest = Duration::from_millis(1);
-        for id in self.subjects.get(subject).into_iter().flatten() {
+        for id in self.holders(spot) {
             let Some(effect) = self.effects.get(id) else { continue };
             if !matches!(effect.state, State::Applying | State::Active) {
                 continue;
@@ -149,20 +179,24 @@ impl Executor {
         }
         let evidence = Evidence { read_back: Some(proof), ..Evidence::default() };
         let outcome = self.outcome(effect, OutcomeKind::Applied, detail, evidence);
+        let journaled = !effect.unjournaled;
         self.note(id);
         self.tell(id, outcome);
         self.log_subject(id, order, "continue", "Ended");
+        if journaled {
+            self.settled.push(id);
+        }
     }
 
     fn not_applied(&mut self, id: i64, order: &Order, why: String) {
         let Some(effect) = self.effects.get(&id) else { return };
         let program = effect.program.clone();
         if let Some((action, subject)) = effect.action.clone()
-            && self.subjects.get(&subject).is_some_and(|holders| holders.len() == 1)
+            && let spots = subject.spots().filter(|spot| self.holders(*spot).len() == 1).collect::<Vec<_>>()
             && let Some(kernel) = self.kernel.as_mut()
         {
             // Nothing half done may outlive the failure; what was not there is no harm.
-            let _ = action.revert(kernel.as_mut(), &[subject]);
+            let _ = action.revert(kernel.as_mut(), &spots);
         }
         (self.settings.log)(&format!("order {}: {program} failed: {why}", order.id));
         self.log_exchange(order, &program, "add", &[], &crate::log::escape(&format!("Failed: {why}")));
@@ -237,42 +271,49 @@ impl Executor {
         self.finish_step();
     }
 
-    /// Takes effects out of the kernel, but for subjects that another effect still holds.
+    /// Takes effects out of the kernel, but for spots that another effect still holds.
     fn withdraw(&mut self, ids: &[i64]) -> HashMap<i64, Result<Proof, String>> {
-        let mut results = HashMap::new();
-        let mut removals: Vec<(i64, &'static dyn Action, Subject)> = Vec::new();
+        let mut results = HashMap::with_capacity(ids.len());
+        let mut groups: Vec<Group> =
+            crate::actions::REGISTRY.iter().map(|action| Group::new(*action)).collect();
         for &id in ids {
-            let Some((action, subject)) = self.effects.get(&id).and_then(|effect| effect.action.clone())
+            let Some((action, subject)) = self.effects.get(&id).and_then(|effect| effect.action.as_ref())
             else {
                 continue;
             };
-            let others = self.subjects.get(&subject).into_iter().flatten();
-            let mut live =
-                others.filter(|other| self.is(**other, State::Active) || self.is(**other, State::Applying));
-            if live.next().is_some() {
-                results.insert(id, Ok(format!("{subject} stays blocked by another response")));
-            } else {
-                removals.push((id, action, subject));
+            if let Some(group) = groups.iter_mut().find(|group| group.action.names() == action.names()) {
+                group.add(id, subject);
             }
         }
-        let Some(kernel) = self.kernel.as_mut() else { return results };
-        for action in crate::actions::REGISTRY {
-            let of_action = removals.iter().filter(|(_, other, _)| other.names() == action.names());
-            let (ids, subjects): (Vec<i64>, Vec<Subject>) =
-                of_action.map(|(id, _, subject)| (*id, subject.clone())).unzip();
-            if !ids.is_empty() {
-                results.extend(ids.into_iter().zip(action.revert(kernel.as_mut(), &subjects)));
-            }
+        for group in groups.into_iter().filter(|group| !group.spots.is_empty()) {
+            let live = |id: &i64| self.is(*id, State::Active) || self.is(*id, State::Applying);
+            let held = |spot: &Spot| self.holders(*spot).iter().any(live);
+            let (kept, free): (Vec<Spot>, Vec<Spot>) = group.spots.iter().copied().partition(held);
+            let Some(kernel) = self.kernel.as_mut() else { return results };
+            let mut proofs: HashMap<Spot, Result<Proof, String>> = kept
+                .into_iter()
+                .map(|spot| (spot, Ok(format!("{spot} stays blocked by another response"))))
+                .collect();
+            let removed = group.action.revert(kernel.as_mut(), &free);
+            proofs.extend(free.into_iter().zip(removed));
+            let told = group.spots.iter().map(|spot| proofs.remove(spot));
+            let told: Vec<_> = told.map(|one| one.unwrap_or_else(|| Err("no answer".into()))).collect();
+            group.tell(&told, &mut results);
         }
         results
     }
 
     fn reverted(&mut self, id: i64, proof: Proof) {
-        self.count_block(id);
-        if let (Ok(order), Some(effect)) = (self.journal.order(id), self.effects.get(&id)) {
-            let program = effect.program.clone();
+        if let Ok(order) = self.journal.order(id)
+            && let Some(effect) = self.effects.get_mut(&id)
+        {
+            let program = Arc::clone(&effect.program);
+            if effect.head.is_none() {
+                effect.head = Some(Box::new(Head::from(&order)));
+            }
             self.log_exchange(&order, &program, "delete", &[], "Ended");
         }
+        self.count_block(id);
         let detail =
             if self.effects.get(&id).is_some_and(|effect| effect.lifted) { "lifted" } else { "ended" };
         let evidence = Evidence { read_back: Some(proof), ..Evidence::default() };
@@ -283,11 +324,11 @@ impl Executor {
     pub(super) fn count_block(&mut self, id: i64) {
         let now = self.now();
         let Some(effect) = self.effects.get(&id) else { return };
-        let escalates = !self.settings.repeated_offenders.is_empty() || !effect.head.steps.is_empty();
+        let escalates = !self.settings.repeated_offenders.is_empty() || !effect.head().steps.is_empty();
         if effect.lifted || effect.failed || effect.length == 0 || !escalates {
             return;
         }
-        if let Some(key) = effect.key.clone() {
+        if let Some(key) = effect.full_key() {
             let former = self.journal.offender(&key).unwrap_or(None);
             let offender = Offender::after(former, now, effect.length);
             self.steps.push(Step::Offend { key, offender });
@@ -296,9 +337,12 @@ impl Executor {
 
     /// Alarms, reports the first failure, and plans the next try: an undo is never given up.
     pub(super) fn revert_failed(&mut self, id: i64, why: String, evidence: Evidence) {
+        self.wake(id);
         let Some(effect) = self.effects.get_mut(&id) else { return };
+        self.failed_reverts += 1;
         effect.attempts = effect.attempts.saturating_add(1);
-        let (attempts, program, order) = (effect.attempts, effect.program.clone(), effect.head.order.clone());
+        let (attempts, program, order) =
+            (effect.attempts, effect.program.clone(), effect.head().order.clone());
         (self.settings.log)(&format!(
             "ALARM: order {order}: undo of {program} failed {attempts} time(s), tried again: {why}"
         ));
@@ -315,19 +359,6 @@ impl Executor {
 
 /// What the reconciler sees of the executor.
 impl Executor {
-    /// Each subject that an action must hold, with one effect on it and its lease.
-    pub(crate) fn desired(&self, action: &dyn Action) -> Vec<(Subject, i64, Option<Duration>)> {
-        let by_action = |id: &i64| {
-            let effect = self.effects.get(id).filter(|effect| effect.state == State::Active);
-            effect
-                .and_then(|effect| effect.action.as_ref())
-                .is_some_and(|(other, _)| other.names() == action.names())
-        };
-        let holder = |ids: &std::collections::BTreeSet<i64>| ids.iter().copied().find(by_action);
-        let held = self.subjects.iter().filter_map(|(subject, ids)| Some((subject, holder(ids)?)));
-        held.map(|(subject, id)| (subject.clone(), id, self.lease(subject))).collect()
-    }
-
     pub(crate) fn boot(&self) -> Duration {
         self.clock.boot()
     }

@@ -1,13 +1,13 @@
 //! Orders come in: known ones are answered from the journal, the others are resolved, guarded and sorted into what
 //! the kernel does and what a file does.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
 use serde_json::Value;
 use tld_model::{Evidence, Order, OrderId, OutcomeKind, Stage, Target};
 
-use super::{After, BATCH, Effect, Executor, Head};
+use super::{After, BATCH, Effect, Executor, Head, effect};
 use crate::CrashPoint;
 use crate::actions::{Action, Ours, Subject};
 use crate::executable::{Denied, Found};
@@ -65,7 +65,7 @@ impl Executor {
         if self.paused {
             let program = order.executable.clone();
             let detail = "responses are paused (go on with: threatlockdown responses resume)".into();
-            return self.decline(&order, row, program, OutcomeKind::Refused, detail);
+            return self.decline(&order, row, &program, OutcomeKind::Refused, detail);
         }
         let directory = self.settings.home.join(BIN);
         let resolved = tld_config::executable::resolve(&directory, &order.executable);
@@ -76,22 +76,22 @@ impl Executor {
             },
             Err(error) => {
                 let program = order.executable.clone();
-                return self.decline(&order, row, program, OutcomeKind::NotFound, error.to_string());
+                return self.decline(&order, row, &program, OutcomeKind::NotFound, error.to_string());
             }
         };
         if order.options.dry_run {
             let detail = format!("`{program}` would run for {}, {} s", order.target, order.timeout_secs);
-            return self.decline(&order, row, program, OutcomeKind::DryRun, detail);
+            return self.decline(&order, row, &program, OutcomeKind::DryRun, detail);
         }
         if self.effects.len() >= self.settings.limits.live {
             let detail = format!("{} effects are live already", self.effects.len());
-            return self.decline(&order, row, program, OutcomeKind::Failed, detail);
+            return self.decline(&order, row, &program, OutcomeKind::Failed, detail);
         }
         let home = self.settings.home.clone();
         match self.recogniser.decide(&home, &program) {
-            Ok(Found::Ours(Ours::Firewall(action))) => self.admit_action(order, row, program, action, batch),
-            Ok(Found::Ours(Ours::Local(action))) => self.admit_local(&order, row, program, action),
-            Ok(Found::Operators) => self.admit_script(&order, row, program),
+            Ok(Found::Ours(Ours::Firewall(action))) => self.admit_action(order, row, &program, action, batch),
+            Ok(Found::Ours(Ours::Local(action))) => self.admit_local(&order, row, &program, action),
+            Ok(Found::Operators) => self.admit_script(&order, row, &program),
             Err(denied) => {
                 let (kind, detail) = match denied {
                     Denied::Missing(text) => (OutcomeKind::NotFound, text),
@@ -99,7 +99,7 @@ impl Executor {
                     Denied::Unsupported(text) => (OutcomeKind::Unsupported, text),
                 };
                 (self.settings.log)(&format!("order {}: {detail}", order.id));
-                self.decline(&order, row, program, kind, detail);
+                self.decline(&order, row, &program, kind, detail);
             }
         }
     }
@@ -116,10 +116,11 @@ impl Executor {
                 }
                 true
             }
-            Ok(None) => false,
+            // What was begun while the journal could not be written is not done twice.
+            Ok(None) => self.unwritten.contains_key(&order.id),
             Err(error) => {
                 (self.settings.log)(&format!("cannot look up order {}: {error}", order.id));
-                self.orders.contains_key(&order.id)
+                self.unwritten.contains_key(&order.id)
             }
         }
     }
@@ -128,7 +129,7 @@ impl Executor {
         &mut self,
         order: Order,
         row: Option<i64>,
-        program: String,
+        program: &str,
         action: &'static dyn Action,
         batch: &mut Batch,
     ) {
@@ -136,22 +137,22 @@ impl Executor {
         let subject = match action.subject(&alert) {
             Ok(subject) => subject,
             Err(literal) => {
-                self.log_exchange(&order, &program, "add", &[], literal);
+                self.log_exchange(&order, program, "add", &[], literal);
                 let detail = no_address(&alert);
                 return self.decline(&order, row, program, OutcomeKind::Refused, detail);
             }
         };
         if let Some(objection) = subject.address().and_then(|address| self.guard.objection(address)) {
-            self.log_line(&program, &format!("Refused: {objection}"));
+            self.log_line(program, &format!("Refused: {objection}"));
             return self.decline(&order, row, program, OutcomeKind::Refused, objection);
         }
-        if !order.options.ports.is_empty() {
-            let detail = "blocks limited to ports are not supported here".into();
-            return self.decline(&order, row, program, OutcomeKind::Unsupported, detail);
-        }
+        let subject = match limited(subject, &order.options.ports) {
+            Ok(subject) => subject,
+            Err(detail) => return self.decline(&order, row, program, OutcomeKind::Refused, detail),
+        };
         if let Some(reason) = self.settings.dry_run.clone() {
             let detail = format!("would block {subject} for {} s; {reason}", order.timeout_secs);
-            self.log_line(&program, &format!("Dry run: {detail}"));
+            self.log_line(program, &format!("Dry run: {detail}"));
             return self.decline(&order, row, program, OutcomeKind::DryRun, detail);
         }
         if let Some(unable) = self.settings.unable.clone() {
@@ -160,12 +161,10 @@ impl Executor {
                 Unable::Missing(_) => OutcomeKind::Unsupported,
             };
             let detail = format!("cannot block {subject}: {unable}");
-            self.log_line(&program, &format!("Failed: {detail}"));
+            self.log_line(program, &format!("Failed: {detail}"));
             return self.decline(&order, row, program, kind, detail);
         }
-        let base = program.rsplit('/').next().unwrap_or(&program);
-        let key = format!("{base}-{subject}");
-        match self.keys.get(&key).copied() {
+        match self.holder(program, &subject) {
             Some(holder) if self.is(holder, State::Active) => self.extend(order, row, program, holder, batch),
             Some(holder) if self.is(holder, State::Applying) => {
                 batch.seen.remove(&order.id);
@@ -176,7 +175,7 @@ impl Executor {
                     let detail = format!("still in place; order {} goes on from here", order.id);
                     self.close(holder, OutcomeKind::RevertFailed, detail, Evidence::default());
                 }
-                self.begin(order, row, program, (action, subject), key, batch);
+                self.begin(order, row, program, (action, subject), batch);
             }
         }
     }
@@ -185,27 +184,34 @@ impl Executor {
         &mut self,
         order: Order,
         row: Option<i64>,
-        program: String,
+        program: &str,
         action: (&'static dyn Action, Subject),
-        key: String,
         batch: &mut Batch,
     ) {
         let mut effect = self.effect(&order, row, program);
-        effect.length = self.length(&effect.head, &key);
+        effect.length = self.length(effect.head(), || effect::key(&effect.program, &action.1));
         effect.until = self.until(effect.length);
         effect.state = State::Applying;
-        if effect.head.target == Target::None {
-            effect.head.target = action.1.target();
+        if effect.head().target == Target::None {
+            effect.head_mut().target = action.1.target();
         }
         effect.action = Some(action);
-        effect.key = Some(key);
         let id = effect.id;
         self.enter(&order, row, effect, Kind::Action);
         batch.fresh.push((id, order));
     }
 
+    /// The effect of the same file on the same subject.
+    fn holder(&self, program: &str, subject: &Subject) -> Option<i64> {
+        let holders = self.holders(subject.spots().next()?).iter().copied();
+        holders.into_iter().find(|id| {
+            let effect = self.effects.get(id);
+            effect.is_some_and(|effect| &*effect.program == program && effect.subject() == Some(subject))
+        })
+    }
+
     /// The same key is active: its end moves out, never in.
-    fn extend(&mut self, order: Order, row: Option<i64>, program: String, holder: i64, batch: &mut Batch) {
+    fn extend(&mut self, order: Order, row: Option<i64>, program: &str, holder: i64, batch: &mut Batch) {
         let asked = self.until(order.timeout_secs);
         self.move_end(holder, asked);
         let effect = self.effect(&order, row, program);
@@ -232,13 +238,13 @@ impl Executor {
         self.note(holder);
     }
 
-    fn admit_script(&mut self, order: &Order, row: Option<i64>, program: String) {
-        let base = program.rsplit('/').next().unwrap_or(&program);
+    fn admit_script(&mut self, order: &Order, row: Option<i64>, program: &str) {
+        let base = program.rsplit('/').next().unwrap_or(program);
         if let Target::Address(address) = order.target
             && BLOCKERS.contains(&base)
             && let Some(objection) = self.guard.objection(address)
         {
-            self.log_line(&program, &format!("Refused: {objection}"));
+            self.log_line(program, &format!("Refused: {objection}"));
             return self.decline(order, row, program, OutcomeKind::Refused, objection);
         }
         if self.waiting.len() >= self.settings.limits.queue {
@@ -251,27 +257,9 @@ impl Executor {
         self.enter(order, row, effect, Kind::Script);
     }
 
-    pub(super) fn effect(&mut self, order: &Order, row: Option<i64>, program: String) -> Effect {
-        Effect {
-            id: row.unwrap_or_else(|| self.journal.fresh_id()),
-            head: Head::from(order),
-            program,
-            action: None,
-            local: None,
-            prior: None,
-            quiet: false,
-            key: None,
-            state: State::Accepted,
-            until: None,
-            length: 0,
-            attempts: 0,
-            failed: false,
-            aborted: None,
-            lifted: false,
-            again: false,
-            told: false,
-            unjournaled: false,
-        }
+    pub(super) fn effect(&mut self, order: &Order, row: Option<i64>, program: &str) -> Effect {
+        let id = row.unwrap_or_else(|| self.journal.fresh_id());
+        Effect::new(id, Some(Head::from(order)), self.intern(program))
     }
 
     pub(super) fn enter(&mut self, order: &Order, row: Option<i64>, effect: Effect, kind: Kind) {
@@ -279,15 +267,15 @@ impl Executor {
             let mut order = order.clone();
             let alert = std::mem::replace(&mut order.alert, serde_json::value::RawValue::NULL.to_owned());
             // A restart then need not read the alert to know whom this is about.
-            order.target.clone_from(&effect.head.target);
+            order.target.clone_from(&effect.head().target);
             let entry = Box::new(Entry {
                 id: effect.id,
                 order,
                 alert: Some(alert),
-                program: effect.program.clone(),
+                program: effect.program.to_string(),
                 kind,
                 state: effect.state,
-                key: effect.key.clone(),
+                key: effect.full_key(),
                 boot_id: None,
                 until: effect.until,
                 length: effect.length,
@@ -295,6 +283,7 @@ impl Executor {
                 failed: false,
                 prior: None,
                 outcome: None,
+                told: false,
                 changed: self.now(),
             });
             self.push(effect.id, Step::Insert(entry));
@@ -311,7 +300,7 @@ impl Executor {
         &mut self,
         order: &Order,
         row: Option<i64>,
-        program: String,
+        program: &str,
         kind: OutcomeKind,
         detail: String,
     ) {
@@ -333,6 +322,7 @@ impl Executor {
                 Some(effect) if effect.unjournaled => {}
                 Some(effect) if leases && room && effect.action.is_some() && effect.until.is_some() => {
                     effect.unjournaled = true;
+                    self.unwritten.insert(entry.order.id.clone(), entry.id);
                     // Thousands of alerts must not wait in memory; only log lines of the undo lack it.
                     entry.alert = None;
                 }
@@ -371,7 +361,7 @@ impl Executor {
         self.after.push(After::Tell(Box::new(outcome)));
     }
 
-    pub(super) fn is(&self, id: i64, state: State) -> bool {
+    pub(crate) fn is(&self, id: i64, state: State) -> bool {
         self.effects.get(&id).is_some_and(|effect| effect.state == state)
     }
 
@@ -427,6 +417,20 @@ pub(crate) fn keys_line(program: &str, keys: &[&str]) -> String {
     )
 }
 
+/// The subject limited to the ports of the order, if it has any.
+fn limited(subject: Subject, ports: &[u16]) -> Result<Subject, String> {
+    let ports: BTreeSet<u16> = ports.iter().copied().collect();
+    match subject {
+        Subject::Address(_) if ports.len() > MOST_PORTS => {
+            Err(format!("{} ports in one response, at most {MOST_PORTS}", ports.len()))
+        }
+        Subject::Address(address) if !ports.is_empty() => {
+            Ok(Subject::Ports(address, ports.into_iter().collect()))
+        }
+        subject => Ok(subject),
+    }
+}
+
 /// Why an alert gives nothing to block. Host names and words like `UNKNOWN` are logged by services, not by mistake.
 fn no_address(alert: &Value) -> String {
     match alert.get("data").and_then(|data| data.get("srcip")).and_then(Value::as_str) {
@@ -452,6 +456,7 @@ fn step_row(step: &Step) -> i64 {
 
 const BIN: &str = "active-response/bin";
 const SHOWN: usize = 100;
+const MOST_PORTS: usize = 256;
 /// Steps that may wait for a journal that cannot be written.
 const MOST_PENDING: usize = 200_000;
 /// Names that the contract gives to files which block the source address.

@@ -61,23 +61,23 @@ impl Executor {
         &mut self,
         order: &Order,
         row: Option<i64>,
-        program: String,
+        program: &str,
         action: &'static dyn Local,
     ) {
-        let subject = match action.subject(&self.call(order, &program)) {
+        let subject = match action.subject(&self.call(order, program)) {
             Ok(subject) => subject,
             Err(text) => {
-                self.log_exchange(order, &program, "add", &[], &text);
+                self.log_exchange(order, program, "add", &[], &text);
                 return self.decline(order, row, program, OutcomeKind::Failed, text);
             }
         };
         if let Some(objection) = subject.address().and_then(|address| self.guard.objection(address)) {
-            self.log_line(&program, &format!("Refused: {objection}"));
+            self.log_line(program, &format!("Refused: {objection}"));
             return self.decline(order, row, program, OutcomeKind::Refused, objection);
         }
         if let Some(reason) = self.settings.dry_run.clone() {
             let detail = format!("would act on {subject} for {} s; {reason}", order.timeout_secs);
-            self.log_line(&program, &format!("Dry run: {detail}"));
+            self.log_line(program, &format!("Dry run: {detail}"));
             return self.decline(order, row, program, OutcomeKind::DryRun, detail);
         }
         if self.waiting_locals.len() >= self.settings.limits.queue {
@@ -86,10 +86,10 @@ impl Executor {
         }
         let mut effect = self.effect(order, row, program);
         effect.length = order.timeout_secs;
-        if effect.head.target == tld_model::Target::None {
-            effect.head.target = subject.target();
+        if effect.head().target == tld_model::Target::None {
+            effect.head_mut().target = subject.target();
         }
-        effect.local = Some((action, subject));
+        effect.local = Some(Box::new((action, subject)));
         self.waiting_locals.push_back((effect.id, Verb::Add));
         self.enter(order, row, effect, Kind::Action);
     }
@@ -130,14 +130,14 @@ impl Executor {
             self.running_locals = self.running_locals.saturating_sub(1);
             return;
         };
-        let Some((action, subject)) = effect.local.clone() else { return };
+        let Some((action, subject)) = effect.local.as_deref().cloned() else { return };
         let job = order.map(|order| Job {
             action,
             call: self.call(&order, &effect.program),
             subject,
-            program: effect.program.clone(),
+            program: effect.program.to_string(),
             verb,
-            prior: effect.prior.clone(),
+            prior: effect.prior.as_deref().map(str::to_owned),
         });
         let inbox = self.inbox.clone();
         let patience = self.settings.limits.total;
@@ -166,7 +166,9 @@ impl Executor {
     /// The lines of one run, once it is over.
     pub(super) fn log_local(&mut self, id: i64, verb: &str, answer: Option<&'static str>, last: &str) {
         let Some(effect) = self.effects.get(&id).filter(|effect| !effect.quiet) else { return };
-        let (Some((action, subject)), Ok(order)) = (&effect.local, self.journal.order(id)) else { return };
+        let (Some((action, subject)), Ok(order)) = (effect.local.as_deref(), self.journal.order(id)) else {
+            return;
+        };
         let (program, key, lasts) = (effect.program.clone(), subject.to_string(), action.lasts());
         let exchanged: Vec<Exchanged<'_>> = match answer.filter(|_| lasts) {
             Some(answer) => vec![Exchanged::CheckKeys(&key), Exchanged::Answer(answer)],
@@ -182,18 +184,23 @@ impl Executor {
         if self.looking || self.look_due.is_some_and(|due| now < due) || self.settings.dry_run.is_some() {
             return;
         }
-        let active = self.effects.values().filter(|effect| effect.state == State::Active);
-        let ids: Vec<i64> = active.filter(|effect| effect.local.is_some()).map(|effect| effect.id).collect();
+        let active = |id: &i64| {
+            let effect = self.effects.get(id).filter(|effect| effect.state == State::Active);
+            effect.is_some_and(|effect| effect.local.is_some())
+        };
+        let ids: Vec<i64> = self.others.iter().copied().filter(active).collect();
         // Many effects cost much to look at: then more rarely, so that orders never wait for it.
         let many = EACH * u32::try_from(ids.len()).unwrap_or(u32::MAX);
         self.look_due = Some(now + LOOK.max(many));
         let mut looks = Vec::new();
         for id in ids {
             let Some(effect) = self.effects.get(&id) else { continue };
-            let (Some((action, subject)), Ok(order)) = (effect.local.clone(), self.journal.order(id)) else {
+            let (Some((action, subject)), Ok(order)) =
+                (effect.local.as_deref().cloned(), self.journal.order(id))
+            else {
                 continue;
             };
-            let prior = effect.prior.clone().unwrap_or_default();
+            let prior = effect.prior.as_deref().unwrap_or_default().to_owned();
             looks.push((id, action, subject, self.call(&order, &effect.program), prior));
         }
         if looks.is_empty() {
@@ -219,10 +226,10 @@ impl Executor {
                 continue;
             };
             match seen {
-                Ok(true) => {}
+                Ok(true) => self.reconciler.over(*id),
                 Err(text) => *why.entry(text.clone()).or_default() += 1,
                 Ok(false) => {
-                    let Some((_, subject)) = effect.local.clone() else { continue };
+                    let Some((_, subject)) = effect.local.as_deref().cloned() else { continue };
                     let program = effect.program.clone();
                     if !self.reconciler.may_heal(&subject, now) {
                         self.say(&format!(

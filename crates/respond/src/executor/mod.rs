@@ -5,37 +5,40 @@
 
 #[cfg(test)]
 mod cut_tests;
+mod effect;
 mod firewall;
 mod intake;
 mod locals;
+mod operator;
+mod record;
 mod replay;
 mod report;
 mod scripts;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use effect::{Aborted, Effect, Head, Holders};
 pub(crate) use intake::{BLOCKERS, check_keys_line, keys_line};
 pub(crate) use locals::watch as watch_files;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::Duration;
 
-use tld_model::{
-    Evidence, Order, OrderId, Outcome, OutcomeKind, RuleId, Stage, Target, Timestamp, Timings, Zone,
-};
+use tld_model::{Evidence, Order, OrderId, Outcome, OutcomeKind, Stage, Timestamp, Zone};
 use tld_sys::clock::Clock;
+use tld_sys::nft::Spot;
 
-use crate::actions::{Action, Local, Places, Subject};
+use crate::actions::Places;
 use crate::control::{Reply, Request};
 use crate::executable::Recogniser;
 use crate::guard::Guard;
 use crate::journal::{Journal, State, Step, Until};
 use crate::kernel::{Kernel, Unable};
 use crate::log::{Lines, Writer};
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Disturbance, Reconciler};
 use crate::scheduler::Scheduler;
 use crate::script::{Answer, Report, Verb};
 use crate::{ActiveEffect, CrashPoint, Limits, LogFn, RevertSelector, escalation};
@@ -64,7 +67,7 @@ pub(crate) enum Input {
     /// A manager withdraws an order.
     Withdrawn(OrderId),
     /// Somebody else, by this name if it is known, changed the firewall.
-    KernelChanged(Option<String>),
+    KernelChanged(Disturbance),
     /// Something that a local action looks after changed.
     LocalChanged,
     /// What a look at local effects found: in place, gone, or not to be told.
@@ -92,82 +95,6 @@ pub(crate) struct Settings {
     pub(crate) dry_run: Option<String>,
 }
 
-/// What an outcome needs of an order, so that thousands of alerts need not stay in memory.
-#[derive(Debug, Clone)]
-pub(crate) struct Head {
-    pub(crate) order: OrderId,
-    pub(crate) response: String,
-    pub(crate) alert_id: String,
-    pub(crate) rule: Option<RuleId>,
-    pub(crate) target: Target,
-    pub(crate) timings: Timings,
-    pub(crate) timeout: u64,
-    pub(crate) steps: Vec<u32>,
-    pub(crate) reported: bool,
-}
-
-impl From<&Order> for Head {
-    fn from(order: &Order) -> Self {
-        Self {
-            order: order.id.clone(),
-            response: order.response.clone(),
-            alert_id: order.alert_id.clone(),
-            rule: order.rule,
-            target: order.target.clone(),
-            timings: order.timings,
-            timeout: order.timeout_secs,
-            steps: order.options.repeated_offenders.clone(),
-            reported: order.options.reported,
-        }
-    }
-}
-
-/// One effect that is not closed.
-#[derive(Debug)]
-pub(crate) struct Effect {
-    pub(crate) id: i64,
-    pub(crate) head: Head,
-    pub(crate) program: String,
-    pub(crate) action: Option<(&'static dyn Action, Subject)>,
-    /// One of our own actions outside the firewall.
-    pub(crate) local: Option<(&'static dyn Local, Subject)>,
-    /// What it found before it changed anything.
-    pub(crate) prior: Option<String>,
-    /// It is put back, not begun: no word of it in the log of responses.
-    pub(crate) quiet: bool,
-    pub(crate) key: Option<String>,
-    pub(crate) state: State,
-    pub(crate) until: Option<Until>,
-    pub(crate) length: u64,
-    pub(crate) attempts: u32,
-    pub(crate) failed: bool,
-    /// The file was told to abort: another effect of this key is active until then.
-    pub(crate) aborted: Option<Aborted>,
-    /// Lifted by hand: ends as soon as it may, and does not count as a finished block.
-    pub(crate) lifted: bool,
-    /// After a crash: once its `delete` ran, it is added again.
-    pub(crate) again: bool,
-    /// Its first outcome was told before a restart.
-    pub(crate) told: bool,
-    /// Begun although the journal could not be written: the kernel itself will end it.
-    pub(crate) unjournaled: bool,
-}
-
-impl Effect {
-    /// Whom one of our own actions acts on.
-    pub(crate) fn subject(&self) -> Option<&Subject> {
-        let local = || self.local.as_ref().map(|(_, subject)| subject);
-        self.action.as_ref().map(|(_, subject)| subject).or_else(local)
-    }
-}
-
-/// Why a file was told to abort.
-#[derive(Debug, Clone)]
-pub(crate) enum Aborted {
-    Active(Option<Until>),
-    Refused(String),
-}
-
 struct Parked {
     effect: i64,
     reply: Sender<Answer>,
@@ -192,10 +119,24 @@ pub(crate) struct Executor {
     recogniser: Recogniser,
     writer: Writer,
     scheduler: Scheduler,
-    effects: HashMap<i64, Effect>,
+    effects: BTreeMap<i64, Box<Effect>>,
+    /// Those outside the firewall.
+    others: BTreeSet<i64>,
+    /// Which of those holds a key.
     keys: HashMap<String, i64>,
-    orders: HashMap<OrderId, i64>,
-    subjects: HashMap<Subject, BTreeSet<i64>>,
+    /// Which effects hold a spot of the firewall.
+    spots: BTreeMap<Spot, Holders>,
+    /// One text for each file name, however many effects it has.
+    programs: HashSet<Arc<str>>,
+    /// Begun while the journal cannot be written, so that it does not know them.
+    unwritten: HashMap<OrderId, i64>,
+    /// Blocks that stand since the steps that are pending.
+    settled: Vec<i64>,
+    /// Rows whose end is still told by the clock of another boot.
+    stale: Vec<i64>,
+    /// Files that run, in the order they began, and those that take long: the latter have slots of their own.
+    begun: VecDeque<(Duration, i64, Verb)>,
+    slow: HashSet<(i64, Verb)>,
     parked: HashMap<String, VecDeque<Parked>>,
     waiting: VecDeque<i64>,
     waiting_reverts: VecDeque<i64>,
@@ -218,6 +159,8 @@ pub(crate) struct Executor {
     unwritable: Option<(String, Duration)>,
     after: Vec<After>,
     pruned: Duration,
+    /// Undos that failed since the start.
+    failed_reverts: u64,
 }
 
 /// The parts an executor is put together from.
@@ -246,10 +189,16 @@ impl Executor {
             recogniser: parts.recogniser,
             writer: parts.writer,
             scheduler: Scheduler::default(),
-            effects: HashMap::new(),
+            effects: BTreeMap::new(),
+            others: BTreeSet::new(),
             keys: HashMap::new(),
-            orders: HashMap::new(),
-            subjects: HashMap::new(),
+            spots: BTreeMap::new(),
+            programs: HashSet::new(),
+            unwritten: HashMap::new(),
+            settled: Vec::new(),
+            stale: Vec::new(),
+            begun: VecDeque::new(),
+            slow: HashSet::new(),
             parked: HashMap::new(),
             waiting: VecDeque::new(),
             waiting_reverts: VecDeque::new(),
@@ -269,6 +218,7 @@ impl Executor {
             unwritable: None,
             after: Vec::new(),
             pruned,
+            failed_reverts: 0,
         }
     }
 
@@ -289,7 +239,7 @@ impl Executor {
                 stop_at = Some(self.clock.boot() + STOP_GRACE);
             }
             // Files that run now get a moment to end, so that their state is known at the next start.
-            let busy = self.running + self.running_reverts + self.running_locals > 0;
+            let busy = self.running + self.running_reverts + self.running_locals + self.slow.len() > 0;
             if stop_at.is_some_and(|at| !busy || self.clock.boot() >= at) {
                 self.commit();
                 return;
@@ -300,24 +250,26 @@ impl Executor {
     /// How long nothing is due. Never long: the timer of the wait stands still while the machine sleeps.
     fn wait(&mut self) -> Duration {
         let now = self.clock.boot();
-        let longest = if self.reconciler.is_pending() { crate::reconcile::SETTLE } else { LONGEST_WAIT };
+        let longest =
+            self.reconciler.pause().filter(|_| !self.paused).unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
+        let slow =
+            self.begun.front().filter(|_| !self.waiting.is_empty() || !self.waiting_reverts.is_empty());
+        let longest = slow.map_or(longest, |(at, ..)| (*at + scripts::SLOW).saturating_sub(now).min(longest));
         self.scheduler.next().map_or(longest, |due| due.saturating_sub(now).min(longest))
     }
 
     /// One round: what arrived, what is due, what must be healed.
     pub(crate) fn cycle(&mut self, batch: Vec<Input>) {
         let mut orders = Vec::new();
-        let mut lifted = Vec::new();
-        let mut changed = false;
         let mut replies: Vec<(Sender<Reply>, Reply)> = Vec::new();
         for input in batch {
             match input {
                 Input::Order(order) => orders.push((*order, None)),
-                Input::Revert(selector) => lifted.extend(self.select(&selector)),
+                Input::Revert(selector) => drop(self.select(&selector)),
                 Input::Keys { effect, line, prior, reply } => self.keys_told(effect, &line, prior, reply),
                 Input::Confirmed(order, kind) => self.confirmed(order, kind),
                 Input::Withdrawn(order) => match self.call_off(order) {
-                    Ok(ids) => lifted.extend(ids),
+                    Ok(_) => {}
                     Err(order) => orders.push((*order, None)),
                 },
                 Input::LocalChanged => self.look_due = Some(Duration::ZERO),
@@ -326,10 +278,7 @@ impl Executor {
                 Input::Finished { effect, verb: Verb::Delete, report } => {
                     self.delete_finished(effect, &report);
                 }
-                Input::KernelChanged(by) => {
-                    changed = true;
-                    self.reconciler.culprit(by);
-                }
+                Input::KernelChanged(what) => self.reconciler.disturbed(what),
                 Input::Control(request, reply) => match request {
                     Request::Add(order) => {
                         let taken = Reply::Taken(vec![order.id.clone()]);
@@ -338,15 +287,15 @@ impl Executor {
                     }
                     Request::Revert(selector) => {
                         let chosen = self.select(&selector);
-                        replies.push((reply, Reply::Taken(self.orders_of(&chosen))));
-                        lifted.extend(chosen);
+                        replies.push((reply, self.taken(&chosen)));
                     }
                     Request::Extend(selector, secs) => {
                         let chosen = self.extend_by_hand(&selector, secs);
-                        replies.push((reply, Reply::Taken(self.orders_of(&chosen))));
+                        replies.push((reply, self.taken(&chosen)));
                     }
                     Request::Pause => replies.push((reply, self.pause(true))),
                     Request::Resume => replies.push((reply, self.pause(false))),
+                    Request::Status => replies.push((reply, Reply::Status(self.status()))),
                 },
                 Input::Active(reply) => {
                     let _ = reply.send(self.active());
@@ -354,18 +303,24 @@ impl Executor {
                 Input::Stop => {}
             }
         }
+        let idle = orders.is_empty();
         self.take_in(orders);
         for (reply, word) in replies {
             let _ = reply.send(word);
         }
         let now = self.clock.boot();
-        let mut due = self.scheduler.due(now, BATCH);
-        due.extend(lifted);
+        let due = self.scheduler.due(now, BATCH);
         self.revert(&due);
+        self.set_slow_apart(now);
         self.pump();
+        if idle {
+            for id in self.stale.split_off(self.stale.len().saturating_sub(IDLE_PIECE)) {
+                self.note(id);
+            }
+        }
         self.finish_step();
         if !self.paused {
-            self.reconcile(changed);
+            self.reconcile();
             self.look_at_locals();
         }
         if now.saturating_sub(self.pruned) > PRUNE {
@@ -382,6 +337,14 @@ impl Executor {
     /// Commits what is pending, then does what was waiting for it.
     fn finish_step(&mut self) {
         let durable = self.commit();
+        if durable {
+            for id in std::mem::take(&mut self.settled) {
+                if let Some(effect) = self.effects.get_mut(&id).filter(|effect| effect.state == State::Active)
+                {
+                    effect.head = None;
+                }
+            }
+        }
         for after in std::mem::take(&mut self.after) {
             match after {
                 // What would not be found after a crash is not begun. A file waits for its answer, in vain if need be.
@@ -407,52 +370,6 @@ impl Executor {
         }
     }
 
-    /// Makes the pending steps durable. If that fails they stay pending and are tried again, at most once a second.
-    fn commit(&mut self) -> bool {
-        let boot = self.clock.boot();
-        if self.steps.is_empty() {
-            return true;
-        }
-        if self.unwritable.as_ref().is_some_and(|(_, again)| boot < *again) {
-            return false;
-        }
-        match self.journal.write(&self.steps, self.now()) {
-            Ok(()) => {
-                if self.unwritable.take().is_some() {
-                    self.say(&format!(
-                        "the journal is written again, {} steps were made up for",
-                        self.steps.len()
-                    ));
-                }
-                self.steps.clear();
-                self.dirty.clear();
-                true
-            }
-            Err(error) => {
-                let why = error.in_full();
-                if self.unwritable.is_none() {
-                    self.say(&format!(
-                        "ALARM: the journal cannot be written: {why}; blocks that the kernel ends by itself are applied \
-                         without it, every other response is refused until it can"
-                    ));
-                }
-                self.unwritable = Some((why, boot + WRITE_AGAIN));
-                false
-            }
-        }
-    }
-
-    /// A step on a row that waits to be written takes the later one in.
-    fn pending(&mut self, id: i64) -> Option<&mut Step> {
-        let at = *self.dirty.get(&id)?;
-        self.steps.get_mut(at)
-    }
-
-    fn push(&mut self, id: i64, step: Step) {
-        self.dirty.insert(id, self.steps.len());
-        self.steps.push(step);
-    }
-
     fn now(&self) -> Timestamp {
         Timestamp::from_nanos(self.clock.wall_nanos())
     }
@@ -463,57 +380,23 @@ impl Executor {
     }
 
     /// Seconds that a new block of `key` lasts.
-    fn length(&self, head: &Head, key: &str) -> u64 {
+    fn length(&self, head: &Head, key: impl FnOnce() -> String) -> u64 {
         let own = &self.settings.repeated_offenders;
         let steps = if head.steps.is_empty() { own } else { &head.steps };
         if steps.is_empty() || head.timeout == 0 {
             return head.timeout;
         }
-        let offender = self.journal.offender(key).unwrap_or_else(|error| {
+        let offender = self.journal.offender(&key()).unwrap_or_else(|error| {
             (self.settings.log)(&format!("cannot read the repeat offenders: {error}"));
             None
         });
         escalation::effective(head.timeout, steps, offender.as_ref(), self.now())
     }
 
-    /// Writes where an effect stands.
-    fn note(&mut self, id: i64) {
-        let Some(effect) = self.effects.get(&id) else { return };
-        let (state, key, until, prior) =
-            (effect.state, effect.key.clone(), effect.until, effect.prior.clone());
-        let (length, attempts, failed) = (effect.length, effect.attempts, effect.failed);
-        let told = match self.pending(id) {
-            Some(Step::Insert(entry)) => {
-                (entry.state, entry.key, entry.until, entry.prior) = (state, key, until, prior);
-                (entry.length, entry.attempts, entry.failed) = (length, attempts, failed);
-                return;
-            }
-            Some(Step::Advance { outcome, .. }) => outcome.take(),
-            _ => None,
-        };
-        let step = Step::Advance { id, state, key, until, length, attempts, failed, prior, outcome: told };
-        match self.pending(id) {
-            Some(pending @ Step::Advance { .. }) => *pending = step,
-            _ => self.push(id, step),
-        }
-    }
-
-    /// Reports an outcome once it is durable.
-    fn tell(&mut self, id: i64, outcome: Outcome) {
-        self.keep_untold(&outcome);
-        let told = Box::new(outcome.clone());
-        match self.pending(id) {
-            Some(Step::Insert(entry)) => entry.outcome = Some(*told),
-            Some(Step::Advance { outcome, .. }) => *outcome = Some(told),
-            Some(Step::Report { outcome, .. }) => *outcome = told,
-            _ => self.push(id, Step::Report { id, outcome: told }),
-        }
-        self.after.push(After::Tell(Box::new(outcome)));
-    }
-
     fn outcome(&self, effect: &Effect, kind: OutcomeKind, detail: String, evidence: Evidence) -> Outcome {
         let now = self.now();
-        let mut timings = effect.head.timings;
+        let head = effect.head();
+        let mut timings = head.timings;
         if kind == OutcomeKind::Applied {
             if timings.applied == 0 {
                 timings.mark(Stage::Applied, now);
@@ -522,13 +405,13 @@ impl Executor {
         }
         let running = matches!(kind, OutcomeKind::Applied | OutcomeKind::AlreadyActive);
         Outcome {
-            order: effect.head.order.clone(),
+            order: head.order.clone(),
             kind,
-            response: effect.head.response.clone(),
-            program: effect.program.clone(),
-            target: effect.head.target.clone(),
-            alert_id: effect.head.alert_id.clone(),
-            rule: effect.head.rule,
+            response: head.response.clone(),
+            program: effect.program.to_string(),
+            target: head.target.clone(),
+            alert_id: head.alert_id.clone(),
+            rule: head.rule,
             detail,
             evidence,
             at: now,
@@ -539,6 +422,7 @@ impl Executor {
 
     /// Tells the last word on an effect and forgets it.
     fn close(&mut self, id: i64, kind: OutcomeKind, detail: String, evidence: Evidence) {
+        self.wake(id);
         let Some(effect) = self.effects.get(&id) else { return };
         let outcome = self.outcome(effect, kind, detail, evidence);
         self.shut(id);
@@ -553,116 +437,81 @@ impl Executor {
         self.note(id);
         let Some(effect) = self.effects.remove(&id) else { return };
         self.scheduler.cancel(id);
-        self.orders.remove(&effect.head.order);
-        if let Some(key) = &effect.key
+        self.others.remove(&id);
+        self.reconciler.over(id);
+        if let Some(key) = effect.key.as_deref()
             && self.keys.get(key) == Some(&id)
         {
             self.keys.remove(key);
         }
-        if let Some((_, subject)) = &effect.action
-            && let Some(holders) = self.subjects.get_mut(subject)
-        {
-            holders.remove(&id);
-            if holders.is_empty() {
-                self.subjects.remove(subject);
+        for spot in effect.action.iter().flat_map(|(_, subject)| subject.spots()) {
+            if self.spots.get_mut(&spot).is_some_and(|holders| holders.remove(id)) {
+                self.spots.remove(&spot);
             }
         }
     }
 
     /// Remembers an effect in every index.
     fn keep(&mut self, effect: Effect) {
-        self.reporter.follow(&effect.head.order, effect.head.reported);
-        self.orders.insert(effect.head.order.clone(), effect.id);
-        if let Some(key) = &effect.key {
-            self.keys.insert(key.clone(), effect.id);
+        let id = effect.id;
+        if let Some(head) = effect.head.as_deref() {
+            self.reporter.follow(&head.order, head.reported);
         }
-        if let Some((_, subject)) = &effect.action {
-            self.subjects.entry(subject.clone()).or_default().insert(effect.id);
+        if let Some(key) = effect.key.as_deref() {
+            self.keys.insert(key.to_owned(), id);
         }
-        self.effects.insert(effect.id, effect);
-    }
-
-    fn orders_of(&self, ids: &[i64]) -> Vec<OrderId> {
-        ids.iter().filter_map(|id| Some(self.effects.get(id)?.head.order.clone())).collect()
-    }
-
-    /// Moves ends out by an operator's hand.
-    fn extend_by_hand(&mut self, selector: &RevertSelector, secs: u64) -> Vec<i64> {
-        let mut chosen = self.chosen(selector);
-        chosen.retain(|id| self.is(*id, State::Active));
-        let asked = self.until(secs);
-        for id in &chosen {
-            self.move_end(*id, asked);
-        }
-        self.commit();
-        for (id, result) in self.enforce(&chosen) {
-            if let Err(why) = result {
-                self.say(&format!("ALARM: the new end of effect {id} is not in the firewall: {why}"));
-            }
-        }
-        chosen
-    }
-
-    fn pause(&mut self, paused: bool) -> Reply {
-        match crate::control::mark_paused(&self.settings.home, paused) {
-            Ok(()) => {
-                self.paused = paused;
-                let word = if paused { "paused" } else { "resumed" };
-                self.say(&format!("responses are {word} by an operator"));
-                if !paused {
-                    self.look_due = None;
-                    self.compare("responses were resumed");
+        match &effect.action {
+            Some((_, subject)) => {
+                for spot in subject.spots() {
+                    self.spots.entry(spot).or_insert(Holders::One(id)).add(id);
                 }
-                Reply::Taken(Vec::new())
             }
-            Err(error) => Reply::Refused(format!("the pause cannot be recorded: {error}")),
+            None => drop(self.others.insert(id)),
+        }
+        self.effects.insert(id, Box::new(effect));
+    }
+
+    /// Reads again what is to be said of an effect that just stood.
+    fn wake(&mut self, id: i64) {
+        if self.effects.get(&id).is_none_or(|effect| effect.head.is_some()) {
+            return;
+        }
+        match self.journal.order(id) {
+            Ok(order) => {
+                if let Some(effect) = self.effects.get_mut(&id) {
+                    effect.head = Some(Box::new(Head::from(&order)));
+                }
+            }
+            Err(error) => self.say(&format!("ALARM: {}; its outcome lacks its order", error.in_full())),
         }
     }
 
-    fn select(&mut self, selector: &RevertSelector) -> Vec<i64> {
-        let chosen = self.chosen(selector);
-        for id in &chosen {
-            if let Some(effect) = self.effects.get_mut(id) {
-                effect.lifted = true;
-            }
-        }
-        chosen
+    /// Effects that hold a spot.
+    pub(crate) fn holders(&self, spot: Spot) -> &[i64] {
+        self.spots.get(&spot).map_or(&[], Holders::ids)
     }
 
-    fn chosen(&self, selector: &RevertSelector) -> Vec<i64> {
-        match selector {
-            RevertSelector::Order(order) => self.orders.get(order).copied().into_iter().collect(),
-            RevertSelector::Address(address) => {
-                let address = address.to_canonical();
-                let every = self.effects.values().filter(|effect| {
-                    effect.subject().map_or_else(
-                        || effect.head.target == Target::Address(address),
-                        |subject| subject.address() == Some(address),
-                    )
-                });
-                every.map(|effect| effect.id).collect()
-            }
-            RevertSelector::All => self.effects.keys().copied().collect(),
-        }
+    pub(crate) fn effect_of(&self, id: i64) -> Option<&Effect> {
+        self.effects.get(&id).map(AsRef::as_ref)
     }
 
-    fn active(&self) -> Vec<ActiveEffect> {
-        let mut active: Vec<_> = self
-            .effects
-            .values()
-            .filter(|effect| matches!(effect.state, State::Active | State::Reverting))
-            .map(|effect| ActiveEffect {
-                order: effect.head.order.clone(),
-                response: effect.head.response.clone(),
-                program: effect.program.clone(),
-                key: effect.key.clone().unwrap_or_default(),
-                target: effect.head.target.clone(),
-                state: effect.state,
-                until: effect.until.map(|until| until.wall),
-            })
-            .collect();
-        active.sort_by(|one, other| one.order.cmp(&other.order));
-        active
+    /// The numbers of up to `most` effects behind `id`, in order.
+    pub(crate) fn after(&self, id: i64, most: usize) -> Vec<i64> {
+        let behind = (std::ops::Bound::Excluded(id), std::ops::Bound::Unbounded);
+        self.effects.range(behind).take(most).map(|(id, _)| *id).collect()
+    }
+
+    fn intern(&mut self, program: &str) -> Arc<str> {
+        if let Some(known) = self.programs.get(program) {
+            return Arc::clone(known);
+        }
+        // Names come from a directory of the operator; orders for files that are not there must not pile up.
+        if self.programs.len() >= MOST_PROGRAMS {
+            self.programs.clear();
+        }
+        let text: Arc<str> = program.into();
+        self.programs.insert(Arc::clone(&text));
+        text
     }
 
     fn lines<'a>(&self, program: &'a str) -> Lines<'a> {
@@ -684,12 +533,13 @@ impl Executor {
     }
 }
 
-const BATCH: usize = 512;
+const BATCH: usize = 2_048;
+const MOST_PROGRAMS: usize = 1_024;
+const IDLE_PIECE: usize = 1_000;
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 const STOP_GRACE: Duration = Duration::from_secs(3);
 const PRUNE: Duration = Duration::from_secs(3_600);
 const PRUNE_PAUSE: Duration = Duration::from_secs(1);
-const WRITE_AGAIN: Duration = Duration::from_secs(1);
 /// A hundred years: a longer timeout would overflow clocks.
 const MOST_SECS: u64 = 100 * 365 * 86_400;

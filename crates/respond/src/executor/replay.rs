@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tld_model::{Evidence, Order, OrderId, OrderOptions, OutcomeKind, RawJson, Target, Timestamp, Timings};
 
+use tld_sys::nft::Spot;
+
 use super::{Effect, Executor, Head};
 use crate::actions::{Action, Local, Ours, Subject};
 use crate::journal::{Entry, JournalError, Kind, State, Until};
@@ -37,7 +39,7 @@ impl Executor {
         }
         self.apply(found.begun, Vec::new());
         if found.active > 0 && !self.paused {
-            self.compare("the journal was replayed");
+            self.survey("the journal was replayed");
         }
         self.revert(&found.overdue);
         self.take_in(found.anew);
@@ -83,14 +85,12 @@ impl Executor {
         Some(self.call(&self.whole(entry)?, &entry.program))
     }
 
-    /// Whom a row of the firewall is about; its alert is only read where the order does not say it.
+    /// Whom a row of the firewall is about, by its key; rows of the first builds may need their alert for it.
     fn subject(&self, entry: &Entry, action: &dyn Action) -> Option<Subject> {
-        if let Target::Address(address) = entry.order.target
-            && entry.order.alert.get() == "null"
-        {
-            return Some(Subject::Address(address));
-        }
-        action.subject(&crate::script::alert(&self.whole(entry)?.alert)).ok()
+        let base = entry.program.rsplit('/').next().unwrap_or_default();
+        let shown = entry.key.as_deref().and_then(|key| key.strip_prefix(base)?.strip_prefix('-'));
+        let from_alert = || action.subject(&crate::script::alert(&self.whole(entry)?.alert)).ok();
+        shown.and_then(Subject::from_shown).or_else(from_alert)
     }
 
     fn replay_action(&mut self, entry: &Entry, found: &mut Found) {
@@ -115,13 +115,15 @@ impl Executor {
         }
         let (until, late) = self.rebase(entry);
         let (id, state) = (entry.id, entry.state);
-        let mut effect = restored(entry, until);
-        effect.action = action;
+        let mut effect = self.restored(entry, until);
+        (effect.action, effect.key) = (action, None);
         if state == State::Reverting || late {
             effect.state = State::Reverting;
             found.overdue.push(id);
         } else if state == State::Active {
             found.active += 1;
+            self.reporter.follow(&entry.order.id, entry.order.options.reported);
+            effect.head = None;
             if let Some(until) = until {
                 self.scheduler.plan(id, until.boot);
             }
@@ -129,10 +131,13 @@ impl Executor {
             found.begun.extend(self.whole(entry).map(|order| (id, order)));
         }
         // A row that says already what is so need not be written again.
-        let same = effect.state == state && until == entry.until;
+        let (same_state, same_end) = (effect.state == state, until == entry.until);
         self.keep(effect);
-        if !same {
+        if !same_state {
             self.note(id);
+        } else if !same_end {
+            // Of another boot: by the wall clock it can be read until there is time to write it anew.
+            self.stale.push(id);
         }
     }
 
@@ -153,16 +158,15 @@ impl Executor {
         let program = format!("active-response/bin/{ADOPTED}");
         let Some(Ours::Firewall(action)) = crate::actions::of_name(ADOPTED) else { return Ok(()) };
         let (now, mut endless, mut taken) = (self.now(), 0_usize, 0_usize);
-        for (n, (address, left)) in held.iter().take(self.settings.limits.live).enumerate() {
-            let order = adopted(n, *address, *left, now);
-            let mut effect = self.effect(&order, None, program.clone());
+        for (n, (spot, left)) in held.iter().take(self.settings.limits.live).enumerate() {
+            let order = adopted(n, *spot, *left, now);
+            let mut effect = self.effect(&order, None, &program);
             effect.length = order.timeout_secs;
             effect.until = left.and_then(|left| self.until(left.as_secs().max(1)));
             effect.state = State::Active;
             effect.told = true;
-            let subject = Subject::Address(*address);
-            effect.key = Some(format!("{ADOPTED}-{subject}"));
-            effect.action = Some((action, subject));
+            let ports = |port| Subject::Ports(spot.address, Box::new([port]));
+            effect.action = Some((action, spot.port.map_or(Subject::Address(spot.address), ports)));
             match effect.until {
                 Some(until) => self.scheduler.plan(effect.id, until.boot),
                 None => endless += 1,
@@ -185,9 +189,9 @@ impl Executor {
     /// Forgets what was read from a journal that proved to be damaged further on.
     fn forget(&mut self) {
         self.effects.clear();
+        self.others.clear();
         self.keys.clear();
-        self.orders.clear();
-        self.subjects.clear();
+        self.spots.clear();
         self.waiting_locals.clear();
         self.scheduler = crate::scheduler::Scheduler::default();
         self.steps.clear();
@@ -205,8 +209,8 @@ impl Executor {
         };
         let (until, late) = self.rebase(entry);
         let (id, state) = (entry.id, entry.state);
-        let mut effect = restored(entry, until);
-        effect.local = Some((action, subject));
+        let mut effect = self.restored(entry, until);
+        effect.local = Some(Box::new((action, subject)));
         if !action.lasts() {
             self.keep(effect);
             let detail = "cut by a crash; not repeated, since it may have been done".into();
@@ -230,8 +234,8 @@ impl Executor {
         let same_boot = entry.boot_id.as_deref() == Some(self.settings.boot_id.as_str());
         let (until, late) = self.rebase(entry);
         let (id, state) = (entry.id, entry.state);
-        let mut effect = restored(entry, until);
-        if state == State::Applying && effect.head.timeout == 0 {
+        let mut effect = self.restored(entry, until);
+        if state == State::Applying && effect.head().timeout == 0 {
             effect.key = None;
             self.keep(effect);
             let detail = "cut by a crash; not repeated, since nothing tells how far it came".into();
@@ -239,7 +243,7 @@ impl Executor {
         }
         if until.is_none() {
             // It had not told its keys yet: its end counts from the order.
-            let length = effect.head.timeout;
+            let length = effect.head().timeout;
             let passed = self.now().since(entry.order.created).as_secs();
             effect.length = length;
             effect.until = self.until(length.saturating_sub(passed).max(1));
@@ -259,6 +263,18 @@ impl Executor {
         if again {
             (self.settings.log)(&format!("order {}: state unknown, undone and done again", entry.order.id));
         }
+    }
+
+    fn restored(&mut self, entry: &Entry, until: Option<Until>) -> Effect {
+        let head = Some(Head::from(&entry.order));
+        let mut effect = Effect::new(entry.id, head, self.intern(&entry.program));
+        effect.prior = entry.prior.as_deref().map(Into::into);
+        // The key of a block follows from what it blocks.
+        effect.key = entry.key.as_deref().map(Into::into);
+        (effect.state, effect.until, effect.length) = (entry.state, until, entry.length);
+        (effect.attempts, effect.failed) = (entry.attempts, entry.failed);
+        effect.told = entry.told;
+        effect
     }
 
     /// The end on the present boot's clock, and whether it has passed.
@@ -288,8 +304,8 @@ struct Found {
 }
 
 /// The order that a block of unknown origin gets.
-fn adopted(n: usize, address: std::net::IpAddr, left: Option<Duration>, now: Timestamp) -> Order {
-    let alert = serde_json::json!({"data": {"srcip": address}}).to_string();
+fn adopted(n: usize, spot: Spot, left: Option<Duration>, now: Timestamp) -> Order {
+    let alert = serde_json::json!({"data": {"srcip": spot.address}}).to_string();
     let alert = serde_json::value::RawValue::from_string(alert);
     Order {
         id: OrderId(format!("adopted-{}-{n}", now.nanos())),
@@ -301,36 +317,13 @@ fn adopted(n: usize, address: std::net::IpAddr, left: Option<Duration>, now: Tim
         alert: RawJson::from(alert.unwrap_or_else(|_| serde_json::value::RawValue::NULL.to_owned())),
         alert_id: "0".into(),
         rule: None,
-        target: Target::Address(address),
+        target: Target::Address(spot.address),
         created: now,
         timings: Timings::default(),
-        options: OrderOptions::default(),
+        options: OrderOptions { ports: spot.port.into_iter().collect(), ..OrderOptions::default() },
     }
 }
 
 /// Rows that are read at once.
 const PAGE: usize = 10_000;
 const ADOPTED: &str = "firewall-drop";
-
-fn restored(entry: &Entry, until: Option<Until>) -> Effect {
-    Effect {
-        id: entry.id,
-        head: Head::from(&entry.order),
-        program: entry.program.clone(),
-        action: None,
-        local: None,
-        prior: entry.prior.clone(),
-        quiet: false,
-        key: entry.key.clone(),
-        state: entry.state,
-        until,
-        length: entry.length,
-        attempts: entry.attempts,
-        failed: entry.failed,
-        aborted: None,
-        lifted: false,
-        again: false,
-        told: entry.outcome.is_some(),
-        unjournaled: false,
-    }
-}

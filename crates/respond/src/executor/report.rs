@@ -77,7 +77,7 @@ impl Executor {
             return;
         }
         self.reporter.say(Report::Outcome(Box::new(outcome.clone())));
-        if !self.orders.contains_key(&outcome.order) {
+        if self.open(&outcome.order).is_none() {
             self.reporter.orders.remove(&outcome.order);
         }
     }
@@ -99,7 +99,7 @@ impl Executor {
 
     /// What is to be done about a withdrawn order: the effect to lift, or an order that ends at once.
     pub(super) fn call_off(&mut self, order: OrderId) -> Result<Vec<i64>, Box<Order>> {
-        if self.orders.contains_key(&order) {
+        if self.open(&order).is_some() {
             return Ok(self.select(&RevertSelector::Order(order)));
         }
         Err(Box::new(withdrawn(order, self.now())))

@@ -1,5 +1,7 @@
 //! Effects that operators' files bring about: slots, keys, answers, results.
 
+use std::time::Duration;
+
 use tld_model::{Evidence, OutcomeKind, Stage};
 
 use super::{Aborted, After, Executor, Input, Parked, State};
@@ -49,16 +51,17 @@ impl Executor {
             Ok(Job {
                 fit: fit.map_err(Denied::text)?,
                 home: self.settings.home.clone(),
-                program: effect.program.clone(),
+                program: effect.program.to_string(),
                 verb,
                 dialect: Dialect::of(&order, &effect.program),
-                stateful: effect.head.timeout > 0,
+                stateful: effect.head().timeout > 0,
                 key_line: self.settings.limits.key_line,
                 total: self.settings.limits.total,
                 stdin_grace: self.settings.limits.stdin_grace,
                 limits: self.settings.limits.of_script(),
             })
         });
+        self.begun.push_back((self.clock.boot(), id, verb));
         let inbox = self.inbox.clone();
         let spawned = job.and_then(|job| {
             let work = move || {
@@ -80,7 +83,24 @@ impl Executor {
         }
     }
 
+    /// A file that takes long gives its slot up, so that others behind it start as soon as if it were not there.
+    pub(super) fn set_slow_apart(&mut self, now: Duration) {
+        while let Some((at, id, verb)) = self.begun.front().copied() {
+            if at + SLOW > now || self.slow.len() >= self.settings.limits.slow {
+                return;
+            }
+            self.begun.pop_front();
+            self.slow.insert((id, verb));
+            let slot = if verb == Verb::Add { &mut self.running } else { &mut self.running_reverts };
+            *slot = slot.saturating_sub(1);
+        }
+    }
+
     fn free(&mut self, id: i64, verb: Verb) {
+        if self.slow.remove(&(id, verb)) {
+            return;
+        }
+        self.begun.retain(|(_, other, doing)| (*other, *doing) != (id, verb));
         let slot = match verb {
             _ if self.is_local(id) => &mut self.running_locals,
             Verb::Add => &mut self.running,
@@ -99,18 +119,18 @@ impl Executor {
     ) {
         let Some(effect) = self.effects.get_mut(&id) else { return };
         // What was found first is what a revert restores.
-        effect.prior = effect.prior.take().or(prior);
+        effect.prior = effect.prior.take().or(prior.map(String::into_boxed_str));
         let Some(effect) = self.effects.get(&id) else { return };
         let (key, keys) = script::entry_key(&effect.program, line);
         let addresses = keys.iter().filter_map(|key| key.parse().ok());
         if let Some(objection) = addresses.filter_map(|address| self.guard.objection(address)).next() {
             if let Some(effect) = self.effects.get_mut(&id) {
-                effect.aborted = Some(Aborted::Refused(objection));
+                effect.aborted = Some(Box::new(Aborted::Refused(objection)));
             }
             self.after.push(After::Answer(reply, Answer::Abort));
             return;
         }
-        if effect.head.timeout == 0 && effect.local.is_none() {
+        if effect.head().timeout == 0 && effect.local.is_none() {
             self.after.push(After::Answer(reply, Answer::Continue));
             return;
         }
@@ -121,11 +141,11 @@ impl Executor {
         let Some(effect) = self.effects.get(&id) else { return };
         match self.keys.get(&key).copied() {
             Some(holder) if holder != id && self.is(holder, State::Active) => {
-                let asked = self.until(effect.head.timeout);
+                let asked = self.until(effect.head().timeout);
                 self.move_end(holder, asked);
                 let end = self.effects.get(&holder).and_then(|effect| effect.until);
                 if let Some(effect) = self.effects.get_mut(&id) {
-                    effect.aborted = Some(Aborted::Active(end));
+                    effect.aborted = Some(Box::new(Aborted::Active(end)));
                 }
                 self.after.push(After::Answer(reply, Answer::Abort));
             }
@@ -138,12 +158,12 @@ impl Executor {
                     // Added again after a crash: the end it had stays.
                     Some(_) => (effect.length, effect.until),
                     None => {
-                        let length = self.length(&effect.head, &key);
+                        let length = self.length(effect.head(), || key.clone());
                         (length, self.until(length))
                     }
                 };
                 if let Some(effect) = self.effects.get_mut(&id) {
-                    effect.key = Some(key.clone());
+                    effect.key = Some(key.clone().into_boxed_str());
                     effect.length = length;
                     effect.until = until;
                 }
@@ -175,11 +195,11 @@ impl Executor {
         let evidence = evidence(report);
         if let Some(aborted) = effect.aborted.take() {
             // The contract keeps no entry for a response without timeout and lets it go on.
-            let endless = effect.head.timeout == 0;
+            let endless = effect.head().timeout == 0;
             let (answer, last) = if endless { ("continue", "Ended") } else { ("abort", "Aborted") };
             self.log_local(id, "add", Some(answer), last);
             let Some(effect) = self.effects.get_mut(&id) else { return };
-            let (kind, detail) = match aborted {
+            let (kind, detail) = match *aborted {
                 Aborted::Active(until) => {
                     effect.until = until;
                     (OutcomeKind::AlreadyActive, "already active, the later end holds".to_owned())
@@ -188,7 +208,7 @@ impl Executor {
             };
             return self.close(id, kind, detail, evidence);
         }
-        effect.head.timings.mark(Stage::Applied, now);
+        effect.head_mut().timings.mark(Stage::Applied, now);
         let (repair, told) = (effect.quiet, effect.told);
         match (report.succeeded(), &key) {
             (true, Some(_)) => {
@@ -210,6 +230,7 @@ impl Executor {
 
     /// What could not be put back stays wanted and is tried again at the next look.
     fn not_repaired(&mut self, id: i64, why: &str) {
+        self.reconciler.failed(id);
         if let Some(effect) = self.effects.get(&id) {
             let text = format!("ALARM: {} cannot be put back: {}", effect.program, crate::log::escape(why));
             self.say(&text);
@@ -252,7 +273,7 @@ impl Executor {
             _ => OutcomeKind::Failed,
         };
         let program = effect.program.clone();
-        (self.settings.log)(&format!("order {}: {program}: {detail}", effect.head.order));
+        (self.settings.log)(&format!("order {}: {program}: {detail}", effect.head().order));
         let cleanup = effect.key.is_some();
         if cleanup {
             effect.failed = true;
@@ -353,3 +374,6 @@ fn evidence(report: &Report) -> Evidence {
     let read_back = if let End::Ours(Ok(proof)) = &report.end { Some(proof.clone()) } else { None };
     Evidence { read_back, exit_status: report.status(), stderr }
 }
+
+/// A file that runs longer is slow.
+pub(super) const SLOW: Duration = Duration::from_millis(500);

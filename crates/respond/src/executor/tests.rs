@@ -1,7 +1,6 @@
 //! The state machine over a firewall in memory and a clock that is moved by hand.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -12,6 +11,7 @@ use tld_model::{
     Order, OrderId, OrderOptions, Outcome, OutcomeKind, RawJson, Target, Timestamp, Timings, Zone,
 };
 use tld_sys::clock::{ManualClock, SystemClock};
+use tld_sys::nft::Spot;
 
 use super::{Executor, Input, Parts, Settings};
 use crate::executable::Recogniser;
@@ -19,6 +19,7 @@ use crate::guard::Guard;
 use crate::journal::{self, Journal, State};
 use crate::kernel::{Change, Kernel, KernelError, Seen};
 use crate::log::Writer;
+use crate::reconcile::Disturbance;
 use crate::{Limits, RevertSelector};
 
 mod trouble;
@@ -29,7 +30,7 @@ const DROP: &str = "active-response/bin/firewall-drop";
 /// A firewall in memory. Only for tests.
 #[derive(Debug, Default)]
 struct Memory {
-    set: BTreeMap<IpAddr, Option<Duration>>,
+    set: BTreeMap<Spot, Option<Duration>>,
     changes: usize,
     broken: bool,
 }
@@ -50,19 +51,24 @@ impl Kernel for Fake {
         }
         for change in changes {
             match *change {
-                Change::Block(address, lease) => drop(memory.set.insert(address, lease)),
-                Change::Unblock(address) => drop(memory.set.remove(&address)),
+                Change::Block(spot, lease) | Change::Create(spot, lease) => {
+                    let _ = memory.set.insert(spot, lease);
+                }
+                Change::Unblock(spot) => {
+                    let _ = memory.set.remove(&spot);
+                }
             }
         }
         changes.iter().map(|_| Ok(())).collect()
     }
 
-    fn lookup(&mut self, address: IpAddr) -> Result<Seen, KernelError> {
+    fn look(&mut self, spots: &[Spot]) -> Result<Vec<Seen>, KernelError> {
         let memory = self.0.lock().unwrap();
-        Ok(memory.set.get(&address).map_or(Seen::Absent, |lease| Seen::Present(*lease)))
+        let seen = |spot| memory.set.get(spot).map_or(Seen::Absent, |lease| Seen::Present(*lease));
+        Ok(spots.iter().map(seen).collect())
     }
 
-    fn list(&mut self) -> Result<Vec<(IpAddr, Option<Duration>)>, KernelError> {
+    fn list(&mut self) -> Result<Vec<(Spot, Option<Duration>)>, KernelError> {
         Ok(self.0.lock().unwrap().set.iter().map(|(address, lease)| (*address, *lease)).collect())
     }
 
@@ -143,7 +149,8 @@ impl Rig {
     }
 
     fn blocked(&self, address: &str) -> Option<Option<Duration>> {
-        self.kernel.0.lock().unwrap().set.get(&address.parse().unwrap()).copied()
+        let address: std::net::IpAddr = address.parse().unwrap();
+        self.kernel.0.lock().unwrap().set.get(&address.into()).copied()
     }
 
     fn wipe(&self) {
@@ -195,6 +202,10 @@ pub(super) fn order(id: &str, address: &str, timeout: u64) -> Order {
         timings: Timings::default(),
         options: OrderOptions::default(),
     }
+}
+
+fn flushed(by: Option<&str>) -> Disturbance {
+    Disturbance { by: by.map(str::to_owned), all: true, ..Disturbance::default() }
 }
 
 fn kinds(outcomes: &[Outcome]) -> Vec<OutcomeKind> {
@@ -431,13 +442,13 @@ fn what_others_remove_is_put_back_with_the_remaining_time_but_not_for_ever() {
     for _ in 0..5 {
         rig.wipe();
         rig.clock.advance(Duration::from_secs(1));
-        running.executor.cycle(vec![Input::KernelChanged(Some("nft".into()))]);
+        running.executor.cycle(vec![Input::KernelChanged(flushed(Some("nft")))]);
         assert!(rig.blocked("203.0.113.7").is_some());
     }
     assert_eq!(rig.blocked("203.0.113.7"), Some(Some(Duration::from_secs(595))));
     rig.wipe();
     rig.clock.advance(Duration::from_secs(1));
-    running.executor.cycle(vec![Input::KernelChanged(None)]);
+    running.executor.cycle(vec![Input::KernelChanged(flushed(None))]);
     assert_eq!(rig.blocked("203.0.113.7"), None);
     rig.clock.advance(Duration::from_secs(61));
     running.tick();
@@ -451,7 +462,7 @@ fn a_crash_between_the_steps_leaves_what_the_next_start_needs() {
         let mut running = rig.start();
         running.give([order("a", "203.0.113.7", 600)]);
         // As if killed after the intent: the row says `applying`, the kernel knows nothing.
-        let id = running.executor.orders[&OrderId("a".into())];
+        let id = *running.executor.effects.keys().next().unwrap();
         running.executor.effects.get_mut(&id).unwrap().state = State::Applying;
         running.executor.note(id);
         running.executor.commit();

@@ -18,7 +18,7 @@ use tld_sys::clock::{Clock as _, SystemClock};
 use tld_sys::durable::{self, FileLock};
 
 use crate::escalation::Offender;
-use rows::COLUMNS;
+use rows::{COLUMNS, LEAN};
 
 /// The journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -201,6 +201,8 @@ pub(crate) struct Entry {
     pub(crate) failed: bool,
     pub(crate) prior: Option<String>,
     pub(crate) outcome: Option<Outcome>,
+    /// Whether there is one; rows of what is open are read without it.
+    pub(crate) told: bool,
     pub(crate) changed: Timestamp,
 }
 
@@ -302,7 +304,7 @@ impl Journal {
         most: usize,
     ) -> Result<Vec<Result<Entry, JournalError>>, JournalError> {
         let sql =
-            format!("SELECT {COLUMNS} FROM effect WHERE state <> 'closed' AND id > ?1 ORDER BY id LIMIT ?2");
+            format!("SELECT {LEAN} FROM effect WHERE state <> 'closed' AND id > ?1 ORDER BY id LIMIT ?2");
         let all = || {
             let mut query = self.db.prepare_cached(&sql)?;
             let most = i64::try_from(most).unwrap_or(i64::MAX);
@@ -320,6 +322,15 @@ impl Journal {
         let found = || {
             let mut query = self.db.prepare_cached(&sql)?;
             query.query_row([&order.0], |row| Ok(rows::entry(row))).optional()?.transpose()
+        };
+        found().map_err(|trouble: Trouble| trouble.at(&self.path))
+    }
+
+    /// The number of an order's row.
+    pub(crate) fn id_of(&self, order: &OrderId) -> Result<Option<i64>, JournalError> {
+        let found = || {
+            let mut query = self.db.prepare_cached("SELECT id FROM effect WHERE order_id = ?1")?;
+            Ok(query.query_row([&order.0], |row| row.get(0)).optional()?)
         };
         found().map_err(|trouble: Trouble| trouble.at(&self.path))
     }

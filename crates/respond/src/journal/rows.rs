@@ -9,7 +9,10 @@ use super::{Entry, Kind, State, Step, Trouble, Until};
 
 /// Columns that [`entry`] reads.
 pub(super) const COLUMNS: &str = "id, order_json, program, kind, state, key, boot_id, until_boot, until_wall, length, \
-                                  attempts, failed, outcome, changed, prior";
+                                  attempts, failed, outcome, outcome IS NOT NULL AS told, changed, prior";
+/// The same without the text of the outcome.
+pub(super) const LEAN: &str = "id, order_json, program, kind, state, key, boot_id, until_boot, until_wall, length, \
+                               attempts, failed, NULL AS outcome, outcome IS NOT NULL AS told, changed, prior";
 
 /// Writes one step.
 pub(super) fn write(db: &Connection, step: &Step, boot_id: &str, now: Timestamp) -> Result<(), Trouble> {
@@ -161,6 +164,7 @@ pub(super) fn entry(row: &Row<'_>) -> Result<Entry, Trouble> {
         attempts: row.get("attempts")?,
         failed: row.get("failed")?,
         prior: row.get("prior")?,
+        told: row.get("told")?,
         outcome: outcome.and_then(|text| serde_json::from_str(&text).ok()),
         changed: Timestamp::from_nanos(row.get("changed")?),
     })

@@ -31,6 +31,7 @@ fn entry(journal: &mut Journal, id: &str, state: State, bytes: usize) -> Entry {
         failed: false,
         prior: None,
         outcome: None,
+        told: false,
         changed: Timestamp::EPOCH,
     }
 }

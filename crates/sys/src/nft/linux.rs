@@ -11,13 +11,16 @@ use std::time::Duration;
 use super::message::{
     self, Batch, Change, Finished, GETGEN, GETSETELEM, GETTABLE, Key, NEWSETELEM, Set, TABLE_NAME,
 };
-use super::{Element, Net, NftError};
+use super::{Element, Net, NftError, Spot};
 use crate::netlink::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, Socket, messages};
 
 /// The kernel answers while it works; this is for a machine that hardly runs.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Elements in one transaction. It bounds the kernel's memory and lock time: about 2 MiB and 50 ms.
 const TRANSACTION: usize = 16_384;
+
+/// Questions that are sent together; their answers fit into the receive buffer.
+const QUESTIONS: usize = 256;
 
 /// How often a listing is tried until two agree.
 const LISTINGS: usize = 16;
@@ -70,12 +73,28 @@ impl Firewall {
     }
 
     /// Blocks addresses, each for its lease or until removed. One already blocked gets the new lease, longer or
-    /// shorter. If an address is given twice, the later counts. At most 16,384 addresses go into one transaction;
-    /// more go in several, and an error then leaves the earlier ones done.
+    /// shorter. If one is given twice, the later counts. At most 16,384 go into one transaction; more go in several,
+    /// and an error then leaves the earlier ones done.
     pub fn block(&mut self, table: &str, entries: &[(IpAddr, Option<Duration>)]) -> Result<()> {
-        let unique: BTreeMap<_, _> = entries.iter().map(|(a, lease)| (a.to_canonical(), *lease)).collect();
-        let unique: Vec<_> = unique.into_iter().collect();
-        self.replace(table, &unique, Set::of)
+        let spots: Vec<_> = entries.iter().map(|(address, lease)| (Spot::from(*address), *lease)).collect();
+        self.block_spots(table, &spots)
+    }
+
+    /// Like [`Firewall::block`], also for single ports.
+    pub fn block_spots(&mut self, table: &str, entries: &[(Spot, Option<Duration>)]) -> Result<()> {
+        self.replace(table, &unique(entries), Set::of)
+    }
+
+    /// Like [`Firewall::block_spots`] for what is most likely not blocked yet: a third of the work. Where it is, the
+    /// kernel undoes the transaction, which takes it some ten milliseconds, and it is done the other way.
+    pub fn block_new(&mut self, table: &str, entries: &[(Spot, Option<Duration>)]) -> Result<()> {
+        for chunk in unique(entries).chunks(TRANSACTION) {
+            match self.change(table, chunk, Set::of, &[Change::Create]) {
+                Err(NftError::Refused { errno: libc::EEXIST, .. }) => self.replace(table, chunk, Set::of)?,
+                other => other?,
+            }
+        }
+        Ok(())
     }
 
     /// Like [`Firewall::block`] for networks. A network that overlaps another one blocked is refused (`EEXIST`).
@@ -87,8 +106,14 @@ impl Firewall {
 
     /// Lifts the blocks of addresses; one that is not blocked is no error.
     pub fn unblock(&mut self, table: &str, addresses: &[IpAddr]) -> Result<()> {
-        let addresses: Vec<_> = addresses.iter().map(|a| (a.to_canonical(), None)).collect();
-        self.remove(table, &addresses, Set::of)
+        let spots: Vec<_> = addresses.iter().map(|address| Spot::from(*address)).collect();
+        self.unblock_spots(table, &spots)
+    }
+
+    /// Like [`Firewall::unblock`], also for single ports.
+    pub fn unblock_spots(&mut self, table: &str, spots: &[Spot]) -> Result<()> {
+        let spots: Vec<_> = spots.iter().map(|spot| (*spot, None)).collect();
+        self.remove(table, &unique(&spots), Set::of)
     }
 
     /// Lifts the blocks of networks; one that is not blocked is no error.
@@ -100,27 +125,68 @@ impl Firewall {
     /// Asks for one address; `None` if it is not blocked, also because there is no such table. Networks are not
     /// looked at.
     pub fn lookup(&mut self, table: &str, address: IpAddr) -> Result<Option<Element>> {
-        let address = address.to_canonical();
-        let mut found = None;
-        let answer = self.ask(
-            GETSETELEM,
-            0,
-            "look up an address",
-            |w| message::about_elements(w, table, Set::of(address), Some(address)),
-            |kind, body| {
-                if kind == NEWSETELEM {
-                    found = message::elements(body).find(|(a, _)| *a == address).map(|(_, element)| element);
+        Ok(self.lookup_all(table, &[address.into()])?.pop().flatten())
+    }
+
+    /// Asks for many, in few conversations and without a listing: one answer for each, in order.
+    pub fn lookup_all(&mut self, table: &str, spots: &[Spot]) -> Result<Vec<Option<Element>>> {
+        let mut found = Vec::with_capacity(spots.len());
+        for chunk in spots.chunks(QUESTIONS) {
+            let first = self.sequence;
+            let mut writer = crate::netlink::Writer::default();
+            for spot in chunk {
+                let spot = spot.canonical();
+                message::ask(&mut writer, GETSETELEM, 0, self.sequence, |w| {
+                    message::about_elements(w, table, Set::of(spot), Some(spot));
+                });
+                self.sequence = self.sequence.wrapping_add(1);
+            }
+            self.socket.send(&writer.into_bytes())?;
+            self.answers(first, chunk, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// Collects the answers to the questions from number `first` on: an element or an error for each.
+    fn answers(&mut self, first: u32, asked: &[Spot], found: &mut Vec<Option<Element>>) -> Result<()> {
+        let at = found.len();
+        found.resize(at + asked.len(), None);
+        let mut left = asked.len();
+        let mut failed = None;
+        while left > 0 {
+            let datagram = self.socket.receive(ANSWER)?.ok_or_else(timed_out)?;
+            for answer in messages(datagram) {
+                let step = answer.sequence.wrapping_sub(first) as usize;
+                let Some(spot) = asked.get(step) else { continue };
+                match answer.errno() {
+                    Some(0) => continue,
+                    Some(libc::ENOENT) => {}
+                    Some(errno) => failed = Some(refusal(errno, "look up an address")),
+                    None if message::kind(answer.kind) == Some(NEWSETELEM) => {
+                        let mut elements = message::elements(answer.body);
+                        found[at + step] =
+                            elements.find(|(one, _)| *one == spot.canonical()).map(|(_, element)| element);
+                    }
+                    None => continue,
                 }
-            },
-        );
-        not_found_is(answer.map(|()| found), None)
+                left -= 1;
+            }
+        }
+        failed.map_or(Ok(()), Err)
     }
 
     /// All blocked addresses with what is left of their leases; empty if there is no such table. While others
-    /// change much, one may be missing: before acting on an absence, [`Firewall::lookup`] it.
+    /// change much, one may be missing: before acting on an absence, [`Firewall::lookup`] it. Slow for very many, since
+    /// the kernel begins anew for every piece: not for the way of a block.
     pub fn list(&mut self, table: &str) -> Result<Vec<(IpAddr, Option<Duration>)>> {
+        let spots = self.list_spots(table)?.into_iter();
+        Ok(spots.filter(|(spot, _)| spot.port.is_none()).map(|(spot, left)| (spot.address, left)).collect())
+    }
+
+    /// Like [`Firewall::list`], with blocks of single ports.
+    pub fn list_spots(&mut self, table: &str) -> Result<Vec<(Spot, Option<Duration>)>> {
         let mut all = Vec::new();
-        for set in [Set::Blocked4, Set::Blocked6] {
+        for set in Set::SPOTS {
             all.extend(self.list_set(table, set)?);
         }
         Ok(all)
@@ -134,7 +200,7 @@ impl Firewall {
     /// A listing goes through the set in several steps. While the set's hash table grows, elements change
     /// places between them and are told twice or not at all, and the kernel does not say so: hence a listing
     /// counts when the one after it agrees.
-    fn list_set(&mut self, table: &str, set: Set) -> Result<Vec<(IpAddr, Option<Duration>)>> {
+    fn list_set(&mut self, table: &str, set: Set) -> Result<Vec<(Spot, Option<Duration>)>> {
         let mut all = BTreeMap::new();
         let mut before: Option<BTreeMap<_, _>> = None;
         for _ in 0..LISTINGS {
@@ -269,6 +335,12 @@ impl Firewall {
             }
         }
     }
+}
+
+/// Each spot once, with what was said of it last.
+fn unique(entries: &[(Spot, Option<Duration>)]) -> Vec<(Spot, Option<Duration>)> {
+    let spots = entries.iter().map(|(spot, lease)| (spot.canonical(), *lease));
+    spots.collect::<BTreeMap<_, _>>().into_iter().collect()
 }
 
 fn timed_out() -> NftError {

@@ -5,9 +5,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Element, Net};
+use super::{Element, Net, Spot};
 use crate::netlink::{
-    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, Writer, attribute, attributes, text,
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, Writer, attribute, attributes, text,
 };
 
 pub(super) const NEWTABLE: u16 = 0;
@@ -53,6 +53,11 @@ pub(super) const GEN_PROCESS_NAME: u16 = 3;
 /// Before connection tracking (-200) and everything usually hooked at raw (-300): the cheapest place to drop.
 const PRIORITY: i32 = -310;
 const CHAIN: &str = "prerouting";
+/// Keys of the expression `meta`.
+const NFPROTO: u32 = 15;
+const L4PROTO: u32 = 16;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 const SET_INTERVAL: u32 = 0x4;
 const SET_TIMEOUT: u32 = 0x10;
 const END_OF_INTERVAL: u32 = 1;
@@ -64,17 +69,22 @@ const SHORTEST: Duration = Duration::from_millis(100);
 /// Longer than any machine runs; far below where the kernel's arithmetic overflows.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// The four sets of our table.
+/// The sets of our table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Set {
     Blocked4,
     Blocked6,
     Nets4,
     Nets6,
+    Ports4,
+    Ports6,
 }
 
 impl Set {
-    pub(super) const ALL: [Self; 4] = [Self::Blocked4, Self::Blocked6, Self::Nets4, Self::Nets6];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Blocked4, Self::Blocked6, Self::Nets4, Self::Nets6, Self::Ports4, Self::Ports6];
+    /// Those whose elements are spots.
+    pub(super) const SPOTS: [Self; 4] = [Self::Blocked4, Self::Blocked6, Self::Ports4, Self::Ports6];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -82,11 +92,18 @@ impl Set {
             Self::Blocked6 => "blocked6",
             Self::Nets4 => "nets4",
             Self::Nets6 => "nets6",
+            Self::Ports4 => "ports4",
+            Self::Ports6 => "ports6",
         }
     }
 
-    pub(super) fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::Blocked4 } else { Self::Blocked6 }
+    pub(super) fn of(spot: Spot) -> Self {
+        match (spot.address.is_ipv4(), spot.port.is_some()) {
+            (true, false) => Self::Blocked4,
+            (false, false) => Self::Blocked6,
+            (true, true) => Self::Ports4,
+            (false, true) => Self::Ports6,
+        }
     }
 
     pub(super) fn of_net(net: Net) -> Self {
@@ -94,7 +111,11 @@ impl Set {
     }
 
     fn is_ipv4(self) -> bool {
-        matches!(self, Self::Blocked4 | Self::Nets4)
+        matches!(self, Self::Blocked4 | Self::Nets4 | Self::Ports4)
+    }
+
+    fn has_ports(self) -> bool {
+        matches!(self, Self::Ports4 | Self::Ports6)
     }
 
     fn is_interval(self) -> bool {
@@ -105,6 +126,8 @@ impl Set {
 /// What happens to an element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
+    /// Refused if it is there already.
+    Create,
     Add,
     Delete,
 }
@@ -177,7 +200,13 @@ impl Batch {
         self.writer.text(2, CHAIN);
         self.writer.end();
         for set in Set::ALL {
-            self.create_rule(table, set);
+            if set.has_ports() {
+                for protocol in [TCP, UDP] {
+                    self.create_rule(table, set, Some(protocol));
+                }
+            } else {
+                self.create_rule(table, set, None);
+            }
         }
     }
 
@@ -188,37 +217,42 @@ impl Batch {
         self.writer.u32(3, SET_TIMEOUT | if set.is_interval() { SET_INTERVAL } else { 0 });
         // The key's type is a number of the `nft` program's, which shows it; the kernel looks at the length.
         let (kind, length) = if set.is_ipv4() { (7, 4) } else { (8, 16) };
+        // A joined key: each part padded to words, their types side by side in six bits each.
+        let (kind, length) = if set.has_ports() { (kind << 6 | 13, length + 4) } else { (kind, length) };
         self.writer.u32(4, kind);
         self.writer.u32(5, length);
         self.writer.u32(10, id);
         self.writer.end();
     }
 
-    /// `meta nfproto F; ip|ip6 saddr @set; drop`
-    fn create_rule(&mut self, table: &str, set: Set) {
+    /// `meta nfproto F; ip|ip6 saddr @set; drop`, or with a protocol
+    /// `meta nfproto F; meta l4proto P; ip|ip6 saddr . th dport @set; drop`
+    fn create_rule(&mut self, table: &str, set: Set, protocol: Option<u8>) {
         self.begin(NEWRULE, NLM_F_CREATE | NLM_F_APPEND, &format!("add the rule for `{}`", set.name()));
         self.writer.text(RULE_TABLE, table);
         self.writer.text(2, CHAIN);
         let list = self.writer.open(4);
         let (family, offset, length) =
             if set.is_ipv4() { (FAMILY_IPV4, 12, 4) } else { (FAMILY_IPV6, 8, 16) };
-        self.expression("meta", |w| {
-            w.u32(2, 15); // key: nfproto
-            w.u32(1, 1); // into register 1
-        });
-        self.expression("cmp", |w| {
-            w.u32(1, 1);
-            w.u32(2, 0); // equal
-            let data = w.open(3);
-            w.attribute(DATA_VALUE, &[family]);
-            w.close(data);
-        });
+        self.meta_is(NFPROTO, family);
+        if let Some(protocol) = protocol {
+            self.meta_is(L4PROTO, protocol);
+        }
         self.expression("payload", |w| {
             w.u32(1, 1);
             w.u32(2, 1); // counted from the network header
             w.u32(3, offset);
             w.u32(4, length);
         });
+        if protocol.is_some() {
+            self.expression("payload", |w| {
+                // The word behind the address: registers of a word begin at 8, those of four words at 1.
+                w.u32(1, 8 + length / 4);
+                w.u32(2, 2); // counted from the transport header
+                w.u32(3, 2); // destination port
+                w.u32(4, 2);
+            });
+        }
         self.expression("lookup", |w| {
             w.text(1, set.name());
             w.u32(2, 1);
@@ -233,6 +267,21 @@ impl Batch {
         });
         self.writer.close(list);
         self.writer.end();
+    }
+
+    /// Goes on only for packets whose `key` is `value`.
+    fn meta_is(&mut self, key: u32, value: u8) {
+        self.expression("meta", |w| {
+            w.u32(2, key);
+            w.u32(1, 1); // into register 1
+        });
+        self.expression("cmp", |w| {
+            w.u32(1, 1);
+            w.u32(2, 0); // equal
+            let data = w.open(3);
+            w.attribute(DATA_VALUE, &[value]);
+            w.close(data);
+        });
     }
 
     fn expression(&mut self, name: &str, fill: impl FnOnce(&mut Writer)) {
@@ -261,6 +310,7 @@ impl Batch {
         let mut left = elements;
         while !left.is_empty() {
             let (kind, flags, verb) = match change {
+                Change::Create => (NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL, "create in"),
                 Change::Add => (NEWSETELEM, NLM_F_CREATE, "add to"),
                 Change::Delete => (DELSETELEM, 0, "delete from"),
             };
@@ -269,7 +319,7 @@ impl Batch {
             self.writer.text(LIST_SET, set.name());
             let list = self.writer.open(LIST_ELEMENTS);
             while let Some(((key, timeout), rest)) = left.split_first() {
-                key.write(&mut self.writer, timeout.filter(|_| change == Change::Add));
+                key.write(&mut self.writer, timeout.filter(|_| change != Change::Delete));
                 left = rest;
                 if self.writer.message_length() > MESSAGE_LIMIT {
                     break;
@@ -286,7 +336,7 @@ pub(super) trait Key: Copy {
     fn write(self, writer: &mut Writer, timeout: Option<Duration>);
 }
 
-impl Key for IpAddr {
+impl Key for Spot {
     fn write(self, writer: &mut Writer, timeout: Option<Duration>) {
         write_element(writer, self, timeout, false);
     }
@@ -294,21 +344,33 @@ impl Key for IpAddr {
 
 impl Key for Net {
     fn write(self, writer: &mut Writer, timeout: Option<Duration>) {
-        write_element(writer, self.first(), timeout, false);
+        write_element(writer, self.first().into(), timeout, false);
         // The end is the first address behind; the last net of all has none.
         if let Some(end) = self.after_last() {
-            write_element(writer, end, None, true);
+            write_element(writer, end.into(), None, true);
         }
     }
 }
 
-fn write_element(writer: &mut Writer, address: IpAddr, timeout: Option<Duration>, end: bool) {
+fn write_element(writer: &mut Writer, spot: Spot, timeout: Option<Duration>, end: bool) {
     let element = writer.open(LIST_ELEMENT);
     let key = writer.open(ELEMENT_KEY);
-    match address {
-        IpAddr::V4(address) => writer.attribute(DATA_VALUE, &address.octets()),
-        IpAddr::V6(address) => writer.attribute(DATA_VALUE, &address.octets()),
-    }
+    let mut bytes = [0; 20];
+    let length = match spot.address {
+        IpAddr::V4(address) => {
+            bytes[..4].copy_from_slice(&address.octets());
+            4
+        }
+        IpAddr::V6(address) => {
+            bytes[..16].copy_from_slice(&address.octets());
+            16
+        }
+    };
+    let length = spot.port.map_or(length, |port| {
+        bytes[length..length + 2].copy_from_slice(&port.to_be_bytes());
+        length + 4
+    });
+    writer.attribute(DATA_VALUE, &bytes[..length]);
     writer.close(key);
     if end {
         writer.u32(ELEMENT_FLAGS, END_OF_INTERVAL);
@@ -323,19 +385,24 @@ fn write_element(writer: &mut Writer, address: IpAddr, timeout: Option<Duration>
 /// A question outside any transaction: the table, the generation, one element or (`flags` says so) all.
 pub(super) fn question(kind: u16, flags: u16, sequence: u32, fill: impl FnOnce(&mut Writer)) -> Vec<u8> {
     let mut writer = Writer::default();
-    writer.begin(SUBSYSTEM << 8 | kind, NLM_F_REQUEST | flags, sequence, &header(FAMILY_INET, 0));
-    fill(&mut writer);
-    writer.end();
+    ask(&mut writer, kind, flags, sequence, fill);
     writer.into_bytes()
 }
 
+/// One of several questions that are sent together.
+pub(super) fn ask(writer: &mut Writer, kind: u16, flags: u16, sequence: u32, fill: impl FnOnce(&mut Writer)) {
+    writer.begin(SUBSYSTEM << 8 | kind, NLM_F_REQUEST | flags, sequence, &header(FAMILY_INET, 0));
+    fill(writer);
+    writer.end();
+}
+
 /// Fills a question about a set's elements: about one of them, or about all.
-pub(super) fn about_elements(writer: &mut Writer, table: &str, set: Set, one: Option<IpAddr>) {
+pub(super) fn about_elements(writer: &mut Writer, table: &str, set: Set, one: Option<Spot>) {
     writer.text(LIST_TABLE, table);
     writer.text(LIST_SET, set.name());
-    if let Some(address) = one {
+    if let Some(spot) = one {
         let list = writer.open(LIST_ELEMENTS);
-        address.write(writer, None);
+        spot.write(writer, None);
         writer.close(list);
     }
 }
@@ -356,7 +423,7 @@ pub(super) fn table_of(body: &[u8], kind: u16) -> Option<String> {
 }
 
 /// The elements of an answer or notification; the ends of intervals are left out.
-pub(super) fn elements(body: &[u8]) -> impl Iterator<Item = (IpAddr, Element)> {
+pub(super) fn elements(body: &[u8]) -> impl Iterator<Item = (Spot, Element)> {
     let list = attribute(payload(body), LIST_ELEMENTS).unwrap_or_default();
     attributes(list).filter(|(kind, _)| *kind == LIST_ELEMENT).filter_map(|(_, element)| {
         let flags =
@@ -365,14 +432,20 @@ pub(super) fn elements(body: &[u8]) -> impl Iterator<Item = (IpAddr, Element)> {
             return None;
         }
         let key = attribute(attribute(element, ELEMENT_KEY)?, DATA_VALUE)?;
-        let address = match key.len() {
-            4 => IpAddr::from(<[u8; 4]>::try_from(key).ok()?),
-            16 => IpAddr::from(<[u8; 16]>::try_from(key).ok()?),
+        let (address, port) = key.split_at(if key.len() < 16 { 4.min(key.len()) } else { 16 });
+        let address = match address.len() {
+            4 => IpAddr::from(<[u8; 4]>::try_from(address).ok()?),
+            16 => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),
             _ => return None,
+        };
+        let port = match port {
+            [] => None,
+            [high, low, ..] => Some(u16::from_be_bytes([*high, *low])),
+            [_] => return None,
         };
         let remaining = attribute(element, ELEMENT_EXPIRATION)
             .and_then(|millis| Some(Duration::from_millis(u64::from_be_bytes(millis.try_into().ok()?))));
-        Some((address, Element { remaining }))
+        Some((Spot { address, port }, Element { remaining }))
     })
 }
 

@@ -1,7 +1,8 @@
 //! Blocking addresses in the kernel through nf_tables, without the `nft` program.
 //!
-//! All we make is one table `inet <name>` with four sets (`blocked4`, `blocked6` for addresses; `nets4`, `nets6`
-//! for networks) and one chain that drops what comes from them. Elements can carry a lease, after which the
+//! All we make is one table `inet <name>` with six sets (`blocked4`, `blocked6` for addresses; `nets4`, `nets6` for
+//! networks; `ports4`, `ports6` for one TCP or UDP port of this host or behind it as seen by an address) and one chain
+//! that drops what comes from them. Elements can carry a lease, after which the
 //! kernel forgets them by itself: a block ends on time even if nothing of ours lives.
 //!
 //! Invariant: every change is one transaction on our table; it happens whole or not at all, and no other table is
@@ -64,6 +65,37 @@ impl NftError {
 pub struct Element {
     /// What is left of its lease; `None` if it stays until removed.
     pub remaining: Option<Duration>,
+}
+
+/// What an address is kept from: everything, or one port. The port is the one that the sender names, before any
+/// translation of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Spot {
+    /// The sender.
+    pub address: IpAddr,
+    /// The TCP and UDP port it may not reach; `None` for all, and for every other protocol too.
+    pub port: Option<u16>,
+}
+
+impl Spot {
+    /// With an IPv4-mapped address as the IPv4 address that it is.
+    #[must_use]
+    pub const fn canonical(self) -> Self {
+        Self { address: self.address.to_canonical(), port: self.port }
+    }
+}
+
+impl From<IpAddr> for Spot {
+    fn from(address: IpAddr) -> Self {
+        Self { address, port: None }
+    }
+}
+
+impl std::fmt::Display for Spot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.address.fmt(f)?;
+        self.port.map_or(Ok(()), |port| write!(f, " port {port}"))
+    }
 }
 
 /// A network: an address and how many of its leading bits count.
@@ -137,8 +169,8 @@ pub enum Event {
         table: String,
         /// Its set.
         set: String,
-        /// The address.
-        address: IpAddr,
+        /// The address, with its port if the set has ports.
+        spot: Spot,
     },
     /// A chain or a rule was deleted from this table: what is in the sets may no longer be dropped.
     RulesGone(String),

@@ -77,10 +77,10 @@ fn translate(message: Message<'_>, queue: &mut VecDeque<Event>) {
         DELSETELEM => {
             let Some(table) = table(LIST_TABLE) else { return };
             let set = name(LIST_SET);
-            queue.extend(message::elements(body).map(|(address, _)| Event::ElementGone {
+            queue.extend(message::elements(body).map(|(spot, _)| Event::ElementGone {
                 table: table.clone(),
                 set: set.clone(),
-                address,
+                spot,
             }));
             return;
         }

@@ -214,10 +214,14 @@ fn ensuring_again_keeps_elements_does_not_double_rules_and_leaves_other_tables_a
             "ip6 saddr @blocked6 drop",
             "ip saddr @nets4 drop",
             "ip6 saddr @nets6 drop",
+            "ip saddr . tcp dport @ports4 drop",
+            "ip saddr . udp dport @ports4 drop",
+            "ip6 saddr . tcp dport @ports6 drop",
+            "ip6 saddr . udp dport @ports6 drop",
         ] {
             assert_eq!(text.matches(line).count(), 1, "{line} in {text}");
         }
-        assert_eq!(text.matches("flags timeout").count(), 2, "{text}");
+        assert_eq!(text.matches("flags timeout").count(), 4, "{text}");
         assert_eq!(text.matches("flags interval,timeout").count(), 2, "{text}");
         assert!(text.contains("elements = { 203.0.113.7 }"), "{text}");
         fw.delete_table(TABLE).unwrap();
@@ -270,6 +274,48 @@ fn a_packet_from_a_blocked_address_is_dropped_and_passes_after_lifting() {
 }
 
 #[test]
+fn a_blocked_port_is_dropped_for_tcp_and_udp_in_both_families_and_no_other_port_is() {
+    with_firewall(|mut fw| {
+        fw.ensure(TABLE).unwrap();
+        for text in ["127.0.0.1", "::1"] {
+            let address = ip(text);
+            let listening = [(); 2].map(|()| std::net::TcpListener::bind((address, 0)).unwrap());
+            let [shut, open] = [0, 1].map(|n| listening[n].local_addr().unwrap());
+            let mail = std::net::UdpSocket::bind(shut).unwrap();
+            mail.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+            let sender = std::net::UdpSocket::bind((address, 0)).unwrap();
+            let reachable =
+                |to| std::net::TcpStream::connect_timeout(&to, Duration::from_millis(300)).is_ok();
+            let posted = || sender.send_to(b"x", shut).is_ok() && mail.recv(&mut [0]).is_ok();
+            assert!(reachable(shut) && reachable(open) && posted(), "{text}");
+            let spots = [shut.port(), 7].map(|port| Spot { address, port: Some(port) });
+            fw.block_spots(TABLE, &spots.map(|spot| (spot, secs(60)))).unwrap();
+            assert!(!reachable(shut) && reachable(open) && !posted(), "{text}");
+            let found = fw.lookup_all(TABLE, &[spots[0], address.into(), spots[1]]).unwrap();
+            assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
+            let listed = fw.list_spots(TABLE).unwrap().into_iter().map(|(spot, _)| spot);
+            assert_eq!(listed.collect::<std::collections::BTreeSet<_>>(), spots.into_iter().collect());
+            fw.unblock_spots(TABLE, &spots).unwrap();
+            assert!(reachable(shut) && posted(), "{text}");
+        }
+    });
+}
+
+#[test]
+fn many_questions_are_answered_in_order_whatever_is_missing() {
+    with_firewall(|mut fw| {
+        fw.ensure(TABLE).unwrap();
+        let spots: Vec<Spot> =
+            (0..2_000_u32).map(|i| IpAddr::from(Ipv4Addr::from_bits(0x0a00_0000 + i)).into()).collect();
+        let every_third: Vec<_> = spots.iter().step_by(3).map(|spot| (*spot, secs(100))).collect();
+        fw.block_new(TABLE, &every_third).unwrap();
+        fw.block_new(TABLE, &every_third[..10]).unwrap();
+        let found = fw.lookup_all(TABLE, &spots).unwrap();
+        assert!(found.iter().enumerate().all(|(n, element)| element.is_some() == (n % 3 == 0)));
+    });
+}
+
+#[test]
 fn the_monitor_sees_a_flush_by_others_and_not_our_own_changes() {
     with_firewall(|mut fw| {
         let mut monitor = Monitor::open(&[fw.port_id()]).unwrap();
@@ -281,9 +327,9 @@ fn the_monitor_sees_a_flush_by_others_and_not_our_own_changes() {
         if nft(&["delete", "element", "inet", TABLE, "blocked4", "{ 203.0.113.7 }"]).is_none() {
             return;
         }
-        let address = ip("203.0.113.7");
+        let spot = ip("203.0.113.7").into();
         let (table, set) = (TABLE.to_owned(), "blocked4".to_owned());
-        assert_eq!(monitor.next(LONG).unwrap(), Some(Event::ElementGone { table, set, address }));
+        assert_eq!(monitor.next(LONG).unwrap(), Some(Event::ElementGone { table, set, spot }));
         let Some(Event::Committed { process, .. }) = monitor.next(LONG).unwrap() else {
             panic!("the transaction's end is missing")
         };

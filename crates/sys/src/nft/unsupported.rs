@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Element, Event, Net, NftError};
+use super::{Element, Event, Net, NftError, Spot};
 
 type Result<T> = std::result::Result<T, NftError>;
 
@@ -41,11 +41,23 @@ impl Firewall {
         match self.0 {}
     }
 
+    pub fn block_spots(&mut self, _table: &str, _entries: &[(Spot, Option<Duration>)]) -> Result<()> {
+        match self.0 {}
+    }
+
     pub fn block_nets(&mut self, _table: &str, _entries: &[(Net, Option<Duration>)]) -> Result<()> {
         match self.0 {}
     }
 
+    pub fn block_new(&mut self, _table: &str, _entries: &[(Spot, Option<Duration>)]) -> Result<()> {
+        match self.0 {}
+    }
+
     pub fn unblock(&mut self, _table: &str, _addresses: &[IpAddr]) -> Result<()> {
+        match self.0 {}
+    }
+
+    pub fn unblock_spots(&mut self, _table: &str, _spots: &[Spot]) -> Result<()> {
         match self.0 {}
     }
 
@@ -57,7 +69,15 @@ impl Firewall {
         match self.0 {}
     }
 
+    pub fn lookup_all(&mut self, _table: &str, _spots: &[Spot]) -> Result<Vec<Option<Element>>> {
+        match self.0 {}
+    }
+
     pub fn list(&mut self, _table: &str) -> Result<Vec<(IpAddr, Option<Duration>)>> {
+        match self.0 {}
+    }
+
+    pub fn list_spots(&mut self, _table: &str) -> Result<Vec<(Spot, Option<Duration>)>> {
         match self.0 {}
     }
 
