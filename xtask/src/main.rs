@@ -45,7 +45,7 @@ enum Task {
     /// Run the crash tests of the responder as often as asked (needs root)
     Crash {
         /// How often
-        #[arg(long, default_value_t = 200)]
+        #[arg(long, default_value_t = 500)]
         runs: u32,
     },
     /// Simulate thousands of agents on one manager and print what that costs

@@ -86,6 +86,12 @@ enum Action {
         /// Address, account or order id
         target: String,
     },
+    /// Compare wish and world in numbers: desired, enforced, put back, failed
+    #[command(after_help = "Example:\n  sudo threatlockdown responses status --json")]
+    Status {
+        #[command(flatten)]
+        common: Common,
+    },
     /// Carry out a response now, as if a rule had asked for it; the guards hold
     #[command(after_help = "Example:\n  sudo threatlockdown responses add host-deny 2001:db8::7 --for 600")]
     Add {
@@ -144,6 +150,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     match &options.action {
         Action::List { common } => list(&common.home, common.json),
         Action::Show { common, target } => show(common, target),
+        Action::Status { common } => status(common),
         Action::Add { common, response, target, seconds, extra, cut_connections } => {
             let order = order(response, target, *seconds, extra, *cut_connections)?;
             carry_out(common, Request::Add(Box::new(order)))
@@ -165,10 +172,11 @@ fn read(home: &Home, closed: u32) -> Result<Vec<Listed>> {
 fn show(common: &Common, target: &str) -> Result<ExitCode> {
     let canonical =
         target.parse::<IpAddr>().map_or_else(|_| target.into(), |one| one.to_canonical().to_string());
-    let all = read(&common.home, u32::MAX)?;
-    let meant = |one: &&Listed| one.order.id.0 == target || one.order.target.to_string() == canonical;
+    let home = &common.home.home;
+    let all = journal::about(home, &canonical, MOST_SHOWN)
+        .with_context(|| format!("cannot read the journal below `{}`", home.display()))?;
     let mut found = false;
-    for one in all.iter().filter(meant) {
+    for one in &all {
         found = true;
         if common.json {
             println!("{}", as_json(one));
@@ -194,8 +202,24 @@ fn show(common: &Common, target: &str) -> Result<ExitCode> {
             }
         }
     }
+    if found && !common.json {
+        let open: Vec<&Listed> = all.iter().filter(|one| one.state != State::Closed).collect();
+        match open.first() {
+            None => println!("{target}: nothing is in force now"),
+            Some(first) => {
+                let which = match target.parse::<IpAddr>() {
+                    Ok(_) => target.to_owned(),
+                    Err(_) => format!("--order {}", first.order.id),
+                };
+                let count = open.len();
+                println!(
+                    "{target}: {count} in force; undo now: sudo threatlockdown responses revert {which}"
+                );
+            }
+        }
+    }
     if !found {
-        eprintln!("nothing is known of {target}");
+        eprintln!("nothing is known of {target}: nothing is in force, and nothing was in the last week");
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
@@ -326,6 +350,45 @@ fn list(home: &Home, json: bool) -> Result<ExitCode> {
     for one in &listed {
         println!("{}", row(one, now));
     }
+    if let Ok(Some(status)) = control::status(&home.home) {
+        println!("{}", in_numbers(&status));
+    }
+    println!("why: threatlockdown responses show TARGET   undo now: threatlockdown responses revert TARGET");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One line for a person; troubles are only named where there are any.
+fn in_numbers(status: &control::Status) -> String {
+    let mut text = format!(
+        "{} desired, {} enforced, {} put back and {} failures since the start",
+        status.desired, status.enforced, status.healed, status.failed
+    );
+    for (count, what) in [(status.stuck, "undos are tried again"), (status.waiting, "wait or run")] {
+        if count > 0 {
+            text.push_str(&format!(", {count} {what}"));
+        }
+    }
+    for why in [&status.journal, &status.firewall].into_iter().flatten() {
+        text.push_str(&format!("\nALARM: {why}"));
+    }
+    text
+}
+
+/// What the running service says of itself.
+fn status(common: &Common) -> Result<ExitCode> {
+    let home = &common.home.home;
+    let status = control::status(home).with_context(|| format!("cannot ask below `{}`", home.display()))?;
+    match status {
+        Some(status) if common.json => println!("{}", serde_json::to_string(&status)?),
+        Some(status) => println!("{}", in_numbers(&status)),
+        None => {
+            eprintln!(
+                "no service runs below `{}`; `threatlockdown responses list` reads its journal",
+                home.display()
+            );
+            return Ok(ExitCode::FAILURE);
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -352,3 +415,6 @@ fn row(one: &Listed, now: Timestamp) -> String {
         one.state.name()
     )
 }
+
+/// Effects that are shown of one target.
+const MOST_SHOWN: usize = 1_000;

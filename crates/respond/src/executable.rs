@@ -18,7 +18,7 @@ use crate::actions::{self, Ours};
 pub type Hash = [u8; 32];
 
 /// What stands behind a name in `active-response/bin`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Found {
     /// Our own program: the action runs in process.
     Ours(Ours),

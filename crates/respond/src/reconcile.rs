@@ -116,10 +116,7 @@ impl Reconciler {
     /// Whether an element may be put back now, which is then counted.
     pub(crate) fn may_heal(&mut self, subject: &Subject, now: Duration) -> bool {
         if self.heals.len() >= MOST_TRACKED && !self.heals.contains_key(subject) {
-            self.heals.retain(|_, times| times.back().is_some_and(|at| now.saturating_sub(*at) <= MINUTE));
-            if self.heals.len() >= MOST_TRACKED {
-                return true;
-            }
+            return true;
         }
         let times = self.heals.entry(subject.clone()).or_default();
         while times.front().is_some_and(|at| now.saturating_sub(*at) > MINUTE) {

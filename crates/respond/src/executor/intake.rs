@@ -1,7 +1,7 @@
 //! Orders come in: known ones are answered from the journal, the others are resolved, guarded and sorted into what
 //! the kernel does and what a file does.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use serde_json::Value;
@@ -26,6 +26,8 @@ pub(super) struct Batch {
     later: Vec<(Order, Option<i64>)>,
     /// Orders of this round that are settled or begun.
     seen: HashSet<OrderId>,
+    /// What stands behind the names that orders of this round gave: one look serves them all.
+    files: HashMap<String, (String, Result<Found, Denied>)>,
 }
 
 impl Executor {
@@ -67,18 +69,11 @@ impl Executor {
             let detail = "responses are paused (go on with: threatlockdown responses resume)".into();
             return self.decline(&order, row, &program, OutcomeKind::Refused, detail);
         }
-        let directory = self.settings.home.join(BIN);
-        let resolved = tld_config::executable::resolve(&directory, &order.executable);
-        let program = match resolved {
-            Ok(path) => match path.file_name().and_then(|name| name.to_str()) {
-                Some(name) => format!("{BIN}/{name}"),
-                None => order.executable.clone(),
-            },
-            Err(error) => {
-                let program = order.executable.clone();
-                return self.decline(&order, row, &program, OutcomeKind::NotFound, error.to_string());
-            }
-        };
+        let (program, found) = self.file(&order.executable, batch);
+        if let Err(Denied::Missing(text)) = &found {
+            let detail = text.clone();
+            return self.decline(&order, row, &program, OutcomeKind::NotFound, detail);
+        }
         if order.options.dry_run {
             let detail = format!("`{program}` would run for {}, {} s", order.target, order.timeout_secs);
             return self.decline(&order, row, &program, OutcomeKind::DryRun, detail);
@@ -87,8 +82,7 @@ impl Executor {
             let detail = format!("{} effects are live already", self.effects.len());
             return self.decline(&order, row, &program, OutcomeKind::Failed, detail);
         }
-        let home = self.settings.home.clone();
-        match self.recogniser.decide(&home, &program) {
+        match found {
             Ok(Found::Ours(Ours::Firewall(action))) => self.admit_action(order, row, &program, action, batch),
             Ok(Found::Ours(Ours::Local(action))) => self.admit_local(&order, row, &program, action),
             Ok(Found::Operators) => self.admit_script(&order, row, &program),
@@ -102,6 +96,25 @@ impl Executor {
                 self.decline(&order, row, &program, kind, detail);
             }
         }
+    }
+
+    /// The file that an order means, and what it is.
+    fn file(&mut self, executable: &str, batch: &mut Batch) -> (String, Result<Found, Denied>) {
+        if let Some(known) = batch.files.get(executable) {
+            return known.clone();
+        }
+        let home = self.settings.home.clone();
+        let seen = match tld_config::executable::resolve(&home.join(BIN), executable) {
+            Ok(path) => {
+                let name = path.file_name().and_then(|name| name.to_str());
+                let program = name.map_or_else(|| executable.to_owned(), |name| format!("{BIN}/{name}"));
+                let found = self.recogniser.decide(&home, &program);
+                (program, found)
+            }
+            Err(error) => (executable.to_owned(), Err(Denied::Missing(error.to_string()))),
+        };
+        batch.files.insert(executable.to_owned(), seen.clone());
+        seen
     }
 
     /// An order that was seen before gets the answer it got before, and nothing is done.
