@@ -215,9 +215,9 @@ fn main() {
                 return false;
             }
             if measured {
-                run(most, 2_000)
+                run(most, 2_000);
             } else {
-                run(1_000, 20)
+                run(1_000, 20);
             }
             true
         };

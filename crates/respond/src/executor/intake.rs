@@ -61,7 +61,7 @@ impl Executor {
             order.timings.mark(Stage::Received, self.now());
             if let Some((kind, detail)) = self.too_late(&order) {
                 let program = order.executable.clone();
-                return self.decline(&order, row, program, kind, detail);
+                return self.decline(&order, row, &program, kind, detail);
             }
         }
         if self.paused {
