@@ -18,6 +18,7 @@ use tld_sys::durable;
 use tld_sys::queue::{self, Limits};
 
 use super::feed::Feed;
+use super::level::Levels;
 use super::{Options, Read};
 use crate::key::{CounterError, Numbers};
 use crate::responder::intake::{Intake, Sink, disabled};
@@ -26,7 +27,7 @@ use crate::responder::voice::Voice;
 use crate::spool::{Spool, SpoolError};
 use crate::uplink::lane::{Flight, Lane};
 use crate::uplink::query::Answers;
-use crate::uplink::status::Status;
+use crate::uplink::status::{Standing, Status};
 use crate::uplink::{self, Errand, Notice, Outcomes, Uplink};
 
 const SPOOL: &str = "queue/threatlockdown/spool";
@@ -78,6 +79,8 @@ pub(super) struct Shared {
     status: Arc<Status>,
     outcomes: Arc<Outcomes>,
     told: Arc<Mutex<Receiver<Report>>>,
+    /// The manager was told of this process.
+    started: Arc<AtomicBool>,
     numbers: Arc<Mutex<Numbers>>,
 }
 
@@ -95,6 +98,7 @@ impl Shared {
             status: Arc::new(Status::new(Zone::system())),
             outcomes: Arc::default(),
             told: Arc::new(Mutex::new(told)),
+            started: Arc::default(),
             numbers: Arc::new(Mutex::new(Numbers::load(&options.home)?)),
         })
     }
@@ -104,6 +108,8 @@ impl Shared {
 #[derive(Debug)]
 pub(super) struct Front {
     stop: Arc<AtomicBool>,
+    /// A stop is only a pause: the manager is not told goodbye.
+    quiet: Arc<AtomicBool>,
     collector: Option<Collector>,
     /// Ends when the collectors are gone.
     feeder: Option<JoinHandle<()>>,
@@ -131,6 +137,7 @@ impl Front {
         let (notice, notices) = channel();
         let mut front = Self {
             stop: Arc::clone(&stop),
+            quiet: Arc::default(),
             collector: None,
             feeder: None,
             threads: Vec::new(),
@@ -158,6 +165,8 @@ impl Front {
             numbers: Arc::clone(&shared.numbers),
             voice: shared.voice.clone(),
             stop: Arc::clone(&stop),
+            quiet: Arc::clone(&front.quiet),
+            started: Arc::clone(&shared.started),
         };
         front.orders(options, shared, &settings.responder, sink, incoming)?;
         front.tell(shared)?;
@@ -174,7 +183,8 @@ impl Front {
         front.thread("local-events", move || local.local(&socket, admission))?;
         front.thread("uplink", move || uplink.run())?;
         let every = read.options.value("agent.state_interval").unwrap_or(5);
-        front.upkeep(status, Duration::from_secs(every.into()))?;
+        let levels = Levels::new(&settings.client_buffer, &read.options);
+        front.upkeep(status, Duration::from_secs(every.into()), levels)?;
         front.collect(options, shared, read, feed)?;
         Ok(front)
     }
@@ -237,14 +247,21 @@ impl Front {
     }
 
     /// Notes the spool's progress and writes the state file.
-    fn upkeep(&mut self, status: Arc<Status>, every: Duration) -> io::Result<()> {
-        let (spool, stop) = (Arc::clone(&self.spool), Arc::clone(&self.stop));
+    fn upkeep(&mut self, status: Arc<Status>, every: Duration, mut levels: Option<Levels>) -> io::Result<()> {
+        let (spool, stop, lane) = (Arc::clone(&self.spool), Arc::clone(&self.stop), Arc::clone(&self.lane));
         let (home, _, voice) = self.shared.clone();
         self.thread("upkeep", move || {
             let (mut noted, mut written) = (Duration::ZERO, None);
             while !stop.load(Ordering::SeqCst) {
                 std::thread::sleep(TICK);
                 let now = SystemClock.boot();
+                // Without a connection nobody could be told, and nothing is sent whose lateness would say anything.
+                if let Some(levels) = levels.as_mut().filter(|_| status.standing() == Standing::Connected) {
+                    let waiting = spool.head().saturating_sub(status.position().max(spool.done()));
+                    if let Some(event) = levels.look(waiting, now) {
+                        lane.urge(event);
+                    }
+                }
                 if now.saturating_sub(noted) >= NOTE {
                     noted = now;
                     if let Err(error) = spool.note() {
@@ -297,8 +314,9 @@ impl Front {
         wanted
     }
 
-    /// Ends all parts: what gives before what takes.
-    pub(super) fn stop(mut self) {
+    /// Ends all parts: what gives before what takes. With `quiet`, for other ones to take their place at once.
+    pub(super) fn stop(mut self, quiet: bool) {
+        self.quiet.store(quiet, Ordering::SeqCst);
         let (home, numbers, voice) = self.shared.clone();
         if let Some(collector) = self.collector.take()
             && let Err(error) = collector.stop()

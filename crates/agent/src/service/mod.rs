@@ -6,6 +6,7 @@
 
 mod feed;
 mod front;
+mod level;
 
 use std::io;
 use std::path::PathBuf;
@@ -180,7 +181,7 @@ fn serve(
             current.settings.localfiles.len()
         ));
         let fresh = wait(options, signals, &front, voice);
-        front.stop();
+        front.stop(fresh.is_some());
         match fresh {
             Some(fresh) => current = fresh,
             None => return Ok(()),

@@ -1,6 +1,7 @@
 //! One connection: handshake, signs of life, and what the manager says.
 //! Invariant: reading never waits for sending, so an order arrives also while the manager takes no events.
 
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -98,7 +99,6 @@ impl Conversation<'_> {
             tell_at: Duration::MAX,
             complained: false,
         };
-        let started = &mut progress.started;
         thread::scope(|scope| {
             let sending = scope.spawn(|| {
                 let sent = pump.run();
@@ -108,7 +108,7 @@ impl Conversation<'_> {
                 }
                 sent
             });
-            let end = talk.listen(Letters::new(self.key, method), started, || sending.is_finished());
+            let end = talk.listen(Letters::new(self.key, method), || sending.is_finished());
             uplink.lane.close();
             channel.shut();
             match (sending.join(), end) {
@@ -120,7 +120,7 @@ impl Conversation<'_> {
 }
 
 impl Talk<'_> {
-    fn listen(&mut self, mut letters: Letters, started: &mut bool, ended: impl Fn() -> bool) -> End {
+    fn listen(&mut self, mut letters: Letters, ended: impl Fn() -> bool) -> End {
         let uplink = self.of.uplink;
         let mut incoming = Incoming::new(self.channel);
         let force = uplink.client.force_reconnect_interval.map(|interval| SystemClock.boot() + interval);
@@ -146,7 +146,7 @@ impl Talk<'_> {
                 steps.extend(self.open(&mut letters, &message, now));
             }
             for step in steps {
-                if let Some(end) = self.step(step, now, started) {
+                if let Some(end) = self.step(step, now) {
                     return end;
                 }
             }
@@ -192,11 +192,11 @@ impl Talk<'_> {
         }
     }
 
-    fn step(&mut self, step: Step, now: Duration, started: &mut bool) -> Option<End> {
+    fn step(&mut self, step: Step, now: Duration) -> Option<End> {
         let uplink = self.of.uplink;
         match step {
             Step::Send(payload) => uplink.lane.urge(payload),
-            Step::Connected => self.connected(now, started),
+            Step::Connected => self.connected(now),
             Step::Extended => {
                 uplink.lane.extend();
                 uplink.voice.info("the manager takes reports of what becomes of its orders");
@@ -245,7 +245,7 @@ impl Talk<'_> {
         }
     }
 
-    fn connected(&mut self, now: Duration, started: &mut bool) {
+    fn connected(&mut self, now: Duration) {
         let (uplink, server) = (self.of.uplink, self.of.server);
         uplink.status.stands(Standing::Connected);
         let kind = if server.udp { "udp" } else { "tcp" };
@@ -254,7 +254,7 @@ impl Talk<'_> {
             .info(&format!("(4102): connected to the server `{}:{}/{kind}`", server.address, server.port));
         uplink.accepted(self.version);
         self.settle_at = Some(now + DECLARES);
-        if !std::mem::replace(started, true) {
+        if !uplink.started.swap(true, Ordering::SeqCst) {
             uplink.lane.urge(event::agent_started(self.of.key));
         }
     }
@@ -304,7 +304,7 @@ impl Talk<'_> {
     /// The goodbye, and a moment for it to leave.
     fn part(&self, ended: &impl Fn() -> bool) {
         let uplink = self.of.uplink;
-        if !self.session.is_connected() {
+        if !self.session.is_connected() || uplink.quiet.load(Ordering::SeqCst) {
             return;
         }
         uplink.lane.urge(FromAgent::Shutdown.to_bytes());

@@ -85,6 +85,10 @@ pub(crate) struct Uplink {
     pub(crate) numbers: Arc<Mutex<Numbers>>,
     pub(crate) voice: Voice,
     pub(crate) stop: Arc<AtomicBool>,
+    /// At the stop nobody is told goodbye.
+    pub(crate) quiet: Arc<AtomicBool>,
+    /// A manager was told that this process started.
+    pub(crate) started: Arc<AtomicBool>,
 }
 
 /// What changes from connection to connection.
@@ -93,7 +97,6 @@ struct Progress {
     tail: Tail,
     pace: Pace,
     version: Version,
-    started: bool,
     /// The last failure that was logged, so that an hour of silence is not a thousand lines.
     said: String,
 }
@@ -105,7 +108,6 @@ impl Uplink {
             tail: Tail::new(Arc::clone(&self.spool)),
             pace: Pace::new(self.rate),
             version: self.version(),
-            started: false,
             said: String::new(),
         };
         if self.client.servers.is_empty() {

@@ -123,6 +123,7 @@ impl Pump<'_> {
         if let Some(delivered) = delivered {
             self.spool.release(delivered);
         }
+        self.status.reached(self.tail.position());
         match self.tail.take_lost() {
             0 => Ok(()),
             lost => {

@@ -37,6 +37,8 @@ pub(crate) struct Status {
     last_ack: AtomicI64,
     offered: AtomicU64,
     sent: AtomicU64,
+    /// Number of the next event to be sent.
+    position: AtomicU64,
 }
 
 impl Status {
@@ -49,6 +51,7 @@ impl Status {
             last_ack: none(),
             offered: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            position: AtomicU64::new(0),
         }
     }
 
@@ -74,6 +77,15 @@ impl Status {
 
     pub(crate) fn offered(&self, count: u64) {
         self.offered.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The next event to be sent has this number.
+    pub(crate) fn reached(&self, position: u64) {
+        self.position.store(position, Ordering::Relaxed);
+    }
+
+    pub(crate) fn position(&self) -> u64 {
+        self.position.load(Ordering::Relaxed)
     }
 
     pub(crate) fn sent(&self) {
