@@ -147,24 +147,6 @@ fn a_removed_agent_loses_its_connection_and_a_restart_goes_on_counting() {
     assert_eq!(service.stop(), Some(0));
 }
 
-/// Takes the file that the manager pushes.
-fn pushed(agent: &mut Peer) -> String {
-    let announced = String::from_utf8(agent.expect("#!-up file ")).unwrap();
-    let mut file = Vec::new();
-    loop {
-        let message = agent.receive().expect("the file goes on");
-        if message == b"#!-close file " {
-            break;
-        }
-        assert!(message.len() <= 900);
-        file.extend_from_slice(&message);
-    }
-    let md5 = tld_wire::key::md5_text(&file);
-    assert_eq!(announced, format!("#!-up file {md5} merged.mg\n"));
-    agent.merged = Some(md5);
-    String::from_utf8(file).unwrap()
-}
-
 /// Keep-alives until a file comes, as an agent sends them.
 fn pushed_anew(agent: &mut Peer) -> String {
     for _ in 0..100 {
@@ -174,7 +156,7 @@ fn pushed_anew(agent: &mut Peer) -> String {
         let mut head = [0; 1];
         if agent.stream.peek(&mut head).is_ok() {
             agent.stream.set_read_timeout(Some(20 * SECOND)).unwrap();
-            return pushed(agent);
+            return agent.pushed();
         }
     }
     panic!("no file came");
@@ -191,7 +173,7 @@ fn agents_get_their_groups_files_with_ar_conf_and_only_when_they_changed() {
     fs::write(site.home.at("etc/shared/default/agent.conf"), &long).unwrap();
     let service = site.start(None, &[]);
     let mut agent = site.agent("web-01");
-    let file = pushed(&mut agent);
+    let file = agent.pushed();
     let responses = site.home.read("etc/shared/ar.conf");
     assert!(responses.ends_with("\nfirewall-drop600 - firewall-drop - 600\n"), "{responses}");
     assert_eq!(

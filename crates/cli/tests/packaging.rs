@@ -15,9 +15,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
-use common::fleet::Site;
-use common::{BINARY, installed, skip};
+use common::fleet::{Peer, Site};
+use common::{BINARY, failures, installed, skip, until};
+use tld_wire::key::AgentKey;
+
+const LONG: Duration = Duration::from_secs(30);
 
 fn packaging(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging").join(path)
@@ -104,4 +108,125 @@ fn the_unit_has_the_known_name_and_passes_systemds_own_check() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && !said.contains("threatlockdown-manager"), "{said}");
+}
+
+/// The first example of the operator's guide, to the letter.
+const GUIDE_LOCAL: &str = "
+    <command>
+      <name>host-deny</name>
+      <executable>host-deny</executable>
+      <timeout_allowed>yes</timeout_allowed>
+    </command>
+
+    <active-response>
+      <command>host-deny</command>
+      <location>local</location>
+      <level>7</level>
+      <timeout>600</timeout>
+    </active-response>
+";
+
+/// The second one, a root of its own.
+const GUIDE_AGENT: &str = "
+        <ossec_config>
+          <active-response>
+            <disabled>no</disabled>
+            <command>host-deny</command>
+            <location>defined-agent</location>
+            <agent_id>001</agent_id>
+            <level>10</level>
+            <timeout>180</timeout>
+          </active-response>
+        </ossec_config>
+";
+
+/// The script of the guide's second part.
+const GUIDE_SCRIPT: &str = "
+    <command><name>custom</name><executable>custom-ar</executable></command>
+    <active-response><command>custom</command><location>local</location><rules_id>5763</rules_id></active-response>
+</ossec_config>
+";
+
+/// A copy of `/etc` that the service sees in place of the host's.
+fn own_etc(site: &Site) -> PathBuf {
+    let etc = site.home.at("host-etc");
+    let copied = Command::new("cp").args(["-a", "/etc"]).arg(&etc).status().unwrap();
+    assert!(copied.success());
+    fs::write(etc.join("hosts.deny"), "").unwrap();
+    let wrapper = format!(
+        "#!/bin/sh\n[ \"$1\" = manager ] || exec {BINARY} \"$@\"\n\
+         exec unshare --mount sh -c 'mount --bind {} /etc && exec {BINARY} \"$@\" --user tld-nobody-such' sh \"$@\"\n",
+        etc.display()
+    );
+    fs::write(site.home.at("bin/threatlockdown"), wrapper).unwrap();
+    etc
+}
+
+/// Connects anew with the files that the agent has.
+fn back(site: &Site, key: &AgentKey, merged: Option<String>) -> Peer {
+    let mut peer = Peer::connect(site.port, key.clone());
+    peer.merged = merged;
+    peer.start();
+    peer
+}
+
+#[test]
+fn the_operators_guide_works_to_the_letter() {
+    if !tld_sys::privilege::is_root() || !installed("unshare") {
+        skip("a host of its own for hosts.deny needs root and `unshare`");
+        return;
+    }
+    let site = Site::new(GUIDE_LOCAL);
+    install(&site);
+    let etc = own_etc(&site);
+    let conf = site.home.at("etc/ossec.conf");
+    fs::write(&conf, format!("{}{GUIDE_AGENT}", site.home.read("etc/ossec.conf"))).unwrap();
+    let _stopper = Stopper(&site);
+    let started = control(&site, &["start"]);
+    assert!(started.status.success(), "{}{}", text(&started), String::from_utf8_lossy(&started.stderr));
+
+    let mut agent = site.agent("web-01");
+    let file = agent.pushed();
+    assert!(file.contains("\nhost-deny600 - host-deny - 600\nhost-deny180 - host-deny - 180\n"), "{file}");
+    site.home.log(&failures("203.0.113.7", 10));
+    let denied = || fs::read_to_string(etc.join("hosts.deny")).unwrap_or_default();
+    until(LONG, "the manager's own hosts.deny names the attacker", || denied().contains("203.0.113.7"));
+    let order = String::from_utf8(agent.expect("#!-execd ")).unwrap();
+    assert!(order.contains("\"command\":\"host-deny180\"") && order.contains("203.0.113.7"), "{order}");
+
+    // A script of the operator's own, with the documented mode and owner; then edit and restart.
+    let marker = site.home.at("custom-ran");
+    site.home.script("custom-ar", &format!("#!/bin/sh\ncat > {}\n", marker.display()));
+    let group = tld_sys::privilege::group("wazuh").unwrap_or(0);
+    std::os::unix::fs::chown(site.home.at("active-response/bin/custom-ar"), Some(0), Some(group)).unwrap();
+    let edited = site.home.read("etc/ossec.conf").replacen("</ossec_config>", GUIDE_SCRIPT, 1);
+    fs::write(&conf, edited).unwrap();
+    let (key, merged) = (agent.key.clone(), agent.merged.clone());
+    let restarted = control(&site, &["restart"]);
+    assert!(restarted.status.success(), "{}", text(&restarted));
+    assert!(denied().contains("203.0.113.7"), "blocks stay");
+    let mut agent = back(&site, &key, merged);
+    assert!(agent.pushed().contains("\ncustom0 - custom-ar - 0\n"));
+
+    // The change works.
+    site.home.log(&failures("203.0.113.8", 10));
+    until(LONG, "the operator's script ran", || {
+        fs::read_to_string(&marker).is_ok_and(|text| text.contains("203.0.113.8"))
+    });
+
+    // A restart without a change tells agents nothing new.
+    let merged = agent.merged.clone();
+    assert!(control(&site, &["restart"]).status.success());
+    let mut agent = back(&site, &key, merged);
+    for _ in 0..2 {
+        agent.keep_alive();
+        loop {
+            let message = agent.receive().unwrap();
+            assert!(!message.starts_with(b"#!-up file"), "ar.conf is the same");
+            if message == b"#!-agent ack " {
+                break;
+            }
+        }
+    }
+    assert!(denied().contains("203.0.113.7"), "blocks stay");
 }

@@ -171,4 +171,22 @@ impl Peer {
     pub fn event(&mut self, location: &str, line: &str) {
         self.send(format!("1:{location}:{line}").as_bytes());
     }
+
+    /// Takes the file that the manager pushes.
+    pub fn pushed(&mut self) -> String {
+        let announced = String::from_utf8(self.expect("#!-up file ")).unwrap();
+        let mut file = Vec::new();
+        loop {
+            let message = self.receive().expect("the file goes on");
+            if message == b"#!-close file " {
+                break;
+            }
+            assert!(message.len() <= 900);
+            file.extend_from_slice(&message);
+        }
+        let md5 = tld_wire::key::md5_text(&file);
+        assert_eq!(announced, format!("#!-up file {md5} merged.mg\n"));
+        self.merged = Some(md5);
+        String::from_utf8(file).unwrap()
+    }
 }
