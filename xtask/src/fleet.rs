@@ -47,7 +47,7 @@ const THREADS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(180);
 const RULES: &str = "<group name=\"sim,\">\n\
     <rule id=\"100100\" level=\"3\"><match>sim-event </match><description>An event.</description></rule>\n\
-    <rule id=\"100101\" level=\"10\"><match>sim-trigger </match><description>A trigger.</description></rule>\n</group>\n";
+    <rule id=\"100101\" level=\"10\"><decoded_as>sshd</decoded_as><match>sim-trigger-</match><description>A trigger.</description></rule>\n</group>\n";
 
 /// Runs the simulation and prints its figures.
 pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
@@ -390,9 +390,13 @@ impl Crew {
         let readers = self.members.iter().filter(|member| !member.is_silent).count();
         let at = self.members.iter().enumerate().filter(|(_, member)| !member.is_silent).map(|(at, _)| at);
         let at = at.clone().nth(number % readers).context("an agent that reads")?;
-        let name = format!("sim-trigger {index}-{number} ");
+        let name = format!("sim-trigger-{index}-{number} ");
         lock(&self.shared.sent).insert(name.clone(), Instant::now());
-        let line = format!("1:/var/log/auth.log:Nov 23 02:00:00 web01 sim[7]: {name}from 203.0.113.7");
+        // Addresses of their own, so that no order is for a target that has one already.
+        let address = format!("203.0.{}.{}", number / 250 % 250, number % 250 + 1);
+        let line = format!(
+            "1:/var/log/auth.log:Nov 23 02:00:00 web01 sshd[7]: Failed password for {name}from {address} port 40022 ssh2"
+        );
         self.say(at, line.as_bytes())
     }
 
@@ -477,7 +481,7 @@ impl Crew {
 impl Shared {
     fn arrived(&self, payload: &[u8]) {
         let text = String::from_utf8_lossy(payload);
-        let Some(at) = text.find("sim-trigger ") else { return };
+        let Some(at) = text.find("sim-trigger-") else { return };
         let Some(end) = text[at + 12..].find(' ') else { return };
         // The same order may come again; only its first arrival counts.
         if let Some(begin) = lock(&self.sent).remove(&text[at..=at + 12 + end]) {

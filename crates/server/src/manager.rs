@@ -84,6 +84,10 @@ impl Manager {
     pub fn start(mut setup: standalone::Setup) -> Result<Self, StartError> {
         let settings = Arc::clone(&setup.prepared.settings);
         let (home, log, clock) = (setup.home.clone(), setup.log.clone(), Arc::clone(&setup.clock));
+        // Before the groups' files are looked at for the first time.
+        let group = home.join("etc/shared/default");
+        durable::create_dirs(&group, 0o770)
+            .map_err(|source| StartError::Responses { path: group, source })?;
         write_responses(&home, &settings)?;
         let registry = Registry::open(crate::registry::Setup {
             home: setup.home.clone(),

@@ -5,8 +5,8 @@ mod split;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -216,10 +216,10 @@ impl Running {
     }
 
     /// A manager's orders.
-    fn fleet(&self) -> Option<Arc<Fleet>> {
+    fn fleet(&self) -> Option<Weak<Fleet>> {
         match self {
             Self::Standalone(_) => None,
-            Self::Manager(manager) => Some(Arc::clone(manager.fleet())),
+            Self::Manager(manager) => Some(Arc::downgrade(manager.fleet())),
         }
     }
 
@@ -392,12 +392,13 @@ fn takes_restart(old: &Settings, new: &Settings) -> Vec<String> {
 pub(crate) fn report(
     outcomes: Receiver<Outcome>,
     log: Log,
-    fleet: Option<Arc<Fleet>>,
+    fleet: Option<Weak<Fleet>>,
 ) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         for outcome in outcomes {
             log.line(urgency(outcome.kind), &sentence(&outcome));
-            if let Some(fleet) = &fleet {
+            // Held, the fleet would keep the responder alive whose end this waits for.
+            if let Some(fleet) = fleet.as_ref().and_then(Weak::upgrade) {
                 fleet.own_outcome(outcome);
             }
         }
