@@ -46,8 +46,7 @@ pub(crate) struct Options {
 const THREADS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(180);
 const RULES: &str = "<group name=\"sim,\">\n\
-    <rule id=\"100100\" level=\"3\"><match>sim-event </match><description>An event.</description></rule>\n\
-    <rule id=\"100101\" level=\"10\"><decoded_as>sshd</decoded_as><match>sim-trigger-</match><description>A trigger.</description></rule>\n</group>\n";
+    <rule id=\"100100\" level=\"3\"><match>sim-event </match><description>An event.</description></rule>\n</group>\n";
 
 /// Runs the simulation and prints its figures.
 pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
@@ -148,7 +147,7 @@ impl Site {
             "<ossec_config><global><alerts_log>no</alerts_log></global><alerts><log_alert_level>4</log_alert_level></alerts>\
              <remote><connection>secure</connection><port>{port}</port></remote><auth><disabled>yes</disabled></auth>\
              <command><name>firewall-drop</name><executable>firewall-drop</executable><timeout_allowed>yes</timeout_allowed></command>\
-             <active-response><command>firewall-drop</command><location>local</location><rules_id>100101</rules_id>\
+             <active-response><command>firewall-drop</command><location>local</location><rules_id>5760</rules_id>\
              <timeout>60</timeout></active-response><ruleset><decoder_dir>ruleset/decoders</decoder_dir>\
              <rule_dir>ruleset/rules</rule_dir><rule_dir>etc/rules</rule_dir></ruleset></ossec_config>"
         );
@@ -168,7 +167,7 @@ impl Site {
     fn start(&self, binary: &Path) -> Result<Manager> {
         let output = fs::File::create(self.home.join("manager.out"))?;
         let mut command = Command::new(binary);
-        command.args(["manager", "--dry-run", "--user", "tld-nobody-such", "--home"]).arg(&self.home);
+        command.args(["manager", "--user", "tld-nobody-such", "--home"]).arg(&self.home);
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let manager = Manager(command.spawn().context("the manager does not start")?);
         let begin = Instant::now();
@@ -351,10 +350,10 @@ impl Crew {
         steps.wait();
         self.shared.loaded.store(false, Ordering::Relaxed);
         for number in 0..timed {
-            self.trigger(index, 1_000_000 + number)?;
+            let name = self.trigger(index, 1_000_000 + number)?;
             // One after the other, so that only the way itself is timed.
             let shared = Arc::clone(&self.shared);
-            self.serve(move |_| lock(&shared.sent).len() < THREADS)?;
+            self.serve(move |_| !lock(&shared.sent).contains_key(&name))?;
         }
         steps.wait();
         Ok(())
@@ -386,7 +385,7 @@ impl Crew {
         self.serve(|crew| crew.members.iter().all(|member| member.output.is_empty()))
     }
 
-    fn trigger(&mut self, index: usize, number: usize) -> Result<()> {
+    fn trigger(&mut self, index: usize, number: usize) -> Result<String> {
         let readers = self.members.iter().filter(|member| !member.is_silent).count();
         let at = self.members.iter().enumerate().filter(|(_, member)| !member.is_silent).map(|(at, _)| at);
         let at = at.clone().nth(number % readers).context("an agent that reads")?;
@@ -397,7 +396,8 @@ impl Crew {
         let line = format!(
             "1:/var/log/auth.log:Nov 23 02:00:00 web01 sshd[7]: Failed password for {name}from {address} port 40022 ssh2"
         );
-        self.say(at, line.as_bytes())
+        self.say(at, line.as_bytes())?;
+        Ok(name)
     }
 
     fn say(&mut self, at: usize, payload: &[u8]) -> Result<()> {
