@@ -1,14 +1,31 @@
 //! The groups of one match, in a buffer that is used again for the next.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
+use regex::bytes::{CaptureLocations, Regex};
+
 /// The captured groups of the last match as byte ranges of the subject, counted from zero.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Captures {
     groups: Vec<Range<usize>>,
     /// A buffer of the OSRegex matcher, empty between matches.
     marks: Vec<Option<usize>>,
+    /// Buffers of linear expressions, by the expression's address and its number of groups.
+    places: HashMap<(usize, usize), CaptureLocations>,
 }
+
+/// Buffers do not count: two are equal when their groups are.
+impl PartialEq for Captures {
+    fn eq(&self, other: &Self) -> bool {
+        self.groups == other.groups
+    }
+}
+
+impl Eq for Captures {}
+
+/// So many expressions' buffers are kept.
+const MOST_PLACES: usize = 1024;
 
 impl Captures {
     /// An empty buffer.
@@ -49,6 +66,33 @@ impl Captures {
     pub(crate) fn give_marks(&mut self, mut marks: Vec<Option<usize>>) {
         marks.clear();
         self.marks = marks;
+    }
+
+    /// The buffer of an expression.
+    pub(crate) fn places(&mut self, regex: &Regex) -> &mut CaptureLocations {
+        if self.places.len() >= MOST_PLACES {
+            self.places.clear();
+        }
+        // An expression that stands where another one stood before has its own buffer unless both have as many groups,
+        // and then one serves both.
+        let key = (std::ptr::from_ref(regex) as usize, regex.captures_len());
+        self.places.entry(key).or_insert_with(|| regex.capture_locations())
+    }
+
+    /// Stores the groups of that buffer.
+    pub(crate) fn take_places(&mut self, regex: &Regex) {
+        let key = (std::ptr::from_ref(regex) as usize, regex.captures_len());
+        let Some(places) = self.places.get(&key) else { return };
+        let mut taken = 0;
+        for index in 1..places.len() {
+            let group = places.get(index);
+            if group.is_some() {
+                taken = index;
+            }
+            let (start, end) = group.unwrap_or((0, 0));
+            self.groups.push(start..end);
+        }
+        self.groups.truncate(taken);
     }
 
     pub(crate) fn push(&mut self, group: Range<usize>) {

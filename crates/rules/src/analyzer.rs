@@ -14,7 +14,7 @@ use tld_pattern::budget;
 use crate::Decoded;
 use crate::alert::{PlainForm, previous_output};
 use crate::decoder::{Accumulator, DecoderStep};
-use crate::engine::{self, Engine, Pass, RuleStep, State, Suppressed, WindowMode, Won};
+use crate::engine::{self, Engine, Outline, Pass, RuleStep, State, Suppressed, WindowMode, Won};
 use crate::rule::Index;
 use crate::rule::condition::Moment;
 use crate::ruleset::Ruleset;
@@ -97,8 +97,9 @@ pub struct Winner {
     pub id: RuleId,
     /// 0–16.
     pub level: u8,
-    /// Expanded; shared with the rule where nothing had to be.
-    pub description: Arc<[u8]>,
+    /// Expanded; shared with the rule where nothing had to be. None for an event without alert whose description would
+    /// first have to be put together.
+    pub description: Option<Arc<[u8]>>,
     /// Raw group string.
     pub groups: Arc<str>,
     /// How often it won since the last full hour.
@@ -130,6 +131,8 @@ pub struct Verdict<'e> {
     /// Searches of PCRE2 expressions that would have cost too much and were ended: what they look for was taken as absent.
     pub ended_searches: u32,
     ruleset: Arc<Ruleset>,
+    /// Kept for its memory.
+    outline: Outline,
 }
 
 impl Verdict<'_> {
@@ -214,6 +217,11 @@ impl Analyzer {
     /// An event that was prepared under other rules is prepared anew.
     pub fn judge<'e>(&mut self, prepared: Prepared<'e>) -> Judged<'e> {
         self.judge_traced(prepared, None)
+    }
+
+    /// Takes back the memory of an event that is done, so that the next one needs none. Optional.
+    pub fn recycle(&mut self, verdict: Verdict<'_>) {
+        self.preparer.recycle(verdict);
     }
 
     /// Goes on with other rules. Remembered events, windows and counters survive where a rule's text is the same.

@@ -219,9 +219,35 @@ impl FieldNames {
     }
 }
 
+/// Memory of fields that outlives its event.
+#[derive(Debug, Default)]
+pub(crate) struct FieldMemory {
+    dynamic: Vec<Dynamic>,
+    own: Vec<u8>,
+}
+
+impl FieldMemory {
+    /// More than this is not kept for the next event.
+    const MOST: usize = 64 << 10;
+
+    /// The memory of an event that is done.
+    pub(crate) fn of(event: Decoded<'_>) -> Self {
+        let Decoded { mut dynamic, mut own, .. } = event;
+        dynamic.clear();
+        own.clear();
+        own.shrink_to(Self::MOST);
+        Self { dynamic, own }
+    }
+}
+
 impl<'e> Decoded<'e> {
     /// An event of which nothing is known yet.
     pub fn new(event: &'e Event) -> Self {
+        Self::within(event, FieldMemory::default())
+    }
+
+    /// The same in memory that is there already.
+    pub(crate) fn within(event: &'e Event, memory: FieldMemory) -> Self {
         Self {
             event,
             full_log: Cow::Borrowed(&event.text),
@@ -233,8 +259,8 @@ impl<'e> Decoded<'e> {
             decoder: None,
             category: Category::default(),
             statics: [Span::ABSENT; 14],
-            dynamic: Vec::new(),
-            own: Vec::new(),
+            dynamic: memory.dynamic,
+            own: memory.own,
         }
     }
 

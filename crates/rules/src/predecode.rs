@@ -45,7 +45,14 @@ struct Header<'e> {
 /// Cuts the header off and gives the event its location and host.
 pub fn predecode<'e>(event: &'e Event, host: &HostNames) -> Decoded<'e> {
     let mut decoded = Decoded::new(event);
-    let text: &'e [u8] = &event.text;
+    predecode_into(&mut decoded, host);
+    decoded
+}
+
+/// The same for an event of which nothing is known yet.
+pub(crate) fn predecode_into(decoded: &mut Decoded<'_>, host: &HostNames) {
+    let event = decoded.event;
+    let text: &[u8] = &event.text;
     let header = header::read(text);
     decoded.log =
         Cow::Borrowed(text.get(header.log..header.log_end.unwrap_or(text.len())).unwrap_or_default());
@@ -54,12 +61,11 @@ pub fn predecode<'e>(event: &'e Event, host: &HostNames) -> Decoded<'e> {
     if event.agent.id == AgentId::MANAGER {
         let short = host.short.as_bytes();
         decoded.set_hostname(header.hostname.unwrap_or(short));
-        return decoded;
+        return;
     }
     let agent = &*event.agent;
     let head = ["(", &agent.name, ") ", &agent.registered_ip, "->"].concat();
     decoded.location = Cow::Owned([head.as_bytes(), &event.location].concat());
     let name = agent.name.split(')').next().unwrap_or_default();
     decoded.set_hostname(name.as_bytes());
-    decoded
 }

@@ -92,10 +92,9 @@ impl Pcre {
         }
         match self.engine(text(subject))? {
             Engine::Linear(regex, subject) => {
-                let mut places = regex.capture_locations();
-                let whole = regex.captures_read(&mut places, subject)?;
-                fill(captures, (1..places.len()).map(|index| places.get(index)));
-                Some(whole.end())
+                let end = regex.captures_read(captures.places(regex), subject)?.end();
+                captures.take_places(regex);
+                Some(end)
             }
             Engine::Backtracking(regex, view) => {
                 let found = budget::search(view.text().len(), || regex.captures(view.text()))?;

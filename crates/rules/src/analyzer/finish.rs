@@ -7,10 +7,10 @@ use tld_model::{Alert, AlertRule, Frame};
 use tld_pattern::budget;
 
 use super::{Effect, Mode, Prepared, Preparer, Verdict, Winner};
-use crate::StaticField;
 use crate::alert::{self, Chosen, Picture, Shape};
-use crate::rule::Index;
 use crate::rule::condition::Moment;
+use crate::rule::{Index, Rule};
+use crate::{Decoded, StaticField};
 
 /// An event that was compared with earlier ones. [`Preparer::finish`] makes a [`Verdict`] of it.
 #[derive(Debug)]
@@ -54,6 +54,7 @@ impl Preparer {
             effects,
             ended_searches: prepared.ended,
             ruleset: prepared.ruleset,
+            outline: prepared.outline,
         }
     }
 
@@ -63,9 +64,12 @@ impl Preparer {
             Mode::Daemon => Shape::Archive,
             Mode::Logtest => Shape::Logtest,
         };
-        let chosen = verdict.rule.as_ref().map(|winner| Chosen {
-            rule: &verdict.ruleset.rules.all[winner.index],
-            description: &winner.description,
+        let rules = &verdict.ruleset.rules;
+        let made =
+            verdict.rule.as_ref().map(|winner| described(&rules.all[winner.index], winner, &verdict.decoded));
+        let chosen = verdict.rule.as_ref().zip(made.as_deref()).map(|(winner, description)| Chosen {
+            rule: &rules.all[winner.index],
+            description,
             fired: winner.fired,
         });
         let decoder = verdict.decoded.decoder.map(|id| verdict.ruleset.decoders.info(id));
@@ -84,13 +88,14 @@ impl Preparer {
     fn alert(&mut self, judged: &Judged<'_>, winner: &Winner) -> Alert {
         let Prepared { decoded: event, ruleset, origins, .. } = &judged.prepared;
         let rule = &ruleset.rules.all[winner.index];
+        let description = described(rule, winner, event);
         let known = judged.prepared.second.or(self.second);
         let moment = Moment::after(event.event.received, &self.settings.zone, known);
         let picture = Picture {
             settings: &self.settings,
             event,
             decoder: event.decoder.map(|id| ruleset.decoders.info(id)),
-            rule: Some(Chosen { rule, description: &winner.description, fired: winner.fired }),
+            rule: Some(Chosen { rule, description: &description, fired: winner.fired }),
             last_events: &judged.last_events,
             previous_log: judged.previous_log.as_deref(),
             local: *moment.local(),
@@ -111,7 +116,7 @@ impl Preparer {
             rule: AlertRule {
                 id: winner.id,
                 level: winner.level,
-                description: winner.description.to_vec(),
+                description: description.to_vec(),
                 groups: Arc::clone(&winner.groups),
             },
             agent: Arc::clone(&event.event.agent),
@@ -127,14 +132,21 @@ impl Preparer {
     }
 }
 
+/// The description of a winner, made now if it was not yet.
+fn described(rule: &Rule, winner: &Winner, event: &Decoded<'_>) -> Arc<[u8]> {
+    let made = winner.description.as_ref().map(Arc::clone);
+    made.unwrap_or_else(|| alert::expand(&rule.info.description, event).into())
+}
+
 fn winner(judged: &Judged<'_>, finding: &Finding) -> Winner {
     let rule = &judged.prepared.ruleset.rules.all[finding.rule];
     Winner {
         id: rule.info.id,
         level: rule.info.level,
         description: match &rule.constant.description {
-            Some(description) => Arc::clone(description),
-            None => alert::expand(&rule.info.description, &judged.prepared.decoded).into(),
+            Some(description) => Some(Arc::clone(description)),
+            None if finding.silent => None,
+            None => Some(alert::expand(&rule.info.description, &judged.prepared.decoded).into()),
         },
         groups: Arc::clone(&rule.info.groups),
         fired: finding.fired,

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use tld_model::{Event, LocalTime};
 use tld_pattern::budget;
 
-use super::{Mode, Settings};
+use super::{Mode, Settings, Verdict};
 use crate::decoder::{DecoderStep, Origins, Scratch};
 use crate::engine::{Outline, Plans, Question};
-use crate::predecode::{HostNames, predecode};
+use crate::fields::FieldMemory;
+use crate::predecode::{HostNames, predecode_into};
 use crate::rule::Index;
 use crate::rule::condition::Moment;
 use crate::ruleset::Ruleset;
@@ -30,7 +31,19 @@ pub struct Preparer {
     pub(super) second: Option<(i64, LocalTime)>,
     /// What alerts are rendered in.
     pub(super) buffer: Vec<u8>,
+    /// Memory of events that are done.
+    spare: Vec<Memory>,
 }
+
+/// What preparing an event takes besides the event.
+#[derive(Debug, Default)]
+struct Memory {
+    fields: FieldMemory,
+    outline: Outline,
+}
+
+/// So many events' memory is kept.
+const MOST_SPARE: usize = 256;
 
 /// An event with its fields, and the rules that may match it.
 #[derive(Debug)]
@@ -58,6 +71,7 @@ impl Preparer {
             plans: Plans::default(),
             second: None,
             buffer: Vec::new(),
+            spare: Vec::new(),
             ruleset,
             settings,
         }
@@ -87,9 +101,20 @@ impl Preparer {
         prepared
     }
 
+    /// Takes back the memory of an event that is done, so that the next one needs none. Optional.
+    pub fn recycle(&mut self, verdict: Verdict<'_>) {
+        if self.spare.len() < MOST_SPARE {
+            let mut outline = verdict.outline;
+            outline.clear();
+            self.spare.push(Memory { fields: FieldMemory::of(verdict.decoded), outline });
+        }
+    }
+
     fn decode<'e>(&mut self, event: &'e Event, steps: Option<&mut Vec<DecoderStep>>) -> Prepared<'e> {
         let ruleset = Arc::clone(&self.ruleset);
-        let mut decoded = predecode(event, &self.hosts);
+        let memory = self.spare.pop().unwrap_or_default();
+        let mut decoded = Decoded::within(event, memory.fields);
+        predecode_into(&mut decoded, &self.hosts);
         let result = ruleset.decoders.decode(&mut decoded, &mut self.scratch, steps);
         let dropped = self.drops(&decoded);
         Prepared {
@@ -97,7 +122,7 @@ impl Preparer {
             origins: result.origins,
             forced_rule: result.forced_rule.and_then(|id| ruleset.index(id)),
             dropped,
-            outline: Outline::default(),
+            outline: memory.outline,
             ended: 0,
             second: None,
             ruleset,

@@ -36,6 +36,11 @@ pub(crate) struct Question<'a, 'e> {
 }
 
 impl Outline {
+    /// Forgets all rules and keeps their memory.
+    pub(crate) fn clear(&mut self) {
+        self.rules.clear();
+    }
+
     /// Goes through a view for an event, up to the first rule that wins whatever is remembered.
     pub(crate) fn draw(&mut self, view: &View, question: &Question<'_, '_>) {
         self.rules.clear();
