@@ -10,6 +10,7 @@ mod check;
 mod input;
 mod logtest;
 mod manager;
+mod orders;
 mod paint;
 mod reload;
 mod responder;

@@ -1,19 +1,20 @@
 //! `threatlockdown responses`: what is in force on this host, and changing it by hand. The running service is asked
-//! through its socket; when it is dead the journal is worked on.
+//! through its socket; when it is dead the journal is worked on. On a manager the same for its agents ([`orders`]).
 
 use std::net::IpAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Subcommand;
-use tld_model::{Order, OrderId, OrderOptions, OutcomeKind, RawJson, Target, Timestamp, Timings};
+use tld_model::{AgentId, Order, OrderId, OrderOptions, OutcomeKind, RawJson, Target, Timestamp, Timings};
 use tld_respond::control::{self, Request};
 use tld_respond::journal::{self, Listed};
 use tld_respond::{RevertSelector, State};
 use tld_sys::clock::{Clock, SystemClock};
 
 use crate::Home;
+use crate::orders::{self, Whom};
 use crate::paint::Paint;
 
 const AFTER: &str = "\
@@ -24,6 +25,9 @@ Examples:
   sudo threatlockdown responses extend 203.0.113.7 --for 86400
   sudo threatlockdown responses revert 203.0.113.7
   sudo threatlockdown responses revert --all
+  threatlockdown responses list --agent 003              on a manager: orders to that agent
+  sudo threatlockdown responses add firewall-drop 203.0.113.7 --for 600 --agent 003
+  sudo threatlockdown responses revert --all --agents    undo everything on all agents
   sudo threatlockdown responses pause      begin nothing new and put nothing back, until `resume`
 
 While the service runs it is asked; otherwise the journal is worked on directly.";
@@ -77,6 +81,12 @@ enum Action {
     List {
         #[command(flatten)]
         common: Common,
+        /// On a manager: only orders to this agent
+        #[arg(long, value_name = "ID")]
+        agent: Option<AgentId>,
+        /// On a manager: the newest so many finished orders too
+        #[arg(long, value_name = "COUNT", default_value_t = 0)]
+        finished: u32,
     },
     /// Show all that is known of an address, an account or an order, finished ones too
     #[command(after_help = "Example:\n  threatlockdown responses show 203.0.113.7")]
@@ -110,6 +120,15 @@ enum Action {
         /// End live connections of the address too
         #[arg(long)]
         cut_connections: bool,
+        /// On a manager: not here, but on this agent
+        #[arg(long, value_name = "ID")]
+        agent: Option<AgentId>,
+        /// On a manager: not here, but on every agent
+        #[arg(long, conflicts_with = "agent")]
+        agents: bool,
+        /// With --agents: only those of this group
+        #[arg(long, value_name = "NAME", requires = "agents")]
+        group: Option<String>,
     },
     /// Let effects last longer; an end is only ever moved out
     #[command(after_help = "Example:\n  sudo threatlockdown responses extend 203.0.113.7 --for 86400")]
@@ -130,6 +149,12 @@ enum Action {
         common: Common,
         #[command(flatten)]
         which: Which,
+        /// On a manager: only on this agent
+        #[arg(long, value_name = "ID")]
+        agent: Option<AgentId>,
+        /// On a manager: with --all, on this host and all agents
+        #[arg(long, conflicts_with = "agent")]
+        agents: bool,
     },
     /// Begin no new responses and put nothing back, until resumed; what is in force still ends at its time
     #[command(after_help = "Example:\n  sudo threatlockdown responses pause")]
@@ -148,20 +173,43 @@ enum Action {
 /// Does what was asked.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     match &options.action {
-        Action::List { common } => list(&common.home, common.json),
+        Action::List { common, agent, finished } => list(common, *agent, *finished),
         Action::Show { common, target } => show(common, target),
         Action::Status { common } => status(common),
-        Action::Add { common, response, target, seconds, extra, cut_connections } => {
+        Action::Add { common, response, target, seconds, extra, cut_connections, agent, agents, group } => {
             let order = order(response, target, *seconds, extra, *cut_connections)?;
-            carry_out(common, Request::Add(Box::new(order)))
+            let whom = match (agent, agents) {
+                (Some(agent), _) => Whom::Agent(*agent),
+                (None, true) => Whom::All(group.clone()),
+                (None, false) => return carry_out(common, Request::Add(Box::new(order))),
+            };
+            let well = orders::add(&common.home.home, order, &whom, common.json)?;
+            Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Action::Extend { common, which, seconds } => {
             carry_out(common, Request::Extend(which.selector(), *seconds))
         }
-        Action::Revert { common, which } => carry_out(common, Request::Revert(which.selector())),
+        Action::Revert { common, which, agent, agents } => revert(common, which, *agent, *agents),
         Action::Pause { common } => carry_out(common, Request::Pause),
         Action::Resume { common } => carry_out(common, Request::Resume),
     }
+}
+
+/// On this host, and where a manager serves it on its agents. `--all` means the agents only if that is said.
+fn revert(common: &Common, which: &Which, agent: Option<AgentId>, agents: bool) -> Result<ExitCode> {
+    let far = if which.all && !agents && agent.is_none() {
+        None
+    } else {
+        orders::revert(&common.home.home, which.selector(), agent, common.json)?
+    };
+    if (agent.is_some() || agents) && far.is_none() {
+        bail!("no manager serves this home");
+    }
+    if agent.is_some() {
+        return Ok(if far == Some(true) { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    let near = carry_out(common, Request::Revert(which.selector()))?;
+    Ok(if far == Some(false) { ExitCode::FAILURE } else { near })
 }
 
 fn read(home: &Home, closed: u32) -> Result<Vec<Listed>> {
@@ -218,6 +266,7 @@ fn show(common: &Common, target: &str) -> Result<ExitCode> {
             }
         }
     }
+    found |= orders::show(&common.home.home, target, &canonical, common.json)?;
     if !found {
         eprintln!("nothing is known of {target}: nothing is in force, and nothing was in the last week");
         return Ok(ExitCode::FAILURE);
@@ -238,11 +287,13 @@ fn order(response: &str, target: &str, seconds: u64, extra: &[String], cut: bool
         None if target.bytes().all(|byte| byte.is_ascii_digit()) => "pid",
         None => "dstuser",
     };
+    let created = now();
+    // Agents' logs name orders by their alert, so that each by hand has its own.
+    let alert_id = format!("{}.{}", created.secs(), created.nanos().rem_euclid(1_000_000_000));
     let alert = serde_json::json!({
-        "rule": {"level": 0, "id": "0", "description": "Response given by hand"}, "id": "0", "location": "responses add",
+        "rule": {"level": 0, "id": "0", "description": "Response given by hand"}, "id": alert_id, "location": "responses add",
         "data": {field: target},
     });
-    let created = now();
     Ok(Order {
         id: OrderId(format!("hand-{}", created.nanos())),
         response: format!("{response}{seconds}"),
@@ -251,7 +302,7 @@ fn order(response: &str, target: &str, seconds: u64, extra: &[String], cut: bool
         extra_args: extra.to_vec(),
         node: "threatlockdown".into(),
         alert: RawJson::from(serde_json::value::to_raw_value(&alert)?),
-        alert_id: "0".into(),
+        alert_id,
         rule: None,
         target: match (address, field) {
             (Some(address), _) => Target::Address(address.to_canonical()),
@@ -325,12 +376,20 @@ fn carry_out(common: &Common, request: Request) -> Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn list(home: &Home, json: bool) -> Result<ExitCode> {
+fn list(common: &Common, agent: Option<AgentId>, finished: u32) -> Result<ExitCode> {
+    let (home, json) = (&common.home, common.json);
+    if agent.is_some() {
+        if !orders::list(&home.home, agent, finished, json)? && !json {
+            println!("no order to that agent is open");
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let listed = read(home, 0)?;
     if json {
         for one in &listed {
             println!("{}", as_json(one));
         }
+        orders::list(&home.home, None, finished, true)?;
         return Ok(ExitCode::SUCCESS);
     }
     if control::is_paused(&home.home) {
@@ -339,6 +398,7 @@ fn list(home: &Home, json: bool) -> Result<ExitCode> {
     let paint = Paint::stdout();
     if listed.is_empty() {
         println!("no response is in force below `{}`", home.home.display());
+        orders::list(&home.home, None, finished, false)?;
         return Ok(ExitCode::SUCCESS);
     }
     println!(
@@ -353,6 +413,7 @@ fn list(home: &Home, json: bool) -> Result<ExitCode> {
     if let Ok(Some(status)) = control::status(&home.home) {
         println!("{}", in_numbers(&status));
     }
+    orders::list(&home.home, None, finished, false)?;
     println!("why: threatlockdown responses show TARGET   undo now: threatlockdown responses revert TARGET");
     Ok(ExitCode::SUCCESS)
 }

@@ -14,10 +14,11 @@ mod common;
 use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::fleet::{Peer, Site, free_port};
-use common::{failures, until};
+use common::{BINARY, failures, until};
 use tld_model::{Evidence, OrderId, Outcome, OutcomeKind, Target, Timestamp, Timings};
 use tld_server::dispatch::ledger::{Filter, Listed, State, list};
 use tld_wire::control::{FromAgent, Startup};
@@ -278,4 +279,57 @@ fn responses_follow_plain_overwritten_and_child_rules() {
         let listed = listed(&site);
         listed.len() == 4 && listed.iter().all(|one| one.agent.0 == 0 && one.outcome.is_some())
     });
+}
+
+fn tool(site: &Site, arguments: &[&str]) -> (bool, String) {
+    let output =
+        Command::new(BINARY).args(arguments).arg("--home").arg(site.home.path.path()).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn an_operator_orders_lists_and_undoes_on_agents() {
+    let site = Site::new(&response("local", ""));
+    let _service = site.start(None, &[]);
+    let mut agent = Peer::connect(site.port, site.enrol("web-01"));
+    confirming(&mut agent);
+    let home = site.home.path.path().to_path_buf();
+    let asking = std::thread::spawn(move || {
+        let arguments =
+            ["responses", "add", "firewall-drop", "198.51.100.9", "--for", "600", "--agent", "001", "--home"];
+        Command::new(BINARY).args(arguments).arg(home).output().unwrap()
+    });
+    let order = order(&mut agent);
+    assert_eq!(order["command"], "firewall-drop600");
+    let order = ticket(&order).order;
+    report(&mut agent, &order, OutcomeKind::Applied, far());
+    let output = asking.join().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success() && text.contains("applied firewall-drop600 198.51.100.9 by agent 001"),
+        "{output:?}"
+    );
+
+    let (_, text) = tool(&site, &["responses", "list", "--json"]);
+    let line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!((&line["agent"], &line["state"]), (&"001".into(), &"active".into()), "{text}");
+    let (_, text) = tool(&site, &["responses", "show", "198.51.100.9"]);
+    assert!(text.contains("by agent 001, active") && text.contains("evidence: in the set"), "{text}");
+
+    let home = site.home.path.path().to_path_buf();
+    let asking = std::thread::spawn(move || {
+        let arguments = ["responses", "revert", "198.51.100.9", "--agent", "001", "--home"];
+        Command::new(BINARY).args(arguments).arg(home).output().unwrap()
+    });
+    let cancel = agent.expect("#!-threatlockdown ");
+    assert!(String::from_utf8_lossy(&cancel).contains(&order.0));
+    report(&mut agent, &order, OutcomeKind::Reverted, None);
+    let output = asking.join().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let (well, text) =
+        tool(&site, &["responses", "add", "firewall-drop", "198.51.100.9", "--for", "7", "--agent", "001"]);
+    assert!(!well && text.contains("configured are: firewall-drop600"), "{text}");
+    let (well, text) = tool(&site, &["responses", "add", "firewall-drop600", "127.0.0.1", "--agent", "001"]);
+    assert!(!well && text.contains("allow-listed"), "{text}");
 }

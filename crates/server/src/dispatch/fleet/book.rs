@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tld_model::{AgentId, Evidence, OrderId, Outcome, OutcomeKind, Timestamp, Timings};
 
-use super::evidence::{self, Line, Said, Verb};
+use super::evidence::{self, Claim, Line, Said, Verb};
 use crate::dispatch::ledger::{Audience, Draft, Row, State, Step};
 use crate::reach::{Queued, ReachError};
 use crate::registry::{Agent, Table};
@@ -24,12 +24,16 @@ const OWN: Duration = Duration::from_secs(1_800);
 /// Pauses between attempts at an agent whose queue is full.
 const RETRY: Duration = Duration::from_secs(1);
 const MOST_RETRY: Duration = Duration::from_secs(30);
-/// Unfinished orders of one agent, of all agents, and answers that agents get when they come back.
+/// Orders of one agent that have no outcome yet, unfinished ones of all agents, the bytes of their alerts, and answers that
+/// agents get when they come back.
 const MOST_OF_AGENT: usize = 4_096;
 const MOST: usize = 500_000;
+const MOST_BYTES: usize = 512 << 20;
 const MOST_STANDING: usize = 4_096;
 /// Executables that are followed at a time in agents' logs.
 const MOST_FOLLOWED: usize = 65_536;
+/// An agent's claim of how long an effect lasts is believed so far: what `repeated_offenders` can ask for.
+const MOST_LASTING: Duration = Duration::from_secs(5_256_000 * 60);
 /// Longest text of an agent that is kept.
 const MOST_TEXT: usize = 4_096;
 
@@ -98,6 +102,10 @@ pub(super) struct Book {
     by_order: HashMap<OrderId, i64>,
     by_agent: BTreeMap<AgentId, BTreeSet<i64>>,
     timers: BTreeSet<(i64, i64)>,
+    /// Orders without an outcome, by agent.
+    pending: BTreeMap<AgentId, usize>,
+    /// Bytes of the alerts that are held.
+    bytes: usize,
     /// Connected agents, and whether they confirm.
     present: BTreeMap<AgentId, bool>,
     standing: Vec<Standing>,
@@ -146,11 +154,6 @@ impl Book {
     /// Whether that agent has orders open, so that its log may be evidence.
     pub(super) fn awaits(&self, agent: AgentId) -> bool {
         self.by_agent.contains_key(&agent)
-    }
-
-    /// How many orders are unfinished.
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
     }
 
     /// Takes a draft in, which makes an order for each agent that is meant. `carried`: the manager's own responder has it.
@@ -243,9 +246,12 @@ impl Book {
         if self.by_order.contains_key(&draft.id_for(agent)) {
             return;
         }
-        let waiting = self.by_agent.get(&agent).map_or(0, BTreeSet::len);
-        if waiting >= MOST_OF_AGENT || self.entries.len() >= MOST {
-            let reason = format!("{} orders are open already, {waiting} of them for this agent", self.len());
+        let waiting = self.pending.get(&agent).copied().unwrap_or_default();
+        if waiting >= MOST_OF_AGENT || self.entries.len() >= MOST || self.bytes >= MOST_BYTES {
+            let reason = format!(
+                "too many orders are open: {} in all, {waiting} of this agent without an outcome",
+                self.entries.len()
+            );
             return self.refuse(id, draft, agent, &reason, now);
         }
         let row = self.row(id, draft, agent, now);
@@ -262,13 +268,70 @@ impl Book {
         self.by_order.insert(row.order.clone(), id);
         self.by_agent.entry(agent).or_default().insert(id);
         self.timers.insert((due.nanos(), id));
+        if row.state != State::Active {
+            *self.pending.entry(agent).or_default() += 1;
+        }
+        self.bytes += weight(&draft);
+        let has_it = matches!(row.state, State::Received | State::Active);
         let entry =
             Entry { row, draft, due, sending: false, attempts: 0, trail: Trail::Nothing, words: None };
         self.entries.insert(id, entry);
+        if has_it {
+            self.slim(id);
+        }
+    }
+
+    /// What lies in an agent's journal is not sent again: its alert need not be held any longer.
+    fn slim(&mut self, id: i64) {
+        let Some(entry) = self.entries.get_mut(&id).filter(|entry| !entry.row.plain) else { return };
+        let alert = serde_json::value::RawValue::NULL.to_owned();
+        let before = weight(&entry.draft);
+        let order = &entry.draft.order;
+        let order = tld_model::Order {
+            id: order.id.clone(),
+            response: order.response.clone(),
+            executable: order.executable.clone(),
+            node: String::new(),
+            extra_args: Vec::new(),
+            alert,
+            alert_id: order.alert_id.clone(),
+            target: order.target.clone(),
+            options: tld_model::OrderOptions::default(),
+            ..*order
+        };
+        let (audience, origin) = (entry.draft.audience.clone(), entry.draft.origin.clone());
+        entry.draft = Arc::new(Draft { order, audience, origin, verbatim: None });
+        self.bytes = self.bytes + weight(&entry.draft) - before;
+    }
+
+    /// The order's effect is in place.
+    fn activate(&mut self, id: i64, until: Timestamp) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let was = std::mem::replace(&mut entry.row.state, State::Active);
+        entry.row.ends = Some(until);
+        let agent = entry.row.agent;
+        if was != State::Active {
+            self.no_longer_pending(agent);
+        }
+        self.slim(id);
+    }
+
+    fn no_longer_pending(&mut self, agent: AgentId) {
+        if let Some(count) = self.pending.get_mut(&agent) {
+            *count -= 1;
+            if *count == 0 {
+                self.pending.remove(&agent);
+            }
+        }
     }
 
     fn remove(&mut self, id: i64) {
         let Some(entry) = self.entries.remove(&id) else { return };
+        self.bytes -= weight(&entry.draft);
+        // Only `activate` makes an order active, and a closed one remembers whether it was by its end.
+        if entry.row.ends.is_none() {
+            self.no_longer_pending(entry.row.agent);
+        }
         self.by_order.remove(&entry.row.order);
         if let Some(of_agent) = self.by_agent.get_mut(&entry.row.agent) {
             of_agent.remove(&id);
@@ -313,6 +376,16 @@ impl Book {
         if !matches!(entry.row.state, State::Stored | State::Sent) {
             return;
         }
+        if entry.row.withdrawn {
+            // It was taken back while it was given to the channel.
+            match result {
+                Ok(_) => self.acts.push(Act::Cancel(entry.row.agent, entry.row.order.clone())),
+                Err(_) => {
+                    return self.finish(id, OutcomeKind::Cancelled, "withdrawn before it was sent", now);
+                }
+            }
+        }
+        let Some(entry) = self.entries.get_mut(&id) else { return };
         match result {
             Ok(queued) => {
                 entry.row.state = State::Sent;
@@ -423,6 +496,7 @@ impl Book {
         if matches!(entry.row.state, State::Stored | State::Sent) {
             entry.row.state = State::Received;
             let due = entry.row.deadline.plus(GRACE);
+            self.slim(id);
             self.put(id, None, None);
             self.wake_at(id, due);
         }
@@ -442,8 +516,8 @@ impl Book {
         let lasts = outcome.until.filter(|_| outcome.kind == OutcomeKind::Applied);
         if let Some(until) = lasts {
             let news = entry.row.state != State::Active;
-            entry.row.state = State::Active;
-            entry.row.ends = Some(until);
+            let until = until.min(now.plus(MOST_LASTING));
+            self.activate(id, until);
             self.put(id, Some(Box::new(outcome.clone())), None);
             self.wake_at(id, until.plus(GRACE));
             if news {
@@ -578,8 +652,7 @@ impl Book {
                 self.followed.remove(&key);
             }
             Said::Told { verb, alert, text } => {
-                let found =
-                    self.told(agent, line.program, verb, |order| evidence::concerns(alert, text, order));
+                let found = self.told(agent, line.program, verb, &Claim::of(alert, text));
                 let Some(id) = found else { return };
                 if self.followed.len() < MOST_FOLLOWED {
                     self.followed.insert(key, id);
@@ -599,13 +672,7 @@ impl Book {
         }
     }
 
-    fn told(
-        &self,
-        agent: AgentId,
-        program: &str,
-        verb: Verb,
-        concerns: impl Fn(&tld_model::Order) -> bool,
-    ) -> Option<i64> {
+    fn told(&self, agent: AgentId, program: &str, verb: Verb, claim: &Claim<'_>) -> Option<i64> {
         let wanted = |entry: &&Entry| {
             let fits = match verb {
                 Verb::Add => entry.row.state == State::Sent && entry.trail == Trail::Nothing,
@@ -614,7 +681,7 @@ impl Book {
             };
             fits && entry.row.plain
                 && evidence::runs(program, &entry.draft.order.executable)
-                && concerns(&entry.draft.order)
+                && claim.concerns(&entry.draft.order)
         };
         let of_agent = self.by_agent.get(&agent).into_iter().flatten();
         of_agent.filter_map(|id| self.entries.get(id)).find(wanted).map(|entry| entry.row.id)
@@ -655,12 +722,11 @@ impl Book {
             }
             (Trail::Continued, None) if stateful => {
                 let until = now.plus(Duration::from_secs(entry.draft.order.timeout_secs));
-                entry.row.state = State::Active;
-                entry.row.ends = Some(until);
                 entry.trail = Trail::Nothing;
                 let said = "the agent's log says that it was carried out";
                 let outcome = Outcome { until: Some(until), ..made(entry, OutcomeKind::Applied, said, now) };
                 let agent = entry.row.agent;
+                self.activate(id, until);
                 self.put(id, Some(Box::new(outcome.clone())), None);
                 self.wake_at(id, until.plus(GRACE));
                 self.acts.push(Act::Tell(agent, Box::new(outcome)));
@@ -669,6 +735,14 @@ impl Book {
                 self.finish(id, OutcomeKind::Applied, "the agent's log says that it was carried out", now);
             }
         }
+    }
+}
+
+/// Bytes that a draft holds by itself; one for all is shared.
+fn weight(draft: &Draft) -> usize {
+    match draft.audience {
+        Audience::One(_) => draft.order.alert.get().len(),
+        Audience::All { .. } => 0,
     }
 }
 

@@ -22,7 +22,7 @@ use tld_sys::unix_socket;
 use tld_wire::frame;
 
 use super::Fleet;
-use super::book::Book;
+use super::book::{Act, Book};
 use crate::dispatch::ledger::{Audience, Draft};
 use crate::registry::Table;
 
@@ -196,6 +196,7 @@ fn serve(stream: &mut UnixStream, own: u32, fleet: &Fleet) -> io::Result<()> {
 pub(super) fn carry_out(
     book: &mut Book,
     request: Request,
+    endless: Vec<(OrderId, AgentId, Draft)>,
     policy: &Policy,
     table: &Table,
     now: Timestamp,
@@ -203,7 +204,8 @@ pub(super) fn carry_out(
     match request {
         Request::Add(draft) => add(book, *draft, policy, table, now),
         Request::Revert { selector, agent } => {
-            revert(book, &selector, agent.map(AgentId), policy, table, now)
+            let which = Which { selector, agent: agent.map(AgentId) };
+            revert(book, &which, endless, policy, table, now)
         }
     }
 }
@@ -228,23 +230,38 @@ fn add(book: &mut Book, draft: Draft, policy: &Policy, table: &Table, now: Times
     Reply::Taken { orders, more, stuck: Vec::new() }
 }
 
-fn revert(
-    book: &mut Book,
-    selector: &RevertSelector,
+/// Which orders an operator means.
+struct Which {
+    selector: RevertSelector,
     agent: Option<AgentId>,
-    policy: &Policy,
-    table: &Table,
-    now: Timestamp,
-) -> Reply {
-    let which = |id: &OrderId, of: AgentId, order: &Order| {
-        let here = agent.is_none_or(|agent| agent == of);
-        here && match selector {
+}
+
+impl Which {
+    fn means(&self, id: &OrderId, of: AgentId, order: &Order) -> bool {
+        let here = self.agent.is_none_or(|agent| agent == of);
+        here && match &self.selector {
             RevertSelector::Order(wanted) => wanted == id || *wanted == order.id,
             RevertSelector::Address(address) => order.target == Target::Address(address.to_canonical()),
             RevertSelector::All => true,
         }
-    };
-    let (mut orders, plain) = book.withdraw(which, now);
+    }
+}
+
+/// Responses whose effect lasts until it is undone.
+fn lasts(order: &Order) -> bool {
+    order.target != Target::None || order.executable.starts_with("isolate-host")
+}
+
+fn revert(
+    book: &mut Book,
+    which: &Which,
+    endless: Vec<(OrderId, AgentId, Draft)>,
+    policy: &Policy,
+    table: &Table,
+    now: Timestamp,
+) -> Reply {
+    let means = |id: &OrderId, of: AgentId, order: &Order| which.means(id, of, order);
+    let (mut orders, plain) = book.withdraw(means, now);
     let mut stuck = Vec::new();
     for (id, agent, draft) in plain {
         match soon_over(policy.responses(), &draft) {
@@ -265,6 +282,12 @@ fn revert(
                  timeout of at most {SOON} s, and its shorter time will be sent instead",
                 draft.order.executable
             )),
+        }
+    }
+    for (id, agent, draft) in endless {
+        if lasts(&draft.order) && which.means(&id, agent, &draft.order) {
+            book.acts.push(Act::Cancel(agent, id.clone()));
+            orders.push(id);
         }
     }
     let more = orders.len().saturating_sub(NAMED);

@@ -123,25 +123,41 @@ fn legacy(line: &str) -> Option<Line<'_>> {
     Some(Line { program, said: Said::Told { verb, alert: None, text: rest } })
 }
 
-/// Whether a message concerns the alert of an order.
-pub(super) fn concerns(alert: Option<&RawValue>, text: &str, order: &tld_model::Order) -> bool {
-    #[derive(Deserialize)]
-    struct Named {
-        id: Option<String>,
+/// Which alert a message is about, as far as it tells.
+#[derive(Debug)]
+pub(super) struct Claim<'a> {
+    id: Option<String>,
+    alert: Option<&'a RawValue>,
+    text: &'a str,
+}
+
+impl<'a> Claim<'a> {
+    /// Of a message and the alert in it, if it is whole.
+    pub(super) fn of(alert: Option<&'a RawValue>, text: &'a str) -> Self {
+        #[derive(Deserialize)]
+        struct Named {
+            id: Option<String>,
+        }
+        let named = alert.and_then(|alert| serde_json::from_str::<Named>(alert.get()).ok());
+        Self { id: named.and_then(|named| named.id), alert, text }
     }
-    let named = alert.and_then(|alert| serde_json::from_str::<Named>(alert.get()).ok());
-    match (named.and_then(|named| named.id), order.alert_id.as_str(), alert) {
-        (Some(id), wanted, _) => id == wanted,
-        // Other tools send alerts without an id: those are known by all they say.
-        (None, "", Some(alert)) => {
-            let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
-            value(alert.get()).is_some_and(|told| value(order.alert.get()) == Some(told))
+
+    /// Whether it is the alert of that order.
+    pub(super) fn concerns(&self, order: &tld_model::Order) -> bool {
+        match (&self.id, order.alert_id.as_str(), self.alert) {
+            (Some(id), wanted, _) => id == wanted,
+            // Other tools send alerts without an id: those are known by all they say.
+            (None, "", Some(alert)) => {
+                let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+                value(alert.get()).is_some_and(|told| value(order.alert.get()) == Some(told))
+            }
+            (None, wanted, None) if !wanted.is_empty() => {
+                // Quotes within a text are escaped, so this cannot stand inside a value that an attacker chose.
+                self.text.contains(&format!("\"id\":\"{wanted}\""))
+                    || self.text.split(' ').any(|word| word == wanted)
+            }
+            _ => false,
         }
-        (None, wanted, None) if !wanted.is_empty() => {
-            // Quotes within a text are escaped, so this cannot stand inside a value that an attacker chose.
-            text.contains(&format!("\"id\":\"{wanted}\"")) || text.split(' ').any(|word| word == wanted)
-        }
-        _ => false,
     }
 }
 
@@ -179,8 +195,8 @@ mod tests {
         assert_eq!(line.program, "active-response/bin/firewall-drop");
         let Said::Told { verb, alert, text } = line.said else { panic!("{line:?}") };
         assert_eq!(verb, Verb::Add);
-        assert!(concerns(alert, text, &order("{}", "1772446530.48213")));
-        assert!(!concerns(alert, text, &order("{}", "1772446530.4821")));
+        assert!(Claim::of(alert, text).concerns(&order("{}", "1772446530.48213")));
+        assert!(!Claim::of(alert, text).concerns(&order("{}", "1772446530.4821")));
     }
 
     #[test]
@@ -189,16 +205,16 @@ mod tests {
         let Some(Line { said: Said::Told { alert: None, text, .. }, .. }) = Line::parse(cut) else {
             panic!("not told")
         };
-        assert!(concerns(None, text, &order("{}", "1772446530.48213")));
+        assert!(Claim::of(None, text).concerns(&order("{}", "1772446530.48213")));
         let forged = r#"{"command":"add","parameters":{"alert":{"full_log":"\"id\":\"9.9\"#;
-        assert!(!concerns(None, forged, &order("{}", "9.9")));
+        assert!(!Claim::of(None, forged).concerns(&order("{}", "9.9")));
     }
 
     #[test]
     fn an_alert_without_id_is_known_by_all_it_says() {
         let alert = RawValue::from_string(r#"{"data":{"srcip":"203.0.113.7"}}"#.into()).unwrap();
-        assert!(concerns(Some(&alert), "", &order(r#"{"data": {"srcip": "203.0.113.7"}}"#, "")));
-        assert!(!concerns(Some(&alert), "", &order(r#"{"data":{"srcip":"203.0.113.8"}}"#, "")));
+        assert!(Claim::of(Some(&alert), "").concerns(&order(r#"{"data": {"srcip": "203.0.113.7"}}"#, "")));
+        assert!(!Claim::of(Some(&alert), "").concerns(&order(r#"{"data":{"srcip":"203.0.113.8"}}"#, "")));
     }
 
     #[test]
@@ -207,7 +223,7 @@ mod tests {
         let line = Line::parse(line).unwrap();
         assert!(runs(line.program, "firewall-drop"));
         let Said::Told { verb: Verb::Add, alert, text } = line.said else { panic!("{line:?}") };
-        assert!(concerns(alert, text, &order("{}", "1772446530.48213")));
+        assert!(Claim::of(alert, text).concerns(&order("{}", "1772446530.48213")));
     }
 
     #[test]

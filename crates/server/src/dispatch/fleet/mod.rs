@@ -382,7 +382,12 @@ impl Keeper {
             }
             Input::Control(request, policy, reply) => {
                 let table = self.registry.table();
-                let text = control::carry_out(&mut self.book, request, &policy, &table, now);
+                let endless = match &request {
+                    // What cannot be looked up is not undone, and the operator is told nothing wrong.
+                    Request::Revert { .. } => self.ledger.endless().unwrap_or_default(),
+                    Request::Add(_) => Vec::new(),
+                };
+                let text = control::carry_out(&mut self.book, request, endless, &policy, &table, now);
                 replies.push((reply, text));
             }
             Input::Rung | Input::Stop => {}
@@ -399,15 +404,17 @@ impl Keeper {
         }
     }
 
-    /// An agent tells after all what became of an order that was given up: nothing known becomes what is known.
+    /// An agent tells after all what became of an order that was given up, or that an effect without end was undone.
     fn late(&mut self, agent: AgentId, outcome: &Outcome) {
-        let Ok(Some((row, draft))) = self.ledger.unconfirmed(&outcome.order) else { return };
-        if row.agent != agent {
+        let Ok(Some((row, draft, last))) = self.ledger.closed(&outcome.order) else { return };
+        let is_ending = matches!(outcome.kind, OutcomeKind::Reverted | OutcomeKind::RevertFailed);
+        let in_force = matches!(last, OutcomeKind::Applied | OutcomeKind::AlreadyActive);
+        let is_news = last == OutcomeKind::Unconfirmed || (is_ending && in_force);
+        if row.agent != agent || !is_news {
             return;
         }
         let outcome = Box::new(book::complete(outcome.clone(), &draft));
         self.book.acts.push(Act::Tell(agent, outcome.clone()));
-        let is_ending = matches!(outcome.kind, OutcomeKind::Reverted | OutcomeKind::RevertFailed);
         let (outcome, ending) = if is_ending { (None, Some(outcome)) } else { (Some(outcome), None) };
         self.book.steps.push(Step::Put { row, outcome, ending });
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
-use tld_model::{AgentId, OrderId, Outcome, Timestamp};
+use tld_model::{AgentId, OrderId, Outcome, OutcomeKind, Timestamp};
 use tld_sys::durable;
 
 pub use draft::{Audience, Draft};
@@ -28,6 +28,8 @@ const MOST_CLOSED: i64 = 1_000_000;
 const MOST_BYTES: i64 = 1 << 30;
 /// Rows deleted by one call, so that no order waits for the tidying.
 const AT_ONCE: i64 = 5_000;
+/// Finished orders that a revert looks through for effects without end.
+const ENDLESS: i64 = 10_000;
 /// How long a reader's lock is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -203,8 +205,8 @@ impl Ledger {
         Ok(query.exists([&order.0])?)
     }
 
-    /// A closed order whose outcome was that nothing is known, with its draft.
-    pub(super) fn unconfirmed(&self, order: &OrderId) -> Result<Option<(Row, Draft)>, LedgerError> {
+    /// A closed order with its draft and its last outcome.
+    pub(super) fn closed(&self, order: &OrderId) -> Result<Option<(Row, Draft, OutcomeKind)>, LedgerError> {
         let mut query = self.db.prepare_cached(
             "SELECT orders.id, draft, agent, deadline, ends, plain, created, text, coalesce(ending, outcome)
              FROM orders JOIN draft ON draft.id = draft WHERE order_id = ?1 AND state = 'closed'",
@@ -226,8 +228,27 @@ impl Ledger {
         });
         let Some((row, text, last)) = found.optional()? else { return Ok(None) };
         let last: Option<Outcome> = last.and_then(|text| serde_json::from_str(&text).ok());
-        let unknown = last.is_some_and(|last| last.kind == tld_model::OutcomeKind::Unconfirmed);
-        Ok(serde_json::from_str(&text).ok().filter(|_| unknown).map(|draft| (row, draft)))
+        let draft: Option<Draft> = serde_json::from_str(&text).ok();
+        Ok(draft.zip(last).map(|(draft, last)| (row, draft, last.kind)))
+    }
+
+    /// The newest orders of agents of ours whose effects have no end and were not undone.
+    pub(super) fn endless(&self) -> Result<Vec<(OrderId, AgentId, Draft)>, LedgerError> {
+        let mut query = self.db.prepare_cached(
+            "SELECT order_id, agent, text FROM orders JOIN draft ON draft.id = draft
+             WHERE state = 'closed' AND agent > 0 AND plain = 0 AND ends IS NULL AND ending IS NULL
+               AND json_extract(outcome, '$.kind') IN ('applied', 'already-active')
+             ORDER BY changed DESC LIMIT ?1",
+        )?;
+        let rows = query.query_map([ENDLESS], |row| {
+            Ok((OrderId(row.get(0)?), AgentId(row.get(1)?), row.get::<_, String>(2)?))
+        })?;
+        let mut found = Vec::new();
+        for row in rows {
+            let (order, agent, text) = row?;
+            found.extend(serde_json::from_str(&text).ok().map(|draft| (order, agent, draft)));
+        }
+        Ok(found)
     }
 
     /// Makes all `steps` durable.
