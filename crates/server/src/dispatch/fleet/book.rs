@@ -380,9 +380,10 @@ impl Book {
             // It was taken back while it was given to the channel.
             match result {
                 Ok(_) => self.acts.push(Act::Cancel(entry.row.agent, entry.row.order.clone())),
-                Err(_) => {
+                Err(_) if entry.row.state == State::Stored => {
                     return self.finish(id, OutcomeKind::Cancelled, "withdrawn before it was sent", now);
                 }
+                Err(_) => {}
             }
         }
         let Some(entry) = self.entries.get_mut(&id) else { return };

@@ -14,7 +14,7 @@ pub(crate) mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -308,9 +308,7 @@ impl Attendant for Fleet {
 
     fn outcome(&self, agent: AgentId, outcome: Outcome) {
         // Lost, the agent reports it again, since nobody confirms it.
-        if let Err(TrySendError::Full(Input::Outcome(..))) =
-            self.inbox.try_send(Input::Outcome(agent, Box::new(outcome)))
-        {}
+        let _ = self.inbox.try_send(Input::Outcome(agent, Box::new(outcome)));
     }
 }
 
@@ -469,7 +467,8 @@ impl Keeper {
                     }
                 }
                 Act::Confirm(agent, outcome) => {
-                    if let Some(reach) = &reach {
+                    // What could not be written is not confirmed: the agent reports it again.
+                    if let Some(reach) = reach.as_ref().filter(|_| !self.troubled) {
                         let _ = reach.confirm(agent, &outcome);
                     }
                 }
