@@ -1,4 +1,4 @@
-//! Manager and agent, both the real binary: enrolment, and lines on the agent that become alerts at the manager.
+//! Manager and agent, both the real binary: enrolment, a line on the agent, an alert at the manager, a block on the agent.
 
 #![allow(
     clippy::disallowed_methods,
@@ -12,11 +12,12 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::fleet::Site;
-use common::{BINARY, Home, Host, Service, until};
+use common::{BINARY, Home, Host, Service, failures, namespaces, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 const RULES: &str = r#"<group name="local,"><rule id="100900" level="3"><match>counted line</match>
@@ -54,8 +55,57 @@ fn start(home: &Home, host: Option<&Host>, extra: &[&str]) -> Service {
     service
 }
 
+/// Our executable under the name of a response, as an installation has it.
+fn install(home: &Home, name: &str) {
+    let path = home.at("active-response/bin").join(name);
+    fs::copy(BINARY, &path).unwrap();
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o750)).unwrap();
+}
+
 fn connected(home: &Home) -> bool {
     home.read("logs/ossec.log").contains("connected to the server")
+}
+
+#[test]
+fn an_attack_on_the_agent_is_judged_by_the_manager_and_blocked_on_the_agent() {
+    if !namespaces() {
+        return;
+    }
+    let (far, near) = (Host::new("manager"), Host::new("agent"));
+    far.connect(&near, "10.77.0.1/24", "10.77.0.2/24");
+    let site = Site::new(
+        "<active-response><command>firewall-drop</command><location>local</location><level>5</level>\
+         <timeout>600</timeout></active-response>",
+    );
+    let manager = site.start(Some(&far), &[]);
+    let home = agent_home("10.77.0.1", &site);
+    install(&home, "firewall-drop");
+    fs::create_dir_all(home.at("etc/shared")).unwrap();
+    fs::write(home.at("etc/shared/ar.conf"), "firewall-drop600 - firewall-drop - 600\n").unwrap();
+    let agent = start(&home, Some(&near), &[]);
+    until(60 * SECOND, "the agent enrols and connects", || connected(&home));
+    assert!(home.read("etc/client.keys").starts_with("001 web-01 any "));
+    home.log(&failures("203.0.113.7", 8));
+    until(60 * SECOND, "the alert names the agent", || {
+        site.home
+            .alerts()
+            .iter()
+            .any(|alert| alert["agent"]["name"] == "web-01" && alert["data"]["srcip"] == "203.0.113.7")
+    });
+    let attacker = "203.0.113.7".parse().unwrap();
+    until(60 * SECOND, "the agent blocks", || near.blocked().contains(&attacker));
+    assert!(far.blocked().is_empty(), "the manager blocks nothing");
+    until(60 * SECOND, "the outcome is confirmed", || untold(home.path.path()) == Some(0));
+    drop(manager);
+    agent.kill();
+    assert!(near.blocked().contains(&attacker), "a block outlives the agent");
+}
+
+/// Outcomes that the manager has not confirmed; none while it is not known or none was told.
+fn untold(home: &Path) -> Option<usize> {
+    let listed = tld_respond::journal::list(home, 10).ok()?;
+    let told = listed.iter().any(|one| one.outcome.is_some());
+    told.then(|| tld_respond::journal::unconfirmed(home).ok()).flatten()
 }
 
 #[test]
