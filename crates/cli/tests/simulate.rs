@@ -224,6 +224,25 @@ fn rotated_files_are_put_in_order_and_several_logs_are_read_side_by_side() {
 }
 
 #[test]
+fn the_number_of_threads_changes_nothing_but_the_cost() {
+    let ground = Ground::new();
+    let lines: String = (0..3_000).map(|n| invalid(n, &format!("203.0.113.{}", n % 90))).collect();
+    let log = ground.write("auth.log", lines);
+    let run = |threads: &str| {
+        let mut summary = ground.summary(&["--threads", threads, "--log", &log]);
+        summary["cost"] = Value::Null;
+        summary
+    };
+    let one = run("1");
+    assert!(one["responses"]["began"].as_u64() > Some(0));
+    for threads in ["2", "3", "8"] {
+        assert_eq!(run(threads), one, "{threads} threads");
+    }
+    let refused = ground.run(&["--threads", "0", "--log", &log], b"");
+    assert!(text(&refused.stderr).contains("0 is not in 1..=64"), "{}", text(&refused.stderr));
+}
+
+#[test]
 fn rules_count_by_the_logs_own_time_or_by_arrival_as_asked() {
     let ground = Ground::new();
     // One failure a minute is no brute force; eight at once are.

@@ -198,6 +198,11 @@ impl Analyzer {
         Preparer::new(Arc::clone(&self.ruleset), self.preparer.settings.clone())
     }
 
+    /// Whether a preparer prepares by the rules in force. Events of another one are prepared twice.
+    pub fn owns(&self, preparer: &Preparer) -> bool {
+        Arc::ptr_eq(&self.ruleset, &preparer.ruleset)
+    }
+
     /// Analyses one event.
     pub fn analyze<'e>(&mut self, event: &'e Event) -> Verdict<'e> {
         let prepared = self.preparer.prepare(event);

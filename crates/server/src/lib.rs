@@ -9,6 +9,7 @@ pub mod dispatch;
 pub mod enrol;
 pub mod home;
 pub mod intake;
+pub mod lanes;
 pub mod load;
 mod local;
 pub mod log;

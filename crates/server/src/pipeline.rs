@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use tld_model::{Alert, Event, Stage, Timestamp, Timings, Zone};
 use tld_policy::Policy;
-use tld_rules::{Analyzer, Category, Ruleset, Verdict};
+use tld_rules::{Analyzer, Category, Preparer, Ruleset, Verdict};
 use tld_sys::clock::Clock;
 use tld_sys::queue::{Receiver, Sender};
 
 use crate::dispatch::{Considered, Dispatch};
+use crate::lanes::{Arrival, Lanes, Sink};
 use crate::log::Log;
 use crate::logtime::LogTime;
 use crate::output::{Note, Record, firewall};
@@ -51,10 +52,8 @@ pub struct Archives {
     pub plain: bool,
 }
 
-/// Everything one analysis thread owns.
+/// Everything that follows from a verdict: one place at a time, in the order of the events.
 pub struct Pipeline {
-    /// The engine with its state.
-    pub analyzer: Analyzer,
     /// The responses.
     pub policy: Arc<Policy>,
     /// Ids.
@@ -101,57 +100,53 @@ pub struct Fresh {
 }
 
 impl Pipeline {
-    /// Runs until the events' senders are gone. `fresh` is asked between events for a ruleset to change to.
-    pub fn run(&mut self, events: &Receiver<Event>, mut fresh: impl FnMut() -> Option<Fresh>) {
+    /// Analyses until the events' senders are gone, on so many threads. `fresh` is asked between events for a ruleset to
+    /// change to. A single event is handled on this thread at once; others share the work when events queue up.
+    pub fn run(
+        mut self,
+        analyzer: Analyzer,
+        events: &Receiver<Event>,
+        threads: usize,
+        mut fresh: impl FnMut() -> Option<Fresh>,
+    ) -> Counts {
+        let (mut log_time, clock) = (self.log_time.take(), Arc::clone(&self.clock));
+        let now = || Timestamp::from_nanos(clock.wall_nanos());
+        let mut lanes = Lanes::new(analyzer, self, threads);
+        let mut arrival = |mut event: Event| {
+            let at = event.received;
+            if let Some(log_time) = &mut log_time {
+                event.received = log_time.of(&event);
+            }
+            Arrival { event, at }
+        };
         loop {
             match events.recv_timeout(Duration::from_millis(200)) {
-                Ok(event) => self.handle(event),
-                Err(RecvTimeoutError::Timeout) => self.pass_hour(self.now()),
-                Err(RecvTimeoutError::Disconnected) => {
-                    let notes = self.statistics.as_mut().map(Statistics::finish);
-                    self.write_notes(notes.unwrap_or_default());
-                    return;
+                Ok(event) => {
+                    lanes.push(arrival(event));
+                    for event in std::iter::from_fn(|| events.try_recv().ok()).take(AT_ONCE) {
+                        lanes.push(arrival(event));
+                    }
+                    lanes.flush();
                 }
+                Err(RecvTimeoutError::Timeout) => lanes.between(|_, pipeline| pipeline.pass_hour(now())),
+                Err(RecvTimeoutError::Disconnected) => return lanes.finish(|_, pipeline| pipeline.end()),
             }
             if let Some(Fresh { ruleset, policy, taken }) = fresh() {
-                self.analyzer.swap(ruleset);
-                self.dispatch.swap(&policy);
-                self.policy = policy;
+                lanes.between(|analyzer, pipeline| {
+                    analyzer.swap(ruleset);
+                    pipeline.dispatch.swap(&policy);
+                    pipeline.policy = policy;
+                });
                 // Whoever asked may have lost patience.
                 let _ = taken.try_send(());
             }
         }
     }
 
-    /// Judges one event and does all that follows from it.
-    pub fn handle(&mut self, mut event: Event) {
-        let mut timings = Timings::default();
-        timings.mark(Stage::Event, event.received);
-        if let Some(log_time) = &mut self.log_time {
-            event.received = log_time.of(&event);
-        }
-        self.counts.events += 1;
-        self.dispatch.watch(&event);
-        let mut verdict = self.analyzer.analyze(&event);
-        if let Some(observer) = &mut self.observer {
-            observer.event(&event, &verdict);
-        }
-        if verdict.ended_searches > 0 {
-            self.tell_ended(&event);
-        }
-        let archive = self.archive(&verdict, event.received);
-        let firewall = self.firewall(&verdict, event.received);
-        let counted = counted(&verdict);
-        let effects = std::mem::take(&mut verdict.effects);
-        if let Some(alert) = verdict.alert.take() {
-            timings.mark(Stage::Alert, self.now());
-            self.raise(&event, alert, timings);
-        }
-        for record in effects.into_iter().map(Record::State).chain(archive).chain(firewall) {
-            // The writer ends last; a closed queue means that the process is going down.
-            let _ = self.records.send(record);
-        }
-        self.count(counted, event.received);
+    fn end(&mut self) -> Counts {
+        let notes = self.statistics.as_mut().map(Statistics::finish);
+        self.write_notes(notes.unwrap_or_default());
+        self.counts
     }
 
     /// Says so for the first such event and for each that doubles their number: senders choose how many there are.
@@ -169,12 +164,12 @@ impl Pipeline {
     }
 
     /// Adds to the hour's counts, and alerts if they are excessive.
-    fn count(&mut self, counted: Counted, at: Timestamp) {
+    fn count(&mut self, counted: Counted, at: Timestamp, preparer: &Preparer) {
         self.pass_hour(at);
         let Some(statistics) = &mut self.statistics else { return };
         statistics.count(counted);
         if let Some((rule, event)) = statistics.excess(at) {
-            let alert = self.analyzer.own_alert(&rule, &event);
+            let alert = preparer.own_alert(&rule, &event);
             self.raise(&event, alert, Timings::default());
         }
     }
@@ -218,7 +213,7 @@ impl Pipeline {
         }
     }
 
-    fn archive(&self, verdict: &Verdict<'_>, at: Timestamp) -> Option<Record> {
+    fn archive(&self, verdict: &Verdict<'_>, at: Timestamp, preparer: &Preparer) -> Option<Record> {
         let alive: &[u8] = b"ossec-keepalive";
         let location = &*verdict.decoded.location;
         if !self.archives.json && !self.archives.plain
@@ -227,15 +222,9 @@ impl Pipeline {
         {
             return None;
         }
-        let json = if self.archives.json { self.archive_json(verdict, at) } else { Vec::new() };
+        let json = if self.archives.json { archive_json(verdict, at, preparer) } else { Vec::new() };
         let plain = if self.archives.plain { self.archive_plain(verdict, at) } else { Vec::new() };
         Some(Record::Archive { at, json, plain })
-    }
-
-    fn archive_json(&self, verdict: &Verdict<'_>, at: Timestamp) -> Vec<u8> {
-        let mut line = Vec::new();
-        self.analyzer.event_json(verdict).write(&format!("{}.0", at.secs()), &mut line);
-        line
     }
 
     /// `YYYY Mon DD HH:MM:SS <host>-><location> <full_log>`, without the host for agents (analysis-output 3).
@@ -255,6 +244,45 @@ impl Pipeline {
     fn now(&self) -> Timestamp {
         Timestamp::from_nanos(self.clock.wall_nanos())
     }
+}
+
+impl Sink for Pipeline {
+    /// The response leaves before anything is written.
+    fn take(&mut self, arrival: &Arrival, mut verdict: Verdict<'_>, preparer: &Preparer) {
+        let event = &arrival.event;
+        let mut timings = Timings::default();
+        timings.mark(Stage::Event, arrival.at);
+        self.counts.events += 1;
+        self.dispatch.watch(event);
+        if let Some(observer) = &mut self.observer {
+            observer.event(event, &verdict);
+        }
+        if verdict.ended_searches > 0 {
+            self.tell_ended(event);
+        }
+        let archive = self.archive(&verdict, event.received, preparer);
+        let firewall = self.firewall(&verdict, event.received);
+        let counted = counted(&verdict);
+        let effects = std::mem::take(&mut verdict.effects);
+        if let Some(alert) = verdict.alert.take() {
+            timings.mark(Stage::Alert, self.now());
+            self.raise(event, alert, timings);
+        }
+        for record in effects.into_iter().map(Record::State).chain(archive).chain(firewall) {
+            // The writer ends last; a closed queue means that the process is going down.
+            let _ = self.records.send(record);
+        }
+        self.count(counted, event.received, preparer);
+    }
+}
+
+/// Events that are taken from the queue before the other questions are asked again.
+const AT_ONCE: usize = 4_096;
+
+fn archive_json(verdict: &Verdict<'_>, at: Timestamp, preparer: &Preparer) -> Vec<u8> {
+    let mut line = Vec::new();
+    preparer.event_json(verdict).write(&format!("{}.0", at.secs()), &mut line);
+    line
 }
 
 fn counted(verdict: &Verdict<'_>) -> Counted {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use tld_sys::queue::{self, Limits, Receiver, Sender};
 
 use crate::dispatch::fleet::Fleet;
 use crate::dispatch::{Dispatch, OrderIds};
+use crate::lanes;
 use crate::load::Prepared;
 use crate::log::Log;
 use crate::logtest::{self, LogtestServer, RulesetSource};
@@ -148,10 +149,11 @@ impl Standalone {
         let (fresh, changes) = sync_channel(1);
         let ruleset = Arc::new(RwLock::new(Arc::clone(&setup.prepared.ruleset)));
         let logtest = serve_logtest(&setup, &ruleset);
-        let pipeline = pipeline(setup, outputs.queue());
+        let (analyzer, pipeline) = pipeline(setup, outputs.queue());
+        let analyse = move || pipeline.run(analyzer, &incoming, lanes::usual(), || changes.try_recv().ok());
         let analysis = std::thread::Builder::new()
             .name("analysis".into())
-            .spawn(move || analyse(pipeline, &incoming, &changes))
+            .spawn(analyse)
             .map_err(StartError::Analysis)?;
         let collector = Collector::start(&settings.localfiles, collect, events.clone())?;
         Ok(Self { collector, events, fresh, outputs, analysis, ruleset, logtest, log })
@@ -224,12 +226,7 @@ fn serve_logtest(setup: &Setup, ruleset: &Arc<RwLock<Arc<Ruleset>>>) -> Option<L
         .ok()
 }
 
-fn analyse(mut pipeline: Pipeline, incoming: &Receiver<Event>, changes: &mpsc::Receiver<Fresh>) -> Counts {
-    pipeline.run(incoming, || changes.try_recv().ok());
-    pipeline.counts
-}
-
-fn pipeline(setup: Setup, records: Sender<Record>) -> Pipeline {
+fn pipeline(setup: Setup, records: Sender<Record>) -> (Analyzer, Pipeline) {
     let Setup { home, prepared, carrier, fleet, clock, zone, observer, log, log_time, dry_run, .. } = setup;
     let global = &prepared.settings.global;
     let start = Timestamp::from_nanos(clock.wall_nanos());
@@ -244,8 +241,7 @@ fn pipeline(setup: Setup, records: Sender<Record>) -> Pipeline {
     let node = global.node_name.clone().unwrap_or_default();
     let thresholds = Thresholds::of(global.stats, &prepared.tunables);
     let statistics = (!log_time).then(|| Statistics::new(&home, zone.clone(), thresholds));
-    Pipeline {
-        analyzer,
+    let pipeline = Pipeline {
         policy: prepared.policy,
         sequencer: Sequencer::new(home.join("logs/alerts"), rotation, zone.clone()),
         dispatch: match fleet {
@@ -262,7 +258,8 @@ fn pipeline(setup: Setup, records: Sender<Record>) -> Pipeline {
         log,
         observer,
         counts: Counts::default(),
-    }
+    };
+    (analyzer, pipeline)
 }
 
 fn gap(prepared: &Prepared) -> Gap {

@@ -10,17 +10,18 @@ mod reader;
 mod series;
 mod summary;
 mod table;
+mod tally;
 mod timeline;
 
-use std::collections::HashMap;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use tld_model::{Agent, Event, QUEUE_LOCAL, RuleId, Timestamp, Zone};
+use tld_model::{Agent, Event, QUEUE_LOCAL, Timestamp, Zone};
 use tld_rules::Analyzer;
+use tld_server::lanes::{self, Arrival, Lanes};
 use tld_server::load::Prepared;
 use tld_sys::clock::{Clock, SystemClock};
 use tld_sys::signal::Signals;
@@ -28,12 +29,11 @@ use tld_xml::Severity;
 
 use crate::check;
 use crate::paint::Paint;
-use ledger::{Ledger, Times};
 use progress::Progress;
 use reader::{Reader, Stamped};
 use summary::Summary;
 use table::Look;
-use timeline::{Counts, Timeline};
+use tally::Tally;
 
 const AFTER: &str = "\
 Examples:
@@ -68,6 +68,9 @@ pub(crate) struct Options {
     /// Count by the time of reading instead of the log's own time
     #[arg(long)]
     arrival: bool,
+    /// Threads that share the work; the result is the same. Without it as many as the processor has, up to four
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    threads: Option<u16>,
     /// Form of the summary
     #[arg(long, value_enum, value_name = "FORM", default_value = "text")]
     summary: Form,
@@ -98,16 +101,14 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let files: Vec<String> =
         series.iter().flat_map(|one| &one.parts).map(|part| reader::shown(&part.path)).collect();
     let size = series.iter().flat_map(|one| &one.parts).map(|part| part.size).sum();
+    let threads = options.threads.map_or_else(lanes::usual, usize::from);
+    let analyzer = analyzer(&prepared, &zone);
     let replay = Replay {
         options,
-        analyzer: analyzer(&prepared, &zone),
-        ledger: Ledger::new(&prepared.settings, &prepared.policy),
+        lanes: Lanes::new(analyzer, Tally::new(&prepared), threads),
         reader: Reader::new(series, &zone, now, !options.arrival),
         progress: Progress::new(size),
-        rules: HashMap::new(),
-        unwritten: 0,
-        events: 0,
-        timeline: Timeline::default(),
+        threads,
         agent: Arc::default(),
         prepared: &prepared,
         zone,
@@ -163,14 +164,10 @@ fn analyzer(prepared: &Prepared, zone: &Zone) -> Analyzer {
 struct Replay<'o> {
     options: &'o Options,
     prepared: &'o Prepared,
-    analyzer: Analyzer,
-    ledger: Ledger,
+    lanes: Lanes<Tally>,
     reader: Reader,
     progress: Progress,
-    rules: HashMap<RuleId, Times>,
-    unwritten: u64,
-    events: u64,
-    timeline: Timeline,
+    threads: usize,
     agent: Arc<Agent>,
     zone: Zone,
     signals: Option<Signals>,
@@ -180,52 +177,54 @@ impl Replay<'_> {
     fn run(mut self, files: Vec<String>) -> Summary {
         let (wall, cpu) = (SystemClock.boot(), tld_sys::usage::processor());
         let mut interrupted = false;
+        let mut lines = 0_u64;
         while let Some(line) = self.reader.next() {
-            self.judge(line);
-            if self.events.is_multiple_of(STRIDE) {
-                let alerts = self.rules.values().map(|times| times.count).sum();
-                self.progress.show(self.reader.consumed(), self.events, alerts);
-                interrupted =
-                    self.signals.as_ref().is_some_and(|signals| matches!(signals.take(), Ok(Some(_))));
+            self.push(line);
+            lines += 1;
+            if lines.is_multiple_of(STRIDE) {
+                self.progress.show(self.reader.consumed(), lines);
+                let signal = self.signals.as_ref().and_then(|signals| signals.take().ok().flatten());
+                interrupted = signal.is_some();
                 if interrupted {
                     break;
                 }
             }
         }
-        self.progress.clear();
-        let (wall, cpu) =
-            (SystemClock.boot().saturating_sub(wall), tld_sys::usage::processor().saturating_sub(cpu));
-        self.ledger.finish();
-        let (prepared, zone) = (self.prepared, &self.zone);
-        let stamp = |at: Timestamp| summary::stamp(zone, at);
-        let span = self.timeline.span();
-        let input = summary::input(&self.reader.met);
+        let Self { options, prepared, lanes, mut reader, mut progress, threads, zone, .. } = self;
+        let (mut tally, remembered) = lanes.finish(|analyzer, tally| {
+            tally.ledger.finish();
+            (std::mem::replace(tally, Tally::new(prepared)), analyzer.memory().0)
+        });
+        progress.clear();
+        let wall = SystemClock.boot().saturating_sub(wall);
+        let cpu = tld_sys::usage::processor().saturating_sub(cpu);
+        let span = tally.timeline.span();
+        let input = summary::input(&reader.met);
         Summary {
             format: 1,
             files,
             ruleset: summary::RulesetPart {
-                home: self.options.home.as_ref().map(|home| home.display().to_string()),
+                home: options.home.as_ref().map(|home| home.display().to_string()),
                 rules: prepared.ruleset.counts().rules,
                 decoders: prepared.ruleset.decoders().len(),
                 responses: prepared.policy.responses().len(),
             },
             time: summary::TimePart {
-                by: if self.options.arrival { "arrival" } else { "log" },
-                first: span.map(|(first, _)| stamp(first)),
-                last: span.map(|(_, last)| stamp(last)),
+                by: if options.arrival { "arrival" } else { "log" },
+                first: span.map(|(first, _)| summary::stamp(&zone, first)),
+                last: span.map(|(_, last)| summary::stamp(&zone, last)),
             },
-            cost: summary::cost(1, wall, cpu, input.lines, self.analyzer.memory().0),
+            cost: summary::cost(threads, wall, cpu, input.lines, remembered),
             input,
-            alerts: summary::alerts(&self.rules, self.unwritten, &prepared.ruleset, zone),
-            responses: summary::responses(&self.ledger, prepared.policy.responses(), zone),
-            over_time: summary::over_time(&mut self.timeline, zone),
-            problems: std::mem::take(&mut self.reader.met.problems),
+            alerts: summary::alerts(&tally.rules, tally.unwritten, &prepared.ruleset, &zone),
+            responses: summary::responses(&tally.ledger, prepared.policy.responses(), &zone),
+            over_time: summary::over_time(&mut tally.timeline, &zone),
+            problems: std::mem::take(&mut reader.met.problems),
             interrupted,
         }
     }
 
-    fn judge(&mut self, line: Stamped) {
-        self.events += 1;
+    fn push(&mut self, line: Stamped) {
         let received =
             if self.options.arrival { Timestamp::from_nanos(SystemClock.wall_nanos()) } else { line.at };
         let event = Event {
@@ -235,17 +234,7 @@ impl Replay<'_> {
             text: line.text,
             received,
         };
-        let mut counts = Counts { events: 1, ..Counts::default() };
-        if let Some(alert) = self.analyzer.analyze(&event).alert {
-            counts.alerts = 1;
-            counts.responses = self.ledger.follow(&self.prepared.policy, &alert);
-            self.unwritten += u64::from(!alert.logged);
-            self.rules
-                .entry(alert.rule.id)
-                .and_modify(|times| times.again(alert.at))
-                .or_insert_with(|| Times::once(alert.at));
-        }
-        self.timeline.add(received, counts);
+        self.lanes.push(Arrival { event, at: received });
     }
 }
 

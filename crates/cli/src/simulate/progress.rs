@@ -30,7 +30,7 @@ impl Progress {
     }
 
     /// Shows how far it is, if it is time to.
-    pub(super) fn show(&mut self, consumed: u64, lines: u64, alerts: u64) {
+    pub(super) fn show(&mut self, consumed: u64, lines: u64) {
         if !self.terminal {
             return;
         }
@@ -42,7 +42,7 @@ impl Progress {
         self.shown = true;
         let spent = now.saturating_sub(self.start).as_secs_f64().max(0.001);
         let rate = grouped((lines as f64 / spent) as u64);
-        let mut text = format!("{} lines, {rate} a second, {} alerts", grouped(lines), grouped(alerts));
+        let mut text = format!("{} lines, {rate} a second", grouped(lines));
         if self.size > 0 && consumed > 0 {
             let part = (consumed as f64 / self.size as f64).min(1.0);
             let left = spent / part - spent;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tld_model::{Alert, AlertRule, Event, Frame, RuleId};
 
-use super::Analyzer;
+use super::Preparer;
 use crate::alert::{self, Chosen, Picture, Shape};
 use crate::predecode::{HostNames, predecode};
 use crate::rule::{Rule, RuleInfo};
@@ -25,13 +25,11 @@ pub struct OwnRule {
     pub fired: u32,
 }
 
-impl Analyzer {
+impl Preparer {
     /// An alert of the product itself. No rule judges the event, and no response may be bound to it.
     pub fn own_alert(&self, own: &OwnRule, event: &Event) -> Alert {
-        let hosts = HostNames {
-            full: self.preparer.settings.manager_name.clone(),
-            short: self.preparer.settings.short_host.clone(),
-        };
+        let hosts =
+            HostNames { full: self.settings.manager_name.clone(), short: self.settings.short_host.clone() };
         let decoded = predecode(event, &hosts);
         let options = &self.ruleset.options;
         let mut rule = Rule::own(RuleInfo {
@@ -52,13 +50,13 @@ impl Analyzer {
         });
         rule.constant = alert::Constant::new(&rule);
         let picture = Picture {
-            settings: &self.preparer.settings,
+            settings: &self.settings,
             event: &decoded,
             decoder: None,
             rule: Some(Chosen { rule: &rule, description: own.description.as_bytes(), fired: own.fired }),
             last_events: &[],
             previous_log: None,
-            local: self.preparer.settings.zone.local(event.received),
+            local: self.settings.zone.local(event.received),
         };
         let mut buffer = Vec::new();
         Alert {
@@ -71,11 +69,7 @@ impl Analyzer {
             },
             agent: Arc::clone(&event.agent),
             json: picture.json(Shape::Alert, &mut buffer),
-            plain: if self.preparer.settings.with_plain {
-                picture.plain(&mut buffer)
-            } else {
-                Frame::default()
-            },
+            plain: if self.settings.with_plain { picture.plain(&mut buffer) } else { Frame::default() },
             srcip: None,
             dstuser: None,
             logged: rule.info.log,
