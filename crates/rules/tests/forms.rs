@@ -73,7 +73,7 @@ fn an_alert_of_the_product_itself_has_every_member_and_binds_no_response() {
     let analyzer = analyzer(None);
     let own = OwnRule { id: RuleId(11), level: 4, groups: "stats,", description: "much", fired: 2 };
     let event = Event::local("here", "so many", Timestamp::from_secs(1_772_446_530));
-    let alert = analyzer.own_alert(&own, &event);
+    let alert = analyzer.preparer().own_alert(&own, &event);
     assert!(alert.no_response && alert.logged);
     let object = json_of(&alert);
     assert_eq!(
