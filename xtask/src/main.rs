@@ -9,6 +9,8 @@
 
 mod cross;
 mod fleet;
+mod peers;
+mod report;
 mod sizes;
 mod soak;
 
@@ -42,6 +44,14 @@ enum Task {
         #[arg(default_value_t = 30)]
         minutes: u64,
     },
+    /// Run the service under a steady load for a long time: its memory must not grow
+    Steady {
+        /// Minutes
+        #[arg(default_value_t = 30)]
+        minutes: u64,
+    },
+    /// Take all figures anew and write them into docs/performance.md (an hour of a quiet machine; root for the latency)
+    Report,
     /// Run the crash tests of the responder as often as asked (needs root)
     Crash {
         /// How often
@@ -62,6 +72,8 @@ fn main() -> Result<()> {
         Task::Fuzz { target, seconds } => fuzz(target.as_deref(), seconds),
         Task::Cross => cross::check(),
         Task::Soak { minutes } => soak::soak(minutes),
+        Task::Steady { minutes } => soak::steady(minutes),
+        Task::Report => report::report(),
         Task::Crash { runs } => soak::crash(runs),
         Task::Agents(options) => fleet::run(&options, root()),
         Task::Sizes => sizes::check(),

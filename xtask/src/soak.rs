@@ -22,6 +22,14 @@ pub(crate) fn soak(minutes: u64) -> Result<()> {
         .env("TLD_FUZZ_SECONDS", seconds.to_string()))
 }
 
+/// Runs the service under a steady load for the given time.
+pub(crate) fn steady(minutes: u64) -> Result<()> {
+    let seconds = minutes.saturating_mul(60);
+    run(cargo()
+        .args(["test", "--package", "tld-cli", "--test", "soak", "--", "--nocapture"])
+        .env("TLD_SOAK_SECONDS", seconds.to_string()))
+}
+
 /// Runs the responder's crash test so many times.
 pub(crate) fn crash(runs: u32) -> Result<()> {
     let output =
