@@ -120,6 +120,20 @@ fn a_line_that_nothing_knows_has_empty_members_and_no_rule() {
 }
 
 #[test]
+fn a_line_that_offers_a_second_target_says_so_in_both_forms() {
+    let door = home(DOOR);
+    let decoders = "<decoder name=\"door\">\n  <program_name>^door</program_name>\n  <regex>opened from (\\S+)</regex>\n  <order>srcip</order>\n</decoder>\n";
+    fs::write(door.path().join("ruleset/decoders/door.xml"), decoders).unwrap();
+    let folder = door.path().to_str().unwrap();
+    let line = "Dec 29 10:00:00 gate door: opened from 203.0.113.9 opened from 198.51.100.5\n";
+    let objects = objects(&["--home", folder], line);
+    assert_eq!(objects[0]["data"]["srcip"], "203.0.113.9");
+    assert_eq!(objects[0]["contested"], serde_json::json!({ "srcip": ["198.51.100.5"] }));
+    let shown = text(&logtest(&["--home", folder], line).stderr);
+    assert!(shown.contains("srcip: also '198.51.100.5'"), "{shown}");
+}
+
+#[test]
 fn bytes_that_are_no_text_are_replaced() {
     let objects = objects(&["--location", "/var/log/x"], b"zz\xff 1\n");
     assert_eq!(objects[0]["full_log"], "zz\u{fffd} 1");

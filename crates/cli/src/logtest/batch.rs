@@ -1,5 +1,6 @@
 //! One line of JSON for one line of log.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,9 @@ struct Object<'p> {
     data: &'p RawValue,
     rule: Option<&'p RawValue>,
     alert: bool,
+    /// Other values that the line offers for what responses act on.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    contested: BTreeMap<&'static str, Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_output: Option<&'p RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,6 +54,7 @@ pub(super) fn object(analyzer: &Analyzer, verdict: &Verdict<'_>) -> io::Result<V
         data: parts.data.as_deref().unwrap_or(&empty),
         rule: parts.rule.as_deref(),
         alert: verdict.alert_flag,
+        contested: contested(verdict),
         previous_output: parts.previous_output.as_deref(),
         full_log: parts.full_log.as_deref(),
         location: parts.location.as_deref(),
@@ -57,4 +62,12 @@ pub(super) fn object(analyzer: &Analyzer, verdict: &Verdict<'_>) -> io::Result<V
     let mut line = serde_json::to_vec(&object)?;
     line.push(b'\n');
     Ok(line)
+}
+
+fn contested(verdict: &Verdict<'_>) -> BTreeMap<&'static str, Vec<String>> {
+    let mut fields: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (field, value) in verdict.alert.iter().flat_map(|alert| &alert.contested) {
+        fields.entry(*field).or_default().push(String::from_utf8_lossy(value).into_owned());
+    }
+    fields
 }

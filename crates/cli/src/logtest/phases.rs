@@ -65,7 +65,24 @@ pub(super) fn text(
             let _ = writeln!(out, "{text}");
         }
     }
+    contested(&mut out, verdict, paint);
     Ok(out)
+}
+
+/// Says that whoever wrote the line may have chosen the target of responses.
+fn contested(out: &mut String, verdict: &Verdict<'_>, paint: Paint) {
+    let Some(alert) = verdict.alert.as_ref().filter(|alert| !alert.contested.is_empty()) else { return };
+    let _ = writeln!(
+        out,
+        "\n{}",
+        paint.warn("**Contested: the line offers other values for what responses act on.")
+    );
+    for (field, value) in &alert.contested {
+        let _ = writeln!(out, "\t{field}: also '{}'", printable(&String::from_utf8_lossy(value)));
+    }
+    out.push_str(
+        "\tresponses on them are refused; <contested>first</contested> or last in a response acts anyway\n",
+    );
 }
 
 fn value(raw: &RawValue) -> Value {
