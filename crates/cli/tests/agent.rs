@@ -55,13 +55,6 @@ fn start(home: &Home, host: Option<&Host>, extra: &[&str]) -> Service {
     service
 }
 
-/// Our executable under the name of a response, as an installation has it.
-fn install(home: &Home, name: &str) {
-    let path = home.at("active-response/bin").join(name);
-    fs::copy(BINARY, &path).unwrap();
-    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o750)).unwrap();
-}
-
 fn connected(home: &Home) -> bool {
     home.read("logs/ossec.log").contains("connected to the server")
 }
@@ -79,7 +72,6 @@ fn an_attack_on_the_agent_is_judged_by_the_manager_and_blocked_on_the_agent() {
     );
     let manager = site.start(Some(&far), &[]);
     let home = agent_home("10.77.0.1", &site);
-    install(&home, "firewall-drop");
     fs::create_dir_all(home.at("etc/shared")).unwrap();
     fs::write(home.at("etc/shared/ar.conf"), "firewall-drop600 - firewall-drop - 600\n").unwrap();
     let agent = start(&home, Some(&near), &[]);

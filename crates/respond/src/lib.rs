@@ -13,6 +13,7 @@ mod escalation;
 mod executable;
 mod executor;
 mod guard;
+pub mod installation;
 mod iptables;
 pub mod journal;
 mod kernel;

@@ -125,6 +125,10 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     if options.test {
         return Ok(());
     }
+    // A host whose executables cannot be written can still be watched.
+    if let Err(error) = tld_respond::installation::install(home) {
+        voice.error(&format!("{error}; orders of a response that is missing end as not found"));
+    }
     let (reports, told) = channel();
     let service = start_responder(options, &read, admission, reports)?;
     let _pids = [PidFile::new(home, responder::DAEMON), PidFile::new(home, DAEMON)];
