@@ -119,7 +119,8 @@ fn strangers_second_connections_and_damage_are_turned_away_and_delay_nobody() {
     until(20 * SECOND, "the refusal is shown", || shown(&site, "newer")["status_code"] == 1);
 
     agent.keep_alive();
-    assert_eq!(agent.receive().unwrap(), b"#!-agent ack ");
+    // Past the files that its group has for it.
+    agent.expect("#!-agent ack ");
 }
 
 #[test]
@@ -129,7 +130,7 @@ fn a_removed_agent_loses_its_connection_and_a_restart_goes_on_counting() {
     let mut agent = site.agent("web-01");
     let key = agent.key.clone();
     assert_eq!(service.stop(), Some(0));
-    assert_eq!(agent.receive(), None);
+    while agent.receive().is_some() {}
     let before = fs::read_to_string(site.home.at("queue/rids/sender_counter")).unwrap();
     let service = site.start(None, &[]);
     assert_ne!(before, fs::read_to_string(site.home.at("queue/rids/sender_counter")).unwrap());

@@ -28,7 +28,7 @@ pub struct Arrival {
 /// Takes verdicts in the order of the events.
 pub trait Sink: Send + 'static {
     /// Does all that follows from one verdict. The preparer is of the thread that calls.
-    fn take(&mut self, arrival: &Arrival, verdict: Verdict<'_>, preparer: &Preparer);
+    fn take(&mut self, arrival: &Arrival, verdict: Verdict<'_>, preparer: &mut Preparer);
 }
 
 /// A batch that is smaller is not worth waking another thread.

@@ -248,7 +248,7 @@ impl Pipeline {
 
 impl Sink for Pipeline {
     /// The response leaves before anything is written.
-    fn take(&mut self, arrival: &Arrival, mut verdict: Verdict<'_>, preparer: &Preparer) {
+    fn take(&mut self, arrival: &Arrival, mut verdict: Verdict<'_>, preparer: &mut Preparer) {
         let event = &arrival.event;
         let mut timings = Timings::default();
         timings.mark(Stage::Event, arrival.at);
@@ -272,6 +272,7 @@ impl Sink for Pipeline {
             // The writer ends last; a closed queue means that the process is going down.
             let _ = self.records.send(record);
         }
+        preparer.recycle(verdict);
         self.count(counted, event.received, preparer);
     }
 }
