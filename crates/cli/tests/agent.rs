@@ -24,11 +24,11 @@ const RULES: &str = r#"<group name="local,"><rule id="100900" level="3"><match>c
     <description>A counted line.</description></rule></group>"#;
 
 /// A home for an agent of that manager.
-fn agent_home(address: &str, site: &Site) -> Home {
+fn agent_home(address: &str, site: &Site, notify: u32) -> Home {
     let home = Home::new("");
     let conf = format!(
         "<ossec_config><client><server><address>{address}</address><port>{}</port><max_retries>100</max_retries>\
-         <retry_interval>1</retry_interval></server><notify_time>1</notify_time>\
+         <retry_interval>1</retry_interval></server><notify_time>{notify}</notify_time>\
          <enrollment><port>{}</port><agent_name>web-01</agent_name>\
          <delay_after_enrollment>1</delay_after_enrollment></enrollment></client>\
          <localfile><log_format>syslog</log_format><location>{}</location></localfile></ossec_config>",
@@ -71,26 +71,39 @@ fn an_attack_on_the_agent_is_judged_by_the_manager_and_blocked_on_the_agent() {
          <timeout>600</timeout></active-response>",
     );
     let manager = site.start(Some(&far), &[]);
-    let home = agent_home("10.77.0.1", &site);
-    fs::create_dir_all(home.at("etc/shared")).unwrap();
-    fs::write(home.at("etc/shared/ar.conf"), "firewall-drop600 - firewall-drop - 600\n").unwrap();
+    // Nothing of what follows may wait for a second sign of life.
+    let home = agent_home("10.77.0.1", &site, 600);
     let agent = start(&home, Some(&near), &[]);
     until(60 * SECOND, "the agent enrols and connects", || connected(&home));
-    assert!(home.read("etc/client.keys").starts_with("001 web-01 any "));
     home.log(&failures("203.0.113.7", 8));
+    let attacker = "203.0.113.7".parse().unwrap();
+    let time = until(60 * SECOND, "the agent blocks", || near.blocked().contains(&attacker));
+    println!("from the connection of a fresh agent to the block: {time:?}");
+    assert!(home.read("etc/client.keys").starts_with("001 web-01 any "));
+    assert!(home.read("logs/active-responses.log").contains("203.0.113.7"));
     until(60 * SECOND, "the alert names the agent", || {
         site.home
             .alerts()
             .iter()
             .any(|alert| alert["agent"]["name"] == "web-01" && alert["data"]["srcip"] == "203.0.113.7")
     });
-    let attacker = "203.0.113.7".parse().unwrap();
-    until(60 * SECOND, "the agent blocks", || near.blocked().contains(&attacker));
     assert!(far.blocked().is_empty(), "the manager blocks nothing");
     until(60 * SECOND, "the outcome is confirmed", || untold(home.path.path()) == Some(0));
     drop(manager);
     agent.kill();
     assert!(near.blocked().contains(&attacker), "a block outlives the agent");
+}
+
+#[test]
+fn a_manager_that_is_not_there_is_asked_for_a_key_once_a_round() {
+    let site = Site::new("");
+    let home = agent_home("127.0.0.1", &site, 1);
+    let agent = start(&home, None, &["--dry-run"]);
+    until(30 * SECOND, "it is refused", || home.read("logs/ossec.log").contains("no key from"));
+    std::thread::sleep(Duration::from_millis(300));
+    let log = home.read("logs/ossec.log");
+    assert_eq!(log.matches("requesting a key").count(), 1, "{log}");
+    assert_eq!(agent.stop(), Some(0));
 }
 
 /// Outcomes that the manager has not confirmed; none while it is not known or none was told.
@@ -106,7 +119,7 @@ fn no_line_is_lost_or_repeated_while_the_manager_is_restarted_three_times() {
     fs::create_dir_all(site.home.at("etc/rules")).unwrap();
     fs::write(site.home.at("etc/rules/local_rules.xml"), RULES).unwrap();
     let mut manager = site.start(None, &[]);
-    let home = agent_home("127.0.0.1", &site);
+    let home = agent_home("127.0.0.1", &site, 1);
     let agent = start(&home, None, &["--dry-run"]);
     until(60 * SECOND, "the agent enrols and connects", || connected(&home));
     let (rounds, lines) = (4, 5000);

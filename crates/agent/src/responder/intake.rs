@@ -13,6 +13,7 @@ use tld_model::{
     Contract, Evidence, Order, OrderId, OrderOptions, Outcome, OutcomeKind, Stage, Target, Timestamp, Timings,
 };
 use tld_respond::Responder;
+use tld_respond::ossec_log::Level;
 use tld_sys::clock::{Clock, SystemClock};
 use tld_sys::unix_socket::{self, Received};
 use tld_wire::extension::Ticket;
@@ -113,6 +114,19 @@ impl Intake {
     /// Where orders go.
     pub(crate) fn sink(&self) -> &dyn Sink {
         &*self.sink
+    }
+
+    /// Whether the response of a message is known by now; what is no request needs no waiting for it.
+    pub(crate) fn knows(&mut self, datagram: &[u8]) -> bool {
+        let Ok(request) = request::parse(datagram) else { return true };
+        let voice = self.voice.clone();
+        let say = |level, text: &str| {
+            // A file that is not there yet is what is waited for.
+            if level != Level::Error {
+                voice.say(level, text);
+            }
+        };
+        request.command.starts_with('!') || self.table.find(&request.command, &say).is_some()
     }
 
     /// Takes one message of the manager; what ends here without an order has its outcome, if it came with a ticket.

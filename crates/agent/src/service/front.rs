@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tld_collect::Collector;
-use tld_config::ResponderSettings;
-use tld_model::{Event, Zone};
+use tld_config::Settings;
+use tld_model::{Event, Outcome, Zone};
 use tld_respond::Report;
 use tld_sys::clock::{Clock, Deadline, SystemClock};
 use tld_sys::durable;
@@ -19,6 +19,7 @@ use tld_sys::queue::{self, Limits};
 
 use super::feed::Feed;
 use super::level::Levels;
+use super::orders::Orders;
 use super::{Options, Read};
 use crate::key::{CounterError, Numbers};
 use crate::responder::intake::{Intake, Sink, disabled};
@@ -168,7 +169,7 @@ impl Front {
             quiet: Arc::clone(&front.quiet),
             started: Arc::clone(&shared.started),
         };
-        front.orders(options, shared, &settings.responder, sink, incoming)?;
+        front.orders(options, shared, settings, sink, incoming)?;
         front.tell(shared)?;
         let feed = Feed {
             spool,
@@ -199,34 +200,18 @@ impl Front {
         &mut self,
         options: &Options,
         shared: &Shared,
-        own: &ResponderSettings,
+        settings: &Settings,
         sink: Option<Box<dyn Sink>>,
         errands: Receiver<Errand>,
     ) -> io::Result<()> {
-        let voice = shared.voice.clone();
+        let (own, notify, voice) = (&settings.responder, settings.client.notify_time, shared.voice.clone());
         let (lane, outcomes) = (Arc::clone(&self.lane), Arc::clone(&shared.outcomes));
-        let mut intake = sink
-            .map(|sink| Intake::new(&shared.home, sink, None, voice.clone(), options.dry_run, own.clone()));
-        self.thread("orders", move || {
-            for errand in errands {
-                let Some(intake) = &mut intake else {
-                    voice.info("(1350): active response is disabled; an order was not taken");
-                    if let Errand::Order(_, Some(ticket)) = errand {
-                        lane.report(outcomes.add(disabled(&ticket)));
-                    }
-                    continue;
-                };
-                match errand {
-                    Errand::Order(json, ticket) => {
-                        if let Some(outcome) = intake.take(&json, ticket.as_ref()) {
-                            lane.report(outcomes.add(outcome));
-                        }
-                    }
-                    Errand::Confirmed(order, kind) => intake.sink().confirm(order, kind),
-                    Errand::Cancel(order) => intake.sink().withdraw(order),
-                }
-            }
-        })
+        let told = move |outcome| lane.report(outcomes.add(outcome));
+        let Some(sink) = sink else {
+            return self.thread("orders", move || refuse(&errands, &voice, told));
+        };
+        let intake = Intake::new(&shared.home, sink, None, voice.clone(), options.dry_run, own.clone());
+        self.thread("orders", move || Orders::new(intake, notify, voice, told).serve(&errands))
     }
 
     /// Tells the manager what became of orders.
@@ -342,6 +327,17 @@ impl Front {
         }
         if let Err(error) = numbers.lock().unwrap_or_else(PoisonError::into_inner).store() {
             voice.warning(&error.to_string());
+        }
+    }
+}
+
+/// Answers orders on a host that takes none.
+fn refuse(errands: &Receiver<Errand>, voice: &Voice, told: impl Fn(Outcome)) {
+    for errand in errands {
+        let Errand::Order(_, ticket) = errand else { continue };
+        voice.info("(1350): active response is disabled; an order was not taken");
+        if let Some(ticket) = ticket {
+            told(disabled(&ticket));
         }
     }
 }

@@ -7,6 +7,7 @@
 mod feed;
 mod front;
 mod level;
+mod orders;
 
 use std::io;
 use std::path::PathBuf;

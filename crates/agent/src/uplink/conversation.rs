@@ -282,6 +282,9 @@ impl Talk<'_> {
         match shared::take(&uplink.home, name, content) {
             Ok(changed) => {
                 uplink.voice.info(&format!("the manager's `{name}` was taken, {} bytes", content.len()));
+                if shared::tells_orders(name) {
+                    self.errand(Errand::Files);
+                }
                 if changed {
                     let _ = uplink.notices.send(Notice::Configuration);
                 }

@@ -27,7 +27,7 @@ use tld_wire::extension::Ticket;
 use tld_wire::key::AgentKey;
 use tld_wire::version::Version;
 
-use crate::enrol;
+use crate::enrol::{self, EnrolError};
 use crate::key::{self, Numbers};
 use crate::responder::explain;
 use crate::responder::voice::Voice;
@@ -54,6 +54,8 @@ const TICK: Duration = Duration::from_millis(200);
 pub(crate) enum Errand {
     /// A message of the manager for the execution daemon.
     Order(Vec<u8>, Option<Ticket>),
+    /// The manager's files are here, among them the one that tells what orders name.
+    Files,
     /// An order is withdrawn.
     Cancel(OrderId),
     /// An outcome is stored at the manager.
@@ -265,7 +267,7 @@ impl Uplink {
                 if self.has_key() {
                     return true;
                 }
-                if VERSIONS.iter().any(|version| self.enrol(host, *version)) {
+                if self.enrol(host, self.version()) {
                     self.pause(settings.delay_after_enrollment);
                     return true;
                 }
@@ -275,8 +277,25 @@ impl Uplink {
         }
     }
 
-    /// One request for a key.
-    fn enrol(&self, host: &str, version: Version) -> bool {
+    /// A request for a key, again under an older version as long as the manager says that this is the reason.
+    fn enrol(&self, host: &str, mut version: Version) -> bool {
+        loop {
+            match self.request_key(host, version) {
+                Ok(()) => return true,
+                Err(Some(EnrolError::Refused(reason))) if reason.contains(VERSION_TOO_NEW) => {}
+                Err(_) => return false,
+            }
+            let fixed = self.client.report_version.is_some();
+            let Some(next) = VERSIONS.iter().find(|next| **next < version).filter(|_| !fixed) else {
+                return false;
+            };
+            self.voice.info(&format!("the manager refuses version {version}; trying {next}"));
+            version = *next;
+        }
+    }
+
+    /// One request for a key; what came of it is in the log.
+    fn request_key(&self, host: &str, version: Version) -> Result<(), Option<EnrolError>> {
         let settings = &self.client.enrollment;
         let port = settings.port;
         self.voice.info(&format!("requesting a key from server: {host}"));
@@ -286,21 +305,17 @@ impl Uplink {
         }
         let own = self.key();
         let asked = enrol::ask(&self.home, settings, host, own.as_ref(), version, self.patience);
-        let stored = asked.map_err(|error| explain(&error)).and_then(|key| {
-            key::store(&self.home, &key)
-                .map(|()| key.id)
-                .map_err(|error| format!("cannot write `{}`: {error}", key::KEYS))
-        });
-        match stored {
-            Ok(id) => {
-                self.voice.info(&format!("valid key received, this agent is {id}"));
-                true
-            }
-            Err(reason) => {
-                self.voice.error(&format!("no key from `{host}:{port}`: {reason}"));
-                false
-            }
+        let failed = |reason: &str| self.voice.error(&format!("no key from `{host}:{port}`: {reason}"));
+        let key = asked.map_err(|error| {
+            failed(&explain(&error));
+            Some(error)
+        })?;
+        if let Err(error) = key::store(&self.home, &key) {
+            failed(&format!("cannot write `{}`: {error}", key::KEYS));
+            return Err(None);
         }
+        self.voice.info(&format!("valid key received, this agent is {}", key.id));
+        Ok(())
     }
 
     fn stopping(&self) -> bool {

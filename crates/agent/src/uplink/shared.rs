@@ -12,6 +12,7 @@ use tld_wire::merged::{BUNDLE_LIMIT, BundleError, parse, pushed_name};
 
 const FOLDER: &str = "etc/shared";
 const BUNDLE: &str = "merged.mg";
+const TABLE: &str = "ar.conf";
 /// Directories that are looked into below one another for files that are not in the bundle.
 const DEEP: usize = 8;
 
@@ -28,6 +29,11 @@ pub(super) enum TakeError {
 pub(super) fn sum(home: &Path, name: &str) -> Option<String> {
     let content = durable::read_bounded(&home.join(FOLDER).join(name), BUNDLE_LIMIT).ok()?;
     Some(md5_text(&content))
+}
+
+/// Whether a file can bring what the names of orders stand for.
+pub(super) fn tells_orders(name: &str) -> bool {
+    [BUNDLE, TABLE].contains(&name)
 }
 
 /// A file came damaged: what stands under its name cannot be what the manager wants.

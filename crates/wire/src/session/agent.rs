@@ -202,8 +202,12 @@ impl Session {
             }
             FromManager::Reconnect => self.close(Closing::Asked),
             FromManager::Extension(extension::FromManager::Hello(_)) => {
-                self.is_extended = true;
-                vec![Step::Extended]
+                if std::mem::replace(&mut self.is_extended, true) {
+                    return vec![Step::Extended];
+                }
+                // One of ours takes the first sign of life at once: it makes the agent active and brings its files.
+                self.notify_at = now + self.timing.notify;
+                vec![Step::Extended, Step::KeepAlive]
             }
             FromManager::Extension(message) if self.is_extended => match message {
                 extension::FromManager::Hello(_) => Vec::new(),
@@ -228,7 +232,7 @@ impl Session {
             FromManager::Ack => {
                 self.is_connected = true;
                 self.heard = now;
-                // The first sign of life is due a whole interval later, not at once.
+                // The first sign of life is due a whole interval later, not at once, unless the extension is spoken.
                 self.notify_at = now + self.timing.notify;
                 vec![Step::Connected]
             }

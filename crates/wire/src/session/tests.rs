@@ -36,7 +36,10 @@ fn connected() -> (Agent, Manager) {
     let (mut agent, startup) = Agent::start(Timing::default(), secs(0));
     let mut manager = Manager::new(Version::CONTRACT, false);
     let steps = manager.on_payload(&startup);
-    assert_eq!(deliver(&mut agent, &steps, secs(1)), [AgentStep::Connected, AgentStep::Extended]);
+    assert_eq!(
+        deliver(&mut agent, &steps, secs(1)),
+        [AgentStep::Connected, AgentStep::Extended, AgentStep::KeepAlive]
+    );
     (agent, manager)
 }
 
@@ -88,8 +91,18 @@ fn orders_are_received_and_confirmed() {
 }
 
 #[test]
-fn the_first_sign_of_life_is_due_an_interval_after_the_handshake() {
-    let (mut agent, mut manager) = connected();
+fn a_manager_of_ours_gets_the_first_sign_of_life_at_once_and_only_that_one() {
+    let (mut agent, _) = connected();
+    assert_eq!(agent.deadline(), secs(21));
+    let hello = extension::FromManager::Hello(extension::Hello::default());
+    assert_eq!(agent.on_payload(&FromManager::Extension(hello).to_bytes(), secs(2)), [AgentStep::Extended]);
+}
+
+#[test]
+fn any_other_manager_gets_the_first_sign_of_life_an_interval_after_the_handshake() {
+    let (_, mut manager) = connected();
+    let (mut agent, _) = Agent::start(Timing::default(), secs(0));
+    assert_eq!(agent.on_payload(b"#!-agent ack ", secs(1)), [AgentStep::Connected]);
     assert_eq!(agent.deadline(), secs(21));
     assert_eq!(agent.on_time(secs(20)), []);
     assert_eq!(agent.on_time(secs(21)), [AgentStep::KeepAlive]);
