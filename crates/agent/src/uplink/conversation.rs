@@ -24,6 +24,8 @@ use crate::identity;
 const TICK: Duration = Duration::from_millis(200);
 /// Time for a manager to declare our extension behind its acknowledgement.
 const DECLARES: Duration = Duration::from_millis(700);
+/// Time for one that declared it to say what it has taken, which it does at once: a busy host must not cut it short.
+const COUNTS: Duration = Duration::from_secs(20);
 /// Pause between two tellings of what is not confirmed.
 const AGAIN: Duration = Duration::from_secs(30);
 /// Time for the last words.
@@ -199,6 +201,7 @@ impl Talk<'_> {
             Step::Connected => self.connected(now),
             Step::Extended => {
                 uplink.lane.extend();
+                self.settle_at = self.settle_at.map(|_| now + COUNTS);
                 uplink.voice.info("the manager takes reports of what becomes of its orders");
                 self.tell(now);
             }
@@ -214,7 +217,7 @@ impl Talk<'_> {
             Step::Cancel(order) => self.errand(Errand::Cancel(order)),
             Step::Taken(pair) => {
                 let delivered = uplink.lane.taken(pair);
-                if uplink.lane.confirms() == Confirms::Unknown {
+                if uplink.lane.confirms() != Confirms::Yes {
                     uplink.lane.settle(Confirms::Yes);
                 }
                 uplink.spool.release(delivered);

@@ -141,7 +141,11 @@ impl Lane {
     /// Settles how the manager confirms. From now on events may be sent, the first that it may not have first.
     pub(crate) fn settle(&self, confirms: Confirms) {
         let mut state = self.lock();
-        state.confirms = confirms;
+        let was = std::mem::replace(&mut state.confirms, confirms);
+        // A declaration that comes late is good for what is sent from now on.
+        if was != Confirms::Unknown {
+            return;
+        }
         state.resume = Some(state.flight.first);
         state.flight.pairs.clear();
         drop(state);
@@ -238,6 +242,20 @@ mod tests {
         lane.begin(Vec::new());
         lane.settle(Confirms::No);
         assert_eq!(lane.sent(7, pair(1)), 8);
+    }
+
+    #[test]
+    fn a_manager_that_declares_itself_late_confirms_from_then_on_and_gets_nothing_twice() {
+        let lane = Lane::new(Flight::default());
+        lane.begin(b"hello".to_vec());
+        lane.settle(Confirms::No);
+        assert_eq!(lane.next(Duration::ZERO, |_| true), Work::Control(b"hello".to_vec()));
+        assert_eq!(lane.next(Duration::ZERO, |_| true), Work::Events(Some(0)));
+        assert_eq!(lane.sent(0, pair(1)), 1);
+        lane.settle(Confirms::Yes);
+        assert_eq!(lane.next(Duration::ZERO, |_| true), Work::Events(None));
+        assert_eq!(lane.sent(1, pair(2)), 1);
+        assert_eq!(lane.taken(pair(2)), 2);
     }
 
     #[test]
