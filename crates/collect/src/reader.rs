@@ -45,6 +45,10 @@ struct Followed {
     retired: Vec<Tail>,
     /// The location does not name this path any more.
     leaving: bool,
+    /// It was told that the file cannot be read.
+    refused: bool,
+    /// The file that could not be read at the start: what it holds when it can be is of the past.
+    past: Option<Identity>,
 }
 
 /// State of the thread.
@@ -280,7 +284,10 @@ impl Reader {
     fn check(&mut self, id: usize, at_start: bool) -> Result<(), Closed> {
         let Some(followed) = self.followed.get(&id) else { return Ok(()) };
         let path = followed.path.clone();
-        let Some(identity) = Identity::at(&path) else { return Ok(()) };
+        let Some(identity) = Identity::at(&path) else {
+            self.unreachable(id, &path);
+            return Ok(());
+        };
         match &followed.current {
             Some(tail) if tail.identity == identity => return Ok(()),
             None => self.begin(id, &path, identity, at_start),

@@ -1,6 +1,7 @@
 //! Which files are read and where reading begins.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::DirEntryExt;
 use std::path::Path;
 use std::time::Duration;
@@ -84,10 +85,32 @@ impl Reader {
             current: None,
             retired: Vec::new(),
             leaving: false,
+            refused: false,
+            past: None,
         };
         self.followed.insert(id, followed);
         if let Some(identity) = Identity::at(path) {
             self.begin(id, path, identity, at_start);
+        }
+    }
+
+    /// A path that names nothing may only be hidden from us.
+    pub(super) fn unreachable(&mut self, id: usize, path: &Path) {
+        if self.followed.get(&id).is_some_and(|followed| !followed.refused && followed.current.is_none())
+            && let Err(error) = std::fs::metadata(path)
+        {
+            self.refused(id, path, &error);
+        }
+    }
+
+    /// Tells once that a file cannot be read; every look tries again. What is not there may come, and is nobody's slip.
+    fn refused(&mut self, id: usize, path: &Path, error: &io::Error) {
+        let Some(followed) = self.followed.get_mut(&id) else { return };
+        if error.kind() != io::ErrorKind::NotFound && !std::mem::replace(&mut followed.refused, true) {
+            (self.log)(&format!(
+                "(1103): cannot read `{}`: {error}; it is read as soon as that is possible",
+                path.display()
+            ));
         }
     }
 
@@ -98,12 +121,21 @@ impl Reader {
             Held::Handed(tail) => return self.install(id, Vec::new(), Some(*tail)),
             Held::Nowhere => {}
         }
+        // Without the right to read it, or gone again: the next look tries anew.
+        let file = match tail::open(path) {
+            Ok(file) => file,
+            Err(error) => {
+                if at_start && let Some(followed) = self.followed.get_mut(&id) {
+                    followed.past = Some(identity);
+                }
+                return self.refused(id, path, &error);
+            }
+        };
+        let at_start = at_start || self.admitted(id, path, identity);
         let Some(source) = self.followed.get(&id).and_then(|followed| self.sources.get(followed.source))
         else {
             return;
         };
-        // Without the right to read it, or gone again: the next look tries anew.
-        let Ok(file) = tail::open(path) else { return };
         let now = self.outlet.now();
         if source.skip_binaries && !tail::is_text(&file)
             || source.age.is_some_and(|age| is_older(&file, age, now))
@@ -122,6 +154,15 @@ impl Reader {
             tails.extend(self.overtaken(id, path, current, boot));
         }
         self.install(id, tails, current);
+    }
+
+    /// The file can be read; true if it could not at the start.
+    fn admitted(&mut self, id: usize, path: &Path, identity: Identity) -> bool {
+        let Some(followed) = self.followed.get_mut(&id) else { return false };
+        if std::mem::take(&mut followed.refused) {
+            (self.log)(&format!("`{}` can be read now", path.display()));
+        }
+        followed.past.take() == Some(identity)
     }
 
     /// Files that came and went between two looks, because rotation is faster than the pipeline.

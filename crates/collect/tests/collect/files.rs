@@ -359,3 +359,40 @@ fn a_hung_command_does_not_hinder_the_stop() {
     running.stop();
     assert!(!begun.passed());
 }
+
+/// Without the rights that let root read every file. They belong to the thread and to those that it starts.
+fn without_privilege(work: impl FnOnce() + Send + 'static) {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    let run = || {
+        let mut sets = capabilities(None).unwrap();
+        sets.effective.remove(CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH);
+        set_capabilities(None, sets).unwrap();
+        work();
+    };
+    std::thread::spawn(run).join().unwrap();
+}
+
+#[test]
+fn a_file_that_may_not_be_read_is_told_once_and_read_from_its_end_once_it_may() {
+    use std::fs::{Permissions, set_permissions};
+    use std::os::unix::fs::PermissionsExt;
+    without_privilege(|| {
+        let home = Home::new();
+        home.append("a.log", b"of yesterday\n");
+        let may = |mode| set_permissions(home.path("a.log"), Permissions::from_mode(mode)).unwrap();
+        may(0o000);
+        let running = home.start(&[block("a.log", "syslog")]);
+        std::thread::sleep(Duration::from_millis(2500));
+        assert_eq!(home.logged().matches("cannot read").count(), 1, "{}", home.logged());
+        assert!(home.logged().contains("Permission denied"));
+        may(0o600);
+        let limit = tld_sys::clock::Deadline::after(Duration::from_secs(20));
+        while !home.logged().contains("can be read now") {
+            assert!(!limit.passed(), "{}", home.logged());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        home.append("a.log", b"of today\n");
+        assert_eq!(running.line(), "of today");
+        running.stop();
+    });
+}
