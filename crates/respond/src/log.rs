@@ -35,9 +35,16 @@ impl<'a> Lines<'a> {
 
     /// One line of text.
     pub(crate) fn say(&mut self, text: &str) {
-        let shown = escape(text);
-        // Writing to a String cannot fail.
-        let _ = writeln!(self.text, "{} {}: {shown}", self.stamp, self.program);
+        for part in [&self.stamp, " ", self.program, ": "] {
+            self.text.push_str(part);
+        }
+        escape_into(&mut self.text, text);
+        self.text.push('\n');
+    }
+
+    /// Makes room for so many bytes.
+    pub(crate) fn reserve(&mut self, length: usize) {
+        self.text.reserve(length);
     }
 
     /// A received protocol message: logged with its own newline, therefore followed by an empty line.
@@ -55,20 +62,55 @@ impl<'a> Lines<'a> {
 /// Control characters as `\xNN`, so that one text stays one line and no terminal obeys it.
 pub(crate) fn escape(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
+    escape_into(&mut shown, text);
+    shown
+}
+
+fn escape_into(shown: &mut String, text: &str) {
+    // In UTF-8 every control character begins with one of these bytes; nearly no text has one.
+    if !text.bytes().any(|byte| byte < b' ' || byte == 0x7f || byte == 0xc2) {
+        return shown.push_str(text);
+    }
     for character in text.chars() {
         if character.is_control() {
+            // Writing to a String cannot fail.
             let _ = write!(shown, "\\x{:02x}", u32::from(character));
         } else {
             shown.push(character);
         }
     }
-    shown
+}
+
+/// Puts lines into words.
+pub(crate) type Render = Box<dyn FnOnce() -> String + Send>;
+
+/// What waits to be appended.
+enum Text {
+    Ready(String),
+    Later(usize, Render),
+}
+
+impl Text {
+    /// How much of what may wait it takes.
+    fn length(&self) -> usize {
+        match self {
+            Self::Ready(text) => text.len(),
+            Self::Later(length, _) => *length,
+        }
+    }
+
+    fn render(self) -> String {
+        match self {
+            Self::Ready(text) => text,
+            Self::Later(_, render) => render(),
+        }
+    }
 }
 
 /// The thread that appends.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    queue: Option<SyncSender<String>>,
+    queue: Option<SyncSender<Text>>,
     waiting: Arc<Waiting>,
     thread: Option<JoinHandle<()>>,
 }
@@ -89,8 +131,17 @@ impl Writer {
     /// Hands over the lines of one response. Waits when the disk is thousands of responses or many megabytes behind:
     /// evidence of what was done is not dropped.
     pub(crate) fn append(&self, text: String) {
+        self.put(Text::Ready(text));
+    }
+
+    /// The same for lines of about `length` bytes that are yet to be put into words.
+    pub(crate) fn append_later(&self, length: usize, render: Render) {
+        self.put(Text::Later(length, render));
+    }
+
+    fn put(&self, text: Text) {
         if let Some(queue) = &self.queue {
-            self.waiting.add(text.len());
+            self.waiting.add(text.length());
             let _ = queue.send(text);
         }
     }
@@ -128,12 +179,15 @@ impl Waiting {
     }
 }
 
-fn run(path: &Path, texts: &Receiver<String>, waiting: &Waiting, report: &LogFn, keeper: &Keeper) {
+fn run(path: &Path, texts: &Receiver<Text>, waiting: &Waiting, report: &LogFn, keeper: &Keeper) {
     let mut failing = false;
-    while let Ok(mut text) = texts.recv() {
+    while let Ok(first) = texts.recv() {
+        let mut length = first.length();
+        let mut text = first.render();
         while text.len() < BATCH {
             let Ok(more) = texts.try_recv() else { break };
-            text.push_str(&more);
+            length += more.length();
+            text.push_str(&more.render());
         }
         if let Err(error) = keeper.rotate() {
             report(&format!("cannot rotate `{}`: {error}", path.display()));
@@ -150,7 +204,7 @@ fn run(path: &Path, texts: &Receiver<String>, waiting: &Waiting, report: &LogFn,
             }
             Err(_) => {}
         }
-        waiting.remove(text.len());
+        waiting.remove(length);
     }
 }
 

@@ -8,12 +8,13 @@ use std::time::Duration;
 use tld_model::{Evidence, Order, OutcomeKind, Stage};
 use tld_sys::nft::Spot;
 
-use super::intake::Exchanged;
-use super::{Executor, Head, State};
+use super::intake::{Exchanged, exchange, text_length};
+use super::{After, Executor, Head, State};
 use crate::CrashPoint;
 use crate::actions::{Action, Proof, Subject, Wanted};
 use crate::escalation::Offender;
 use crate::journal::Step;
+use crate::log::Lines;
 
 /// The spots of several effects of one action, each once.
 struct Group {
@@ -69,7 +70,7 @@ impl Executor {
                 effect.head_mut().timings.mark(Stage::Applied, applied);
             }
             match results.get(&id) {
-                Some(Ok(proof)) => self.applied(id, &order, proof.clone(), cut.get(&id)),
+                Some(Ok(proof)) => self.applied(id, order, proof.clone(), cut.get(&id)),
                 Some(Err(why)) => self.not_applied(id, &order, why.clone()),
                 None => self.not_applied(id, &order, "it ended before it began".into()),
             }
@@ -157,7 +158,7 @@ impl Executor {
         ids.iter().copied().zip(texts).collect()
     }
 
-    fn applied(&mut self, id: i64, order: &Order, proof: Proof, cut: Option<&String>) {
+    fn applied(&mut self, id: i64, order: Order, proof: Proof, cut: Option<&String>) {
         let Some(effect) = self.effects.get_mut(&id) else { return };
         effect.state = State::Active;
         if let Some(until) = effect.until {
@@ -182,7 +183,7 @@ impl Executor {
         let journaled = !effect.unjournaled;
         self.note(id);
         self.tell(id, outcome);
-        self.log_subject(id, order, "continue", "Ended");
+        self.log_begun(id, order);
         if journaled {
             self.settled.push(id);
         }
@@ -227,17 +228,19 @@ impl Executor {
         self.close(id, kind, detail, Evidence { read_back: proof, ..Evidence::default() });
     }
 
-    fn log_subject(&mut self, id: i64, order: &Order, answer: &'static str, last: &str) {
+    /// The lines of a block that stands. Two copies of the alert are put into words by the log's thread: in a burst that
+    /// is a good part of all work.
+    fn log_begun(&mut self, id: i64, order: Order) {
         let Some(effect) = self.effects.get(&id) else { return };
         let Some(subject) = effect.subject() else { return };
         let (program, key) = (effect.program.clone(), subject.to_string());
-        self.log_exchange(
-            order,
-            &program,
-            "add",
-            &[Exchanged::CheckKeys(&key), Exchanged::Answer(answer)],
-            last,
-        );
+        let (zone, at) = (self.settings.zone.clone(), self.now());
+        let length = text_length(&order, 2);
+        let render = move || {
+            let exchanged = [Exchanged::CheckKeys(&key), Exchanged::Answer("continue")];
+            exchange(Lines::new(&program, &zone, at), &order, &program, "add", &exchanged, "Ended")
+        };
+        self.after.push(After::LogLater(length, Box::new(render)));
     }
 
     /// Begins the undo of everything in `ids` that is due or was lifted.

@@ -13,6 +13,7 @@ use crate::actions::{Action, Ours, Subject};
 use crate::executable::{Denied, Found};
 use crate::journal::{Entry, Kind, State, Step};
 use crate::kernel::Unable;
+use crate::log::Lines;
 use crate::script::{self, Verb};
 
 /// Orders of one round that the kernel must carry out.
@@ -394,19 +395,37 @@ impl Executor {
         exchanged: &[Exchanged<'_>],
         last: &str,
     ) {
-        let mut lines = self.lines(program);
-        lines.say("Starting");
-        lines.received(&line(order, program, verb));
-        for one in exchanged {
-            match one {
-                Exchanged::CheckKeys(key) => lines.say(&check_keys_line(program, key)),
-                Exchanged::Answer(answer) => lines.received(&line(order, program, answer)),
-            }
-        }
-        lines.say(last);
-        let text = lines.finish();
+        let text = exchange(self.lines(program), order, program, verb, exchanged, last);
         self.after.push(After::Log(text));
     }
+}
+
+/// See [`Executor::log_exchange`].
+pub(super) fn exchange(
+    mut lines: Lines<'_>,
+    order: &Order,
+    program: &str,
+    verb: &str,
+    exchanged: &[Exchanged<'_>],
+    last: &str,
+) -> String {
+    let answers = exchanged.iter().filter(|one| matches!(one, Exchanged::Answer(_))).count();
+    lines.reserve(text_length(order, answers + 1));
+    lines.say("Starting");
+    lines.received(&line(order, program, verb));
+    for one in exchanged {
+        match one {
+            Exchanged::CheckKeys(key) => lines.say(&check_keys_line(program, key)),
+            Exchanged::Answer(answer) => lines.received(&line(order, program, answer)),
+        }
+    }
+    lines.say(last);
+    lines.finish()
+}
+
+/// About how many bytes the lines of an exchange take in which the alert stands so often.
+pub(super) fn text_length(order: &Order, alerts: usize) -> usize {
+    (order.alert.get().len() + MESSAGE) * alerts + MESSAGE
 }
 
 /// A line within a dialogue.
@@ -469,6 +488,8 @@ fn step_row(step: &Step) -> i64 {
 
 const BIN: &str = "active-response/bin";
 const SHOWN: usize = 100;
+/// Most bytes of a common line but for its alert.
+const MESSAGE: usize = 512;
 const MOST_PORTS: usize = 256;
 /// Steps that may wait for a journal that cannot be written.
 const MOST_PENDING: usize = 200_000;

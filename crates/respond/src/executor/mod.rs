@@ -37,7 +37,7 @@ use crate::executable::Recogniser;
 use crate::guard::Guard;
 use crate::journal::{Journal, State, Step, Until};
 use crate::kernel::{Kernel, Unable};
-use crate::log::{Lines, Writer};
+use crate::log::{Lines, Render, Writer};
 use crate::reconcile::{Disturbance, Reconciler};
 use crate::scheduler::Scheduler;
 use crate::script::{Answer, Report, Verb};
@@ -105,6 +105,8 @@ enum After {
     Answer(Sender<Answer>, Answer),
     Start(i64, Verb),
     Log(String),
+    /// The same, of about so many bytes, put into words by the log's thread.
+    LogLater(usize, Render),
     /// A reported order is in the journal.
     Received(OrderId),
 }
@@ -361,6 +363,7 @@ impl Executor {
                 After::Answer(reply, answer) => drop(reply.send(answer)),
                 After::Start(effect, verb) => self.start(effect, verb),
                 After::Log(text) => self.writer.append(text),
+                After::LogLater(length, render) => self.writer.append_later(length, render),
             }
         }
         if self.settings.crash_at == Some(CrashPoint::WhileActive)

@@ -117,6 +117,7 @@ impl Executor {
     }
 
     pub(super) fn active(&self) -> Vec<ActiveEffect> {
+        let _reading = self.journal.reading();
         let mut active: Vec<_> = self
             .effects
             .values()

@@ -12,6 +12,7 @@ pub use read::{Listed, about, count, find, list, unconfirmed};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row};
 use tld_model::{Order, OrderId, Outcome, OutcomeKind, RawJson, Timestamp};
 use tld_sys::clock::{Clock as _, SystemClock};
@@ -352,6 +353,12 @@ impl Journal {
         read().map_err(|trouble: Trouble| trouble.at(&self.path))
     }
 
+    /// Makes many reads cheap while it is held: each alone would lock the file and let it go. Nothing can be written
+    /// meanwhile.
+    pub(crate) fn reading(&self) -> Option<rusqlite::Transaction<'_>> {
+        self.db.unchecked_transaction().ok()
+    }
+
     /// Outcomes that were not confirmed, the oldest first.
     pub(crate) fn untold(&self) -> Result<Vec<Outcome>, JournalError> {
         let read = || {
@@ -445,6 +452,8 @@ fn connect(path: &Path) -> Result<(Connection, i64), Trouble> {
     db.pragma_update(None, "cache_size", -CACHE_KIB)?;
     db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     db.busy_timeout(Duration::from_secs(5))?;
+    // Else every new value of a parameter may have its statement parsed again.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     db.execute_batch(include_str!("schema.sql"))?;
     // Journals of earlier builds lack these columns.
     for (column, kind) in [("prior", "TEXT"), ("size", "INTEGER NOT NULL DEFAULT 0")] {

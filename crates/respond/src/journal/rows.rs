@@ -119,8 +119,14 @@ fn insert(db: &Connection, entry: &Entry, boot_id: &str, now: Timestamp) -> Resu
 }
 
 fn json(id: i64, value: &impl serde::Serialize) -> Result<String, Trouble> {
-    serde_json::to_string(value).map_err(|error| Trouble::Unreadable { id, why: error.to_string() })
+    let mut text = Vec::with_capacity(COMMON);
+    let unwritable = |why: String| Trouble::Unreadable { id, why };
+    serde_json::to_writer(&mut text, value).map_err(|error| unwritable(error.to_string()))?;
+    String::from_utf8(text).map_err(|error| unwritable(error.to_string()))
 }
+
+/// Bytes that nearly every order and outcome fits in.
+const COMMON: usize = 1_024;
 
 fn columns(until: Option<Until>) -> (Option<i64>, Option<i64>) {
     let boot = until.map(|until| i64::try_from(until.boot.as_nanos()).unwrap_or(i64::MAX));
