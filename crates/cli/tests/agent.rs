@@ -13,47 +13,14 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::fleet::Site;
-use common::{BINARY, Home, Host, Service, failures, namespaces, until};
+use common::fleet::{Site, agent_home, start_agent};
+use common::{Home, Host, failures, namespaces, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 const RULES: &str = r#"<group name="local,"><rule id="100900" level="3"><match>counted line</match>
     <description>A counted line.</description></rule></group>"#;
-
-/// A home for an agent of that manager.
-fn agent_home(address: &str, site: &Site, notify: u32) -> Home {
-    let home = Home::new("");
-    let conf = format!(
-        "<ossec_config><client><server><address>{address}</address><port>{}</port><max_retries>100</max_retries>\
-         <retry_interval>1</retry_interval></server><notify_time>{notify}</notify_time>\
-         <enrollment><port>{}</port><agent_name>web-01</agent_name>\
-         <delay_after_enrollment>1</delay_after_enrollment></enrollment></client>\
-         <localfile><log_format>syslog</log_format><location>{}</location></localfile></ossec_config>",
-        site.port,
-        site.enrolment,
-        home.at("auth.log").display()
-    );
-    fs::write(home.at("etc/ossec.conf"), conf).unwrap();
-    home
-}
-
-fn start(home: &Home, host: Option<&Host>, extra: &[&str]) -> Service {
-    let started = home.read("logs/ossec.log").matches("started in").count();
-    let mut command = host.map_or_else(|| Command::new(BINARY), |host| host.command(BINARY));
-    command.args(["agent", "--home"]).arg(home.path.path()).args(extra);
-    let output = fs::OpenOptions::new().append(true).create(true).open(home.at("service.out")).unwrap();
-    command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
-    let service = Service { child: command.spawn().expect("the agent starts") };
-    let begin = Instant::now();
-    while home.read("logs/ossec.log").matches("started in").count() <= started {
-        assert!(begin.elapsed() < 30 * SECOND, "it does not start: {}", home.read("service.out"));
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    service
-}
 
 fn connected(home: &Home) -> bool {
     home.read("logs/ossec.log").contains("connected to the server")
@@ -72,8 +39,8 @@ fn an_attack_on_the_agent_is_judged_by_the_manager_and_blocked_on_the_agent() {
     );
     let manager = site.start(Some(&far), &[]);
     // Nothing of what follows may wait for a second sign of life.
-    let home = agent_home("10.77.0.1", &site, 600);
-    let agent = start(&home, Some(&near), &[]);
+    let home = agent_home("10.77.0.1", &site, "web-01", 600);
+    let agent = start_agent(&home, Some(&near), &[]);
     until(60 * SECOND, "the agent enrols and connects", || connected(&home));
     home.log(&failures("203.0.113.7", 8));
     let attacker = "203.0.113.7".parse().unwrap();
@@ -97,8 +64,8 @@ fn an_attack_on_the_agent_is_judged_by_the_manager_and_blocked_on_the_agent() {
 #[test]
 fn a_manager_that_is_not_there_is_asked_for_a_key_once_a_round() {
     let site = Site::new("");
-    let home = agent_home("127.0.0.1", &site, 1);
-    let agent = start(&home, None, &["--dry-run"]);
+    let home = agent_home("127.0.0.1", &site, "web-01", 1);
+    let agent = start_agent(&home, None, &["--dry-run"]);
     until(30 * SECOND, "it is refused", || home.read("logs/ossec.log").contains("no key from"));
     std::thread::sleep(Duration::from_millis(300));
     let log = home.read("logs/ossec.log");
@@ -119,8 +86,8 @@ fn no_line_is_lost_or_repeated_while_the_manager_is_restarted_three_times() {
     fs::create_dir_all(site.home.at("etc/rules")).unwrap();
     fs::write(site.home.at("etc/rules/local_rules.xml"), RULES).unwrap();
     let mut manager = site.start(None, &[]);
-    let home = agent_home("127.0.0.1", &site, 1);
-    let agent = start(&home, None, &["--dry-run"]);
+    let home = agent_home("127.0.0.1", &site, "web-01", 1);
+    let agent = start_agent(&home, None, &["--dry-run"]);
     until(60 * SECOND, "the agent enrols and connects", || connected(&home));
     let (rounds, lines) = (4, 5000);
     for round in 0..rounds {

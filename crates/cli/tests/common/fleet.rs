@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tld_wire::control::{FromAgent, FromManager, KeepAlive, Startup};
@@ -13,7 +14,7 @@ use tld_wire::key::AgentKey;
 use tld_wire::seal::{Envelope, Method, Opener, Sealer};
 use tld_wire::version::Version;
 
-use super::{Home, Host, Service};
+use super::{BINARY, Home, Host, Service};
 
 /// Longest wait for anything a manager says.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -189,4 +190,37 @@ impl Peer {
         self.merged = Some(md5);
         String::from_utf8(file).unwrap()
     }
+}
+
+/// A home for an agent of that manager.
+pub fn agent_home(address: &str, site: &Site, name: &str, notify: u32) -> Home {
+    let home = Home::new("");
+    let conf = format!(
+        "<ossec_config><client><server><address>{address}</address><port>{}</port><max_retries>100</max_retries>\
+         <retry_interval>1</retry_interval></server><notify_time>{notify}</notify_time>\
+         <enrollment><port>{}</port><agent_name>{name}</agent_name>\
+         <delay_after_enrollment>1</delay_after_enrollment></enrollment></client>\
+         <localfile><log_format>syslog</log_format><location>{}</location></localfile></ossec_config>",
+        site.port,
+        site.enrolment,
+        home.at("auth.log").display()
+    );
+    std::fs::write(home.at("etc/ossec.conf"), conf).unwrap();
+    home
+}
+
+/// Starts our agent and waits until it watches.
+pub fn start_agent(home: &Home, host: Option<&Host>, extra: &[&str]) -> Service {
+    let started = home.read("logs/ossec.log").matches("started in").count();
+    let mut command = host.map_or_else(|| Command::new(BINARY), |host| host.command(BINARY));
+    command.args(["agent", "--home"]).arg(home.path.path()).args(extra);
+    let output = std::fs::OpenOptions::new().append(true).create(true).open(home.at("service.out")).unwrap();
+    command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+    let service = Service { child: command.spawn().expect("the agent starts") };
+    let begin = Instant::now();
+    while home.read("logs/ossec.log").matches("started in").count() <= started {
+        assert!(begin.elapsed() < Duration::from_secs(30), "it does not start: {}", home.read("service.out"));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    service
 }
