@@ -28,7 +28,7 @@ Examples:
   sudo threatlockdown reload --home /srv/ossec
 
 Decoders, rules, lists, commands, responses and the allow list change; no event is lost and what was counted stays counted.
-Log sources and outputs take a restart. Exit status: 0 when the new rules are in force, 1 when the ones before still are.";
+Log sources, outputs, <remote> and <auth> take a restart. Exit status: 0 when the new rules are in force, 1 when the ones before still are.";
 
 /// Change a running service to the rules and responses as they are now
 #[derive(Debug, clap::Args)]

@@ -357,7 +357,7 @@ fn reload(
         in_force: true,
         rules: prepared.ruleset.rules().count(),
         responses: prepared.policy.responses().len(),
-        restart: takes_restart(&current.settings, &prepared.settings),
+        restart: takes_restart(&current.settings, &prepared.settings, service.fleet().is_some()),
         ..Report::default()
     };
     let report = report.with(prepared.ruleset.differences(&current.ruleset));
@@ -373,17 +373,26 @@ fn reload(
 }
 
 /// Parts of the configuration that only a start reads, where they differ.
-fn takes_restart(old: &Settings, new: &Settings) -> Vec<String> {
+fn takes_restart(old: &Settings, new: &Settings, manages: bool) -> Vec<String> {
     let outputs = |settings: &Settings| {
         let global = settings.global.clone();
         format!("{:?}", tld_config::Global { white_list: Vec::new(), ..global })
     };
+    let ports = |settings: &Settings, syslog: bool| {
+        let wanted = settings.remotes.iter().filter(|remote| remote.syslog == syslog);
+        format!("{:?}", wanted.collect::<Vec<_>>())
+    };
+    let moved = |syslog| manages && ports(old, syslog) != ports(new, syslog);
     let parts = [
         ("<localfile>", format!("{:?}", old.localfiles) != format!("{:?}", new.localfiles)),
         ("<global>", outputs(old) != outputs(new)),
         ("the responder's part of <active-response>", {
             format!("{:?}", old.responder) != format!("{:?}", new.responder)
         }),
+        ("<remote> for agents (secure)", moved(false)),
+        ("<remote> for syslog", moved(true)),
+        ("<auth>", manages && format!("{:?}", old.auth) != format!("{:?}", new.auth)),
+        ("<rule_test>", format!("{:?}", old.rule_test) != format!("{:?}", new.rule_test)),
     ];
     parts.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
 }
