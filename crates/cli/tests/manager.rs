@@ -235,3 +235,139 @@ fn tools_ask_agents_through_the_managers_socket() {
         serde_json::from_str(&ask("{\"version\":1,\"command\":\"getstats\"}").join().unwrap()).unwrap();
     assert_eq!(stats["data"]["metrics"]["tcp_sessions"], 1);
 }
+
+/// Puts XML behind a place of the configuration.
+fn set(site: &Site, before: &str, more: &str) {
+    let conf = site.home.read("etc/ossec.conf").replacen(before, &format!("{before}{more}"), 1);
+    fs::write(site.home.at("etc/ossec.conf"), conf).unwrap();
+}
+
+#[test]
+fn a_silent_agent_is_disconnected_and_that_is_an_alert() {
+    let site = Site::new("");
+    set(&site, "<global>", "<agents_disconnection_time>2s</agents_disconnection_time>");
+    let _service = site.start(None, &[]);
+    let mut agent = site.agent("web-01");
+    until(20 * SECOND, "its silence is an alert", || {
+        site.home.alerts().iter().any(|alert| {
+            alert["rule"]["id"] == "504"
+                && alert["agent"]["name"] == "web-01"
+                && alert["full_log"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .contains("Agent disconnected: 'web-01-any'.")
+        })
+    });
+    until(20 * SECOND, "the state is known", || shown(&site, "web-01")["status"] == "disconnected");
+    // The connection still stands: a sign of life is enough.
+    agent.keep_alive();
+    agent.expect("#!-agent ack ");
+    until(20 * SECOND, "it is back", || shown(&site, "web-01")["status"] == "active");
+}
+
+#[test]
+fn where_counters_are_verified_a_replayed_event_is_refused_over_a_restart_too() {
+    let site = Site::new("");
+    fs::write(site.home.at("etc/local_internal_options.conf"), "remoted.verify_msg_id=1\n").unwrap();
+    let service = site.start(None, &[]);
+    let mut agent = site.agent("web-01");
+    let line = |address: &str| format!("1:/var/log/auth.log:{}", failures(address, 1).trim_end());
+    let event = agent.seal(line("198.51.100.9").as_bytes());
+    let event = frame::encode(&event).unwrap();
+    agent.stream.write_all(&event).unwrap();
+    let from =
+        |address: &str| site.home.alerts().iter().filter(|alert| alert["data"]["srcip"] == address).count();
+    until(20 * SECOND, "the event is judged", || from("198.51.100.9") == 1);
+    agent.stream.write_all(&event).unwrap();
+    while agent.receive().is_some() {}
+    assert_eq!(service.stop(), Some(0));
+
+    let _service = site.start(None, &[]);
+    let mut thief = TcpStream::connect(("127.0.0.1", site.port)).unwrap();
+    thief.set_read_timeout(Some(20 * SECOND)).unwrap();
+    thief.write_all(&event).unwrap();
+    assert_eq!(thief.read(&mut [0; 8]).unwrap_or(0), 0, "closed");
+    let mut again = Peer::connect(site.port, agent.key.clone());
+    again.counter = agent.counter;
+    again.start();
+    again.send(line("198.51.100.8").as_bytes());
+    until(20 * SECOND, "what is new is judged", || from("198.51.100.8") == 1);
+    assert_eq!(from("198.51.100.9"), 1, "what was sent twice is judged once");
+}
+
+#[test]
+fn an_agent_on_datagrams_gets_its_groups_files() {
+    let site = Site::new("");
+    fs::create_dir_all(site.home.at("etc/shared/default")).unwrap();
+    let long = "<!-- padding -->\n".repeat(300);
+    fs::write(site.home.at("etc/shared/default/agent.conf"), &long).unwrap();
+    let _service = site.start(None, &[]);
+    let mut peer = Peer::connect(site.port, site.enrol("by-udp"));
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(20 * SECOND)).unwrap();
+    socket.connect(("127.0.0.1", site.port)).unwrap();
+    let alive = b"#!-Linux |by-udp |6.1 |#1 |x86_64 - Wazuh v4.14.7\nx merged.mg\n";
+    for payload in [&b"#!-agent startup {\"version\":\"v4.14.7\"}"[..], alive] {
+        let sealed = peer.seal(payload);
+        socket.send(&sealed).unwrap();
+    }
+    let mut next = || {
+        let mut buffer = [0; 2_048];
+        let length = socket.recv(&mut buffer).unwrap();
+        peer.open(&buffer[..length])
+    };
+    let mut announced = Vec::new();
+    while !announced.starts_with(b"#!-up file ") {
+        announced = next();
+    }
+    let mut file = Vec::new();
+    loop {
+        let message = next();
+        if message == b"#!-close file " {
+            break;
+        }
+        file.extend_from_slice(&message);
+    }
+    let sum = tld_wire::key::md5_text(&file);
+    assert_eq!(String::from_utf8(announced).unwrap(), format!("#!-up file {sum} merged.mg\n"));
+    assert!(String::from_utf8(file).unwrap().ends_with(&format!("!{} agent.conf\n{long}", long.len())));
+}
+
+#[test]
+fn a_second_connection_takes_the_place_of_one_that_was_silent_long_enough() {
+    let site = Site::new("");
+    set(&site, "<remote>", "<connection_overtake_time>1</connection_overtake_time>");
+    let _service = site.start(None, &[]);
+    let mut first = site.agent("web-01");
+    let counter = first.counter;
+    // Turned away until the first has been silent for long enough.
+    let mut second = None;
+    until(20 * SECOND, "the second connection is let in", || {
+        let mut peer = Peer::connect(site.port, first.key.clone());
+        peer.counter = counter;
+        peer.send(b"#!-agent startup {\"version\":\"v4.14.7\"}");
+        let is_in = peer.receive().is_some();
+        second = is_in.then_some(peer);
+        is_in
+    });
+    while first.receive().is_some() {}
+    let mut second = second.unwrap();
+    second.keep_alive();
+    second.expect("#!-agent ack ");
+}
+
+#[test]
+fn a_reload_names_the_ports_that_take_a_restart() {
+    let site = Site::new("");
+    let _service = site.start(None, &[]);
+    set(&site, "<remote>", "<connection_overtake_time>1</connection_overtake_time>");
+    set(&site, "<auth>", "<purge>yes</purge>");
+    let syslog = "<remote><connection>syslog</connection><allowed-ips>127.0.0.1</allowed-ips></remote>";
+    set(&site, "</auth>", syslog);
+    let reload = Command::new(BINARY).args(["reload", "--home"]).arg(site.home.path.path()).output().unwrap();
+    let text = String::from_utf8_lossy(&reload.stdout).into_owned();
+    for part in ["<remote> for agents (secure)", "<remote> for syslog", "<auth>"] {
+        assert!(text.contains(&format!("{part} changed: this takes a restart")), "{text}");
+    }
+    assert!(!text.contains("<localfile>") && !text.contains("<rule_test>"), "{text}");
+}

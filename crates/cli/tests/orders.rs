@@ -21,8 +21,8 @@ use common::fleet::{Peer, Site, free_port};
 use common::{BINARY, failures, until};
 use tld_model::{Evidence, OrderId, Outcome, OutcomeKind, Target, Timestamp, Timings};
 use tld_server::dispatch::ledger::{Filter, Listed, State, list};
-use tld_wire::control::{FromAgent, Startup};
-use tld_wire::extension::{self, Hello, Ticket};
+use tld_wire::control::FromAgent;
+use tld_wire::extension::{self, Ticket};
 
 const LONG: Duration = Duration::from_secs(20);
 const LOG: &str = "/var/ossec/logs/active-responses.log";
@@ -52,16 +52,6 @@ fn becomes(site: &Site, agent: u32, kind: OutcomeKind) -> Listed {
 fn order(peer: &mut Peer) -> serde_json::Value {
     let payload = peer.expect("#!-execd ");
     serde_json::from_slice(&payload[b"#!-execd ".len()..]).unwrap()
-}
-
-/// Connects an agent of ours.
-fn confirming(peer: &mut Peer) {
-    let startup = Startup::Told { version: Some(peer.version.clone()), hello: Some(Hello::default()) };
-    peer.send(&FromAgent::Startup(startup).to_bytes());
-    assert_eq!(peer.receive().unwrap(), b"#!-agent ack ");
-    peer.receive().unwrap();
-    peer.keep_alive();
-    peer.expect("#!-agent ack ");
 }
 
 fn ticket(order: &serde_json::Value) -> Ticket {
@@ -132,7 +122,7 @@ fn an_agent_of_ours_confirms_and_a_killed_manager_goes_on_where_it_was() {
     let service = site.start(None, &[]);
     let key = site.enrol("web-01");
     let mut agent = Peer::connect(site.port, key.clone());
-    confirming(&mut agent);
+    agent.start_confirming();
     agent.event("/var/log/auth.log", failures("198.51.100.9", 1).trim_end());
     let first = ticket(&order(&mut agent));
     assert!(first.deadline_ns.is_some());
@@ -141,7 +131,7 @@ fn an_agent_of_ours_confirms_and_a_killed_manager_goes_on_where_it_was() {
     let counter = agent.counter;
     let mut agent = Peer::connect(site.port, key);
     agent.counter = counter;
-    confirming(&mut agent);
+    agent.start_confirming();
     let again = ticket(&order(&mut agent));
     assert_eq!(again.order, first.order, "sent again under its id, so that it acts once");
     agent.send(
@@ -293,7 +283,7 @@ fn an_operator_orders_lists_and_undoes_on_agents() {
     let site = Site::new(&response("local", ""));
     let _service = site.start(None, &[]);
     let mut agent = Peer::connect(site.port, site.enrol("web-01"));
-    confirming(&mut agent);
+    agent.start_confirming();
     let home = site.home.path.path().to_path_buf();
     let asking = std::thread::spawn(move || {
         let arguments =

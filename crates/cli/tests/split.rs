@@ -15,8 +15,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use common::fleet::Site;
+use common::fleet::{Peer, Site};
 use common::{Home, Host, failures, namespaces, until};
+use tld_server::dispatch::ledger::{Filter, State, list};
+use tld_wire::control::FromAgent;
+use tld_wire::extension::{self, Ticket};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -88,6 +91,32 @@ fn a_manager_without_root_enrols_agents_and_keeps_their_dates() {
     agent.event("/var/log/auth.log", failures("198.51.100.9", 1).trim_end());
     until(20 * SECOND, &format!("an alert; {}", site.home.read("service.out")), || {
         site.home.alerts().iter().any(|alert| alert["agent"]["name"] == "web-01")
+    });
+    let said = site.home.read("service.out");
+    assert!(!said.contains("Permission denied"), "{said}");
+    assert_eq!(service.stop(), Some(0));
+}
+
+#[test]
+fn a_manager_without_root_orders_and_hears_what_became_of_it() {
+    if !namespaces() {
+        return;
+    }
+    let response = "<active-response><command>firewall-drop</command><location>local</location><level>5</level>\
+        <timeout>600</timeout></active-response>";
+    let site = Site::new(response);
+    let service = site.start(None, &["--user", "nobody"]);
+    let mut agent = Peer::connect(site.port, site.enrol("web-01"));
+    agent.start_confirming();
+    agent.event("/var/log/auth.log", failures("198.51.100.9", 1).trim_end());
+    let payload = agent.expect("#!-execd ");
+    let order: serde_json::Value = serde_json::from_slice(&payload[b"#!-execd ".len()..]).unwrap();
+    let ticket: Ticket = serde_json::from_value(order["threatlockdown"].clone()).unwrap();
+    let received = extension::FromAgent::Received { order: ticket.order.clone() };
+    agent.send(&FromAgent::Extension(received).to_bytes());
+    until(20 * SECOND, &format!("it is received; {}", site.home.read("service.out")), || {
+        let listed = list(site.home.path.path(), &Filter::default()).unwrap();
+        listed.iter().any(|one| one.order.id == ticket.order && one.state == State::Received)
     });
     let said = site.home.read("service.out");
     assert!(!said.contains("Permission denied"), "{said}");

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tld_wire::control::{FromAgent, FromManager, KeepAlive, Startup};
 use tld_wire::counter::SenderCounter;
+use tld_wire::extension::Hello;
 use tld_wire::frame;
 use tld_wire::key::AgentKey;
 use tld_wire::seal::{Envelope, Method, Opener, Sealer};
@@ -165,6 +166,16 @@ impl Peer {
     /// Handshake and first sign of life.
     pub fn start(&mut self) {
         self.greet();
+        self.keep_alive();
+        self.expect("#!-agent ack ");
+    }
+
+    /// The same of an agent of ours, which confirms orders.
+    pub fn start_confirming(&mut self) {
+        let startup = Startup::Told { version: Some(self.version.clone()), hello: Some(Hello::default()) };
+        self.send(&FromAgent::Startup(startup).to_bytes());
+        assert_eq!(self.receive().unwrap(), FromManager::Ack.to_bytes());
+        self.receive().unwrap();
         self.keep_alive();
         self.expect("#!-agent ack ");
     }
