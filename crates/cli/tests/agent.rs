@@ -38,8 +38,10 @@ fn an_attack_on_the_agent_is_judged_by_the_manager_and_blocked_on_the_agent() {
          <timeout>600</timeout></active-response>",
     );
     let manager = site.start(Some(&far), &[]);
-    // Nothing of what follows may wait for a second sign of life.
+    // Nothing of what follows may wait for a second sign of life, nor for the time that a manager gets to learn a new key.
     let home = agent_home("10.77.0.1", &site, "web-01", 600);
+    let conf = home.read("etc/ossec.conf").replace("enrollment>1<", "enrollment>600<");
+    fs::write(home.at("etc/ossec.conf"), conf).unwrap();
     let agent = start_agent(&home, Some(&near), &[]);
     until(60 * SECOND, "the agent enrols and connects", || connected(&home));
     home.log(&failures("203.0.113.7", 8));

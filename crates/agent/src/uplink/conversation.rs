@@ -50,6 +50,8 @@ pub(super) struct Conversation<'a> {
     pub(super) uplink: &'a Uplink,
     pub(super) server: &'a ServerAddress,
     pub(super) key: &'a AgentKey,
+    /// For the connection, and for the answer to the handshake.
+    pub(super) patience: Duration,
 }
 
 /// The reading side's state.
@@ -68,14 +70,14 @@ impl Conversation<'_> {
     pub(super) fn hold(&self, progress: &mut Progress) -> End {
         let (uplink, server) = (self.uplink, self.server);
         uplink.voice.info(&format!("(4102): trying to connect to `{}:{}`", server.address, server.port));
-        let channel = match Channel::open(&server.address, server.port, server.udp, uplink.patience) {
+        let channel = match Channel::open(&server.address, server.port, server.udp, self.patience) {
             Ok(channel) => channel,
             Err(error) => return End::Lost(error.to_string()),
         };
         let timing = Timing {
             notify: uplink.client.notify_time,
             reconnect: uplink.client.time_reconnect,
-            handshake: uplink.patience,
+            handshake: self.patience,
         };
         let now = SystemClock.boot();
         let (session, hello) = Session::start_as(progress.version, timing, now);

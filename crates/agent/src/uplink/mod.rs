@@ -116,8 +116,13 @@ impl Uplink {
             self.voice.error("(4112): no <client><server> is configured: events wait in the spool");
             return;
         }
-        if !self.has_key() && !self.first_key() {
-            return;
+        if !self.has_key() {
+            if !self.first_key() {
+                return;
+            }
+            if let Some(server) = self.client.servers.first() {
+                self.try_new_key(server, &mut progress);
+            }
         }
         for server in self.client.servers.iter().cycle() {
             self.serve(server, &mut progress);
@@ -154,16 +159,37 @@ impl Uplink {
             return;
         }
         if self.enrol(&server.address, progress.version) {
-            self.pause(self.client.enrollment.delay_after_enrollment);
+            self.try_new_key(server, progress);
             self.attempt(server, progress, tries);
         }
     }
 
-    /// One connection from its beginning to its end; answers how many attempts are used up now.
+    /// Lets the manager learn a new key. Ours knows it at once, so this time is not spent idle.
+    fn try_new_key(&self, server: &ServerAddress, progress: &mut Progress) {
+        let delay = self.client.enrollment.delay_after_enrollment;
+        let end = Deadline::after(delay);
+        // Over UDP a manager that does not know the key is only silent.
+        if !server.udp && !delay.is_zero() {
+            self.attempt_within(server, progress, 0, delay.min(self.patience));
+        }
+        self.pause(end.remaining().unwrap_or(delay));
+    }
+
     fn attempt(&self, server: &ServerAddress, progress: &mut Progress, tries: u32) -> u32 {
+        self.attempt_within(server, progress, tries, self.patience)
+    }
+
+    /// One connection from its beginning to its end; answers how many attempts are used up now.
+    fn attempt_within(
+        &self,
+        server: &ServerAddress,
+        progress: &mut Progress,
+        tries: u32,
+        patience: Duration,
+    ) -> u32 {
         let Some(key) = self.key() else { return u32::MAX };
         let age = Deadline::after(GOOD);
-        let conversation = Conversation { uplink: self, server, key: &key };
+        let conversation = Conversation { uplink: self, server, key: &key, patience };
         let end = conversation.hold(progress);
         let was_connected = self.status.standing() == Standing::Connected;
         self.status.stands(Standing::Disconnected);
@@ -268,7 +294,6 @@ impl Uplink {
                     return true;
                 }
                 if self.enrol(host, self.version()) {
-                    self.pause(settings.delay_after_enrollment);
                     return true;
                 }
             }
