@@ -371,3 +371,29 @@ fn a_reload_names_the_ports_that_take_a_restart() {
     }
     assert!(!text.contains("<localfile>") && !text.contains("<rule_test>"), "{text}");
 }
+
+#[test]
+fn status_tells_programs_what_a_manager_has_taken_and_what_waits() {
+    let site = Site::new("");
+    let service = site.start(None, &[]);
+    let status = || -> serde_json::Value {
+        let mut command = Command::new(BINARY);
+        let output =
+            command.args(["status", "--json", "--home"]).arg(site.home.path.path()).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let mut agent = site.agent("web-01");
+    agent.event("/var/log/auth.log", failures("198.51.100.9", 1).trim_end());
+    let event =
+        |status: &serde_json::Value| status["manager"]["messages"]["received_breakdown"]["event"].clone();
+    until(20 * SECOND, "the event is counted", || event(&status()) == 1);
+    let tool = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    tool.send_to(b"1:/var/log/tool.log:a line", site.home.at("queue/sockets/queue")).unwrap();
+    until(20 * SECOND, "a tool's event is counted", || status()["manager"]["entrances"]["events"] == 1);
+    let running = status();
+    assert_eq!((&running["state"], &running["pid"]), (&"running".into(), &service.child.id().into()));
+    assert!(running["manager"]["pipeline"]["passed"].as_u64() >= Some(2), "{running}");
+    assert_eq!(service.stop(), Some(0));
+    let stopped = status();
+    assert_eq!((&stopped["state"], &stopped["manager"]), (&"stopped".into(), &serde_json::Value::Null));
+}

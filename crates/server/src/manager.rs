@@ -134,6 +134,7 @@ impl Manager {
             log: log.clone(),
             remotes: settings.remotes.clone(),
         })?;
+        hub.count_also(intake.counts());
         let door = Door::open(&home, Arc::clone(&fleet)).map_err(StartError::Door)?;
         let enrolment = if settings.auth.disabled {
             None

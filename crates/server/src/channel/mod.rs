@@ -208,6 +208,8 @@ pub struct Hub {
     peers: RwLock<HashMap<AgentId, Arc<Peer>>>,
     posts: OnceLock<Vec<Post>>,
     attendant: OnceLock<Arc<dyn Attendant>>,
+    /// Counters of the entrances for other tools, which open after the channel.
+    intake: OnceLock<Arc<crate::intake::Counts>>,
     open: AtomicUsize,
     tally: Tally,
     muffler: Mutex<(Duration, u32)>,
@@ -268,6 +270,7 @@ impl Hub {
             peers: RwLock::default(),
             posts: OnceLock::new(),
             attendant: OnceLock::new(),
+            intake: OnceLock::new(),
             open: AtomicUsize::new(0),
             tally: Tally::default(),
             muffler: Mutex::default(),
@@ -288,6 +291,20 @@ impl Hub {
             stalls: read(&tally.stalls),
             connections: self.open.load(Ordering::Relaxed) as u64,
         }
+    }
+
+    /// Has the entrances' counters told among the channel's own.
+    pub fn count_also(&self, intake: &Arc<crate::intake::Counts>) {
+        let _ = self.intake.set(Arc::clone(intake));
+    }
+
+    /// What came in by the entrances for other tools; null before they are open.
+    fn entrances(&self) -> Option<serde_json::Value> {
+        let counts = self.intake.get()?;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Some(serde_json::json!({
+            "events": read(&counts.events), "discarded": read(&counts.dropped), "routed": read(&counts.routed),
+        }))
     }
 
     fn now(&self) -> Timestamp {

@@ -209,7 +209,7 @@ fn command(hub: &Hub, request: &[u8]) -> Vec<u8> {
     let command = asked.as_ref().and_then(|asked| asked.get("command")?.as_str());
     let answer = match command {
         Some("getstats") => {
-            let counts = hub.counts();
+            let (counts, load) = (hub.counts(), hub.events.load());
             serde_json::json!({ "error": 0, "message": "ok", "data": {
                 "name": "wazuh-remoted",
                 "timestamp": hub.now().secs(),
@@ -223,6 +223,11 @@ fn command(hub: &Hub, request: &[u8]) -> Vec<u8> {
                         "sent": counts.sent,
                     },
                     "pipeline_full": counts.stalls,
+                    "pipeline": {
+                        "events": load.items, "bytes": load.bytes, "passed": load.passed,
+                        "full": load.full, "peak_bytes": load.peak_bytes,
+                    },
+                    "entrances": hub.entrances(),
                 },
             } })
         }
