@@ -425,7 +425,8 @@ pub(super) fn exchange(
 
 /// About how many bytes the lines of an exchange take in which the alert stands so often.
 pub(super) fn text_length(order: &Order, alerts: usize) -> usize {
-    (order.alert.get().len() + MESSAGE) * alerts + MESSAGE
+    let arguments: usize = order.extra_args.iter().map(String::len).sum();
+    (order.alert.get().len() + arguments + MESSAGE) * alerts + MESSAGE
 }
 
 /// A line within a dialogue.
