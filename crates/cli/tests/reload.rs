@@ -17,7 +17,7 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{BINARY, Home, stamp, until};
+use common::{BINARY, Home, failures, stamp, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -173,4 +173,27 @@ fn without_a_service_there_is_nothing_to_reload_and_one_home_has_one_service() {
     assert!(home.at("var/threatlockdown/service.pid").exists());
     let (_, err) = texts(&reload(&home));
     assert!(err.contains("no service runs"), "{err}");
+}
+
+#[test]
+fn a_new_response_needs_no_restart_and_a_new_escalation_does() {
+    let home = prepared();
+    let _service = home.start(None, &["--dry-run"], &[]);
+    let add = |text: &str| {
+        let conf =
+            home.read("etc/ossec.conf").replacen("</ossec_config>", &format!("{text}</ossec_config>"), 1);
+        fs::write(home.at("etc/ossec.conf"), conf).unwrap();
+        texts(&reload(&home)).0
+    };
+    let said =
+        add("<active-response><command>firewall-drop</command><location>local</location><level>5</level>\
+         <timeout>60</timeout></active-response>");
+    assert!(said.contains("1 responses") && !said.contains("restart"), "{said}");
+    home.log(&failures("203.0.113.9", 1));
+    until(10 * SECOND, "it answers", || home.read("logs/ossec.log").contains("203.0.113.9"));
+    let said = add("<active-response><repeated_offenders>30,60</repeated_offenders></active-response>");
+    assert!(
+        said.contains("the responder's part of <active-response> changed: this takes a restart"),
+        "{said}"
+    );
 }

@@ -378,6 +378,10 @@ fn takes_restart(old: &Settings, new: &Settings, manages: bool) -> Vec<String> {
         let global = settings.global.clone();
         format!("{:?}", tld_config::Global { white_list: Vec::new(), ..global })
     };
+    // Options of single responses travel with each order here.
+    let endpoint = |settings: &Settings| {
+        format!("{:?}", tld_config::ResponderSettings { own: Vec::new(), ..settings.responder.clone() })
+    };
     let ports = |settings: &Settings, syslog: bool| {
         let wanted = settings.remotes.iter().filter(|remote| remote.syslog == syslog);
         format!("{:?}", wanted.collect::<Vec<_>>())
@@ -386,9 +390,7 @@ fn takes_restart(old: &Settings, new: &Settings, manages: bool) -> Vec<String> {
     let parts = [
         ("<localfile>", format!("{:?}", old.localfiles) != format!("{:?}", new.localfiles)),
         ("<global>", outputs(old) != outputs(new)),
-        ("the responder's part of <active-response>", {
-            format!("{:?}", old.responder) != format!("{:?}", new.responder)
-        }),
+        ("the responder's part of <active-response>", endpoint(old) != endpoint(new)),
         ("<remote> for agents (secure)", moved(false)),
         ("<remote> for syslog", moved(true)),
         ("<auth>", manages && format!("{:?}", old.auth) != format!("{:?}", new.auth)),
