@@ -1,6 +1,6 @@
 //! The formats `command` and `full_command`: the operator's own command line, run again and again.
 //!
-//! Invariant: what a command prints is only ever text; nothing of it reaches a shell.
+//! Invariant: what a command prints is only ever text; nothing of it reaches a shell. No command runs as root.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,9 @@ const MAX_OUTPUT: usize = 65_000;
 /// Longest life of one run, unless the time between two runs is longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Whom commands run as when the collector has root's rights: the first that exists.
+const USERS: [&str; 2] = ["wazuh", "nobody"];
+
 /// One block with a command.
 pub(crate) struct Command {
     line: OsString,
@@ -29,6 +32,8 @@ pub(crate) struct Command {
     frequency: Duration,
     filter: Filter,
     home: PathBuf,
+    /// Set: another user than ours.
+    user: Option<(u32, u32)>,
     log: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
@@ -47,6 +52,7 @@ impl Command {
             frequency: block.frequency.max(Duration::from_secs(1)),
             filter: Filter::new(block)?,
             home: home.to_owned(),
+            user: unprivileged(),
             log,
         }))
     }
@@ -76,6 +82,11 @@ impl Command {
         let mut spec = Spec::new(Path::new(SHELL));
         spec.args = vec!["-c".into(), self.line.clone()];
         spec.cwd = self.home.is_dir().then_some(self.home.as_path());
+        if self.user.is_some() {
+            // That user may have no way into the home, and other processes of it do not count against the command.
+            (spec.user, spec.cwd) = (self.user, Some(Path::new("/")));
+            spec.limits.processes = None;
+        }
         let mut output = Vec::new();
         let limit = if self.whole { MAX_OUTPUT } else { MAX_OUTPUT * 16 };
         let ended = pump(&spec, self.frequency.max(PATIENCE), outlet, |chunk| {
@@ -92,6 +103,12 @@ impl Command {
         }
         if outlet.stopping() { Vec::new() } else { output }
     }
+}
+
+/// Who commands run as: none where we are not root ourselves.
+fn unprivileged() -> Option<(u32, u32)> {
+    use tld_sys::privilege;
+    privilege::is_root().then(|| USERS.iter().find_map(|name| privilege::user(name)))?
 }
 
 /// What is sent for one run.

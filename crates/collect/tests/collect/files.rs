@@ -349,6 +349,17 @@ fn commands_run_at_once_and_again() {
 }
 
 #[test]
+fn commands_never_run_as_root() {
+    let home = Home::new();
+    let mut who = block("", "full_command");
+    who.command = Some("id -u".to_owned());
+    let running = home.start(&[who]);
+    let text = String::from_utf8(running.next().text.clone()).unwrap();
+    let id: u32 = text.lines().last().unwrap().parse().unwrap();
+    assert_ne!(id, 0, "{text}");
+}
+
+#[test]
 fn a_hung_command_does_not_hinder_the_stop() {
     let home = Home::new();
     let mut hung = block("", "full_command");
