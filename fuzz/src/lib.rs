@@ -12,7 +12,7 @@ mod wire;
 pub use events::{event, json, lists, ruleset};
 pub use patterns::{address, osmatch, osregex, pcre2};
 pub use texts::{config, logtime, message, options, xml};
-pub use wire::{bundle, control, enrol, frames, sealed};
+pub use wire::{bundle, control, enrol, frames, sealed, syslog};
 
 /// Longest input worth trying: about four times the longest line that a host sends in practice.
 pub const MAX_INPUT: usize = 16 << 10;
@@ -50,4 +50,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "enrol", run: enrol, inputs: 20_000, words: wire::WORDS },
     Target { name: "frames", run: frames, inputs: 20_000, words: wire::WORDS },
     Target { name: "sealed", run: sealed, inputs: 5_000, words: wire::WORDS },
+    Target { name: "syslog", run: syslog, inputs: 20_000, words: wire::WORDS },
 ];

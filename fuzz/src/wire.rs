@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use tld_model::{Agent, Timestamp};
+use tld_server::intake::syslog;
 use tld_wire::control::{FromAgent, FromManager};
 use tld_wire::enrol::{Answer, Request};
 use tld_wire::frame::{self, Decoder};
@@ -38,6 +39,8 @@ pub(crate) const WORDS: &[&str] = &[
     "\n",
     " - ",
     "001 a any ",
+    "<34>",
+    "7 <1>",
 ];
 
 /// A stream of frames: pieces of any size give what the whole gives.
@@ -140,4 +143,24 @@ pub fn bundle(data: &[u8]) {
     assert_eq!(wrong.len(), before.len(), "lines that are no key are kept as they are");
     assert_eq!(*again.to_text(), *written);
     merged::parse_responses(&text);
+}
+
+/// Syslog from the network: where a stream is torn does not matter, and what is told is bounded.
+pub fn syslog(data: &[u8]) {
+    let read = |size: usize| {
+        let (mut splitter, mut told) = (syslog::Splitter::default(), Vec::new());
+        let mut tell = |message: &[u8]| told.push(message.to_vec());
+        data.chunks(size).for_each(|piece| splitter.push(piece, &mut tell));
+        splitter.end(&mut tell);
+        told
+    };
+    let whole = read(usize::MAX);
+    assert_eq!(whole, read(1), "bytes one by one");
+    assert_eq!(whole, read(7), "pieces");
+    for message in &whole {
+        assert!(message.len() <= 1 << 16);
+        if let Some(event) = syslog::event(message, std::net::Ipv4Addr::LOCALHOST.into(), Timestamp::EPOCH) {
+            assert!(!event.text.is_empty() && !event.text.contains(&0));
+        }
+    }
 }

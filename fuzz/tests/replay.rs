@@ -128,5 +128,5 @@ macro_rules! targets {
 
 targets!(
     address, bundle, config, control, enrol, event, frames, json, lists, logtime, message, options, osmatch,
-    osregex, pcre2, ruleset, sealed, xml,
+    osregex, pcre2, ruleset, sealed, syslog, xml,
 );

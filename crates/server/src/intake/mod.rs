@@ -4,7 +4,7 @@
 
 mod queue;
 mod routed;
-mod syslog;
+pub mod syslog;
 #[cfg(test)]
 mod tests;
 

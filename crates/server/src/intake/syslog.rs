@@ -206,7 +206,7 @@ fn hand_over(message: &[u8], sender: IpAddr, setup: &Setup, counts: &Counts) {
 }
 
 /// The event in a message: without its priority and one closing newline, and up to its first NUL.
-pub(super) fn event(message: &[u8], sender: IpAddr, now: Timestamp) -> Option<Event> {
+pub fn event(message: &[u8], sender: IpAddr, now: Timestamp) -> Option<Event> {
     let text = memchr::memchr(0, message).map_or(message, |nul| message.get(..nul).unwrap_or_default());
     let text = text.strip_suffix(b"\n").unwrap_or(text);
     let text = match (text.first(), memchr::memchr(b'>', text)) {
@@ -223,13 +223,13 @@ pub(super) fn event(message: &[u8], sender: IpAddr, now: Timestamp) -> Option<Ev
 
 /// Finds the messages in a stream that comes in pieces.
 #[derive(Debug, Default)]
-pub(super) struct Splitter {
+pub struct Splitter {
     pending: Vec<u8>,
 }
 
 impl Splitter {
     /// Takes a piece, and tells of each message that is whole with it.
-    pub(super) fn push(&mut self, piece: &[u8], tell: &mut impl FnMut(&[u8])) {
+    pub fn push(&mut self, piece: &[u8], tell: &mut impl FnMut(&[u8])) {
         self.pending.extend_from_slice(piece);
         let mut at = 0;
         while let Some((message, next)) = first(self.pending.get(at..).unwrap_or_default()) {
@@ -242,7 +242,7 @@ impl Splitter {
     }
 
     /// The stream is over: its rest is a message too.
-    pub(super) fn end(&mut self, tell: &mut impl FnMut(&[u8])) {
+    pub fn end(&mut self, tell: &mut impl FnMut(&[u8])) {
         let rest = std::mem::take(&mut self.pending);
         if !rest.is_empty() {
             tell(&rest);
