@@ -142,7 +142,7 @@ fn run(what: &str, action: &str, address: &str, point: &str) {
 fn killed_anywhere_nothing_expired_stays_and_nothing_wanted_is_missing() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seed = number("TLD_CRASH_SEED").unwrap_or_else(|| SystemClock.wall_nanos().cast_unsigned());
-    let runs = number("TLD_CRASH_RUNS").unwrap_or(24);
+    let runs = number("TLD_CRASH_RUNS").unwrap_or(50);
     println!("seed {seed}, {runs} runs");
     let ran = std::thread::scope(|scope| {
         let work = || {
