@@ -7,6 +7,7 @@
 pub mod channel;
 pub mod dispatch;
 pub mod enrol;
+mod framed;
 pub mod home;
 pub mod intake;
 pub mod lanes;

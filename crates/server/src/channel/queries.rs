@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -20,6 +20,7 @@ use tld_wire::frame;
 
 use super::peer::Link;
 use super::{Hub, lock};
+use crate::framed;
 use crate::reach::Reach as _;
 
 /// Questions that may wait for answers.
@@ -160,24 +161,7 @@ impl Drop for Place {
 
 fn converse(mut stream: &UnixStream, hub: &Hub) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    let deadline = Deadline::after(PATIENCE);
-    let mut decoder = frame::Decoder::default();
-    let mut buffer = [0; 4_096];
-    let request = loop {
-        let left = deadline.remaining().filter(|left| !left.is_zero());
-        stream.set_read_timeout(Some(left.ok_or(io::ErrorKind::TimedOut)?))?;
-        let count = match stream.read(&mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            other => other?,
-        };
-        if count == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let mut input = buffer.get(..count).unwrap_or_default();
-        if let Some(request) = decoder.next(&mut input).map_err(io::Error::other)? {
-            break request;
-        }
-    };
+    let request = framed::receive(stream, PATIENCE)?;
     let mut answer = answer(hub, &request);
     answer.truncate(frame::LIMIT);
     stream.set_write_timeout(Some(PATIENCE))?;

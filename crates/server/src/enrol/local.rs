@@ -6,7 +6,7 @@
 //! Invariant: every request that was read gets an answer, and an answer that tells of a change is given after the change.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -18,7 +18,6 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tld_model::AgentId;
-use tld_sys::clock::Deadline;
 use tld_sys::durable;
 use tld_wire::enrol::decide::Force;
 use tld_wire::enrol::{Reason, Request, RequestedIp};
@@ -26,6 +25,7 @@ use tld_wire::frame;
 use tld_wire::key::{AgentKey, Secret};
 
 use super::admit::{Admission, Refusal, Wish};
+use crate::framed;
 use crate::registry::AddError;
 
 /// Time that one connection may take.
@@ -72,24 +72,7 @@ impl Drop for LocalSocket {
 
 fn converse(mut stream: &UnixStream, admission: &Admission) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    let deadline = Deadline::after(PATIENCE);
-    let mut decoder = frame::Decoder::default();
-    let mut buffer = [0; 4_096];
-    let request = loop {
-        let left = deadline.remaining().filter(|left| !left.is_zero());
-        stream.set_read_timeout(Some(left.ok_or(io::ErrorKind::TimedOut)?))?;
-        let count = match stream.read(&mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            other => other?,
-        };
-        if count == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let mut input = buffer.get(..count).unwrap_or_default();
-        if let Some(request) = decoder.next(&mut input).map_err(io::Error::other)? {
-            break request;
-        }
-    };
+    let request = framed::receive(stream, PATIENCE)?;
     let answer = zeroize::Zeroizing::new(answer(&request, admission));
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.write_all(&frame::encode(answer.as_bytes()).map_err(io::Error::other)?)

@@ -3,7 +3,7 @@
 //! Invariant: only root, or the user that the manager runs as, is listened to.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -17,13 +17,13 @@ use tld_config::Response;
 use tld_model::{AgentId, Order, OrderId, Target, Timestamp};
 use tld_policy::Policy;
 use tld_respond::RevertSelector;
-use tld_sys::clock::Deadline;
 use tld_sys::unix_socket;
 use tld_wire::frame;
 
 use super::Fleet;
 use super::book::{Act, Book};
 use crate::dispatch::ledger::{Audience, Draft};
+use crate::framed;
 use crate::registry::Table;
 
 /// Time that one connection may take.
@@ -104,31 +104,18 @@ pub fn ask(home: &Path, request: &Request) -> Result<Reply, ControlError> {
         let text = serde_json::to_vec(request)?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.write_all(&frame::encode(&text).map_err(io::Error::other)?)?;
-        let reply = read(&mut stream, PATIENCE * 2)?;
+        let reply = read(&stream, PATIENCE * 2)?;
         Ok(serde_json::from_slice(&reply)?)
     };
     converse().map_err(failed)
 }
 
-fn read(stream: &mut UnixStream, patience: Duration) -> io::Result<Vec<u8>> {
-    let deadline = Deadline::after(patience);
-    let mut decoder = frame::Decoder::default();
-    let mut buffer = [0; 4_096];
-    loop {
-        let left = deadline.remaining().filter(|left| !left.is_zero());
-        stream.set_read_timeout(Some(left.ok_or(io::ErrorKind::TimedOut)?))?;
-        let count = match stream.read(&mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            other => other?,
-        };
-        if count == 0 {
-            return Err(io::ErrorKind::PermissionDenied.into());
-        }
-        let mut input = buffer.get(..count).unwrap_or_default();
-        if let Some(message) = decoder.next(&mut input).map_err(io::Error::other)? {
-            return Ok(message);
-        }
-    }
+/// The door is shut before strangers without a word.
+fn read(stream: &UnixStream, patience: Duration) -> io::Result<Vec<u8>> {
+    framed::receive(stream, patience).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => io::ErrorKind::PermissionDenied.into(),
+        _ => error,
+    })
 }
 
 /// The open door. Dropping it closes it.
