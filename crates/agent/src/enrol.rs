@@ -4,7 +4,7 @@
 
 mod trust;
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use rustls::{ClientConfig, ClientConnection, Stream};
 use tld_config::Enrollment;
-use tld_sys::clock::Deadline;
 use tld_sys::durable;
+use tld_sys::tcp::Timed;
 use tld_wire::enrol::{Answer, AnswerError, LINE_LIMIT, PASSWORD_FILE_LIMIT, Request, RequestedIp};
 use tld_wire::key::AgentKey;
 use tld_wire::name::agent_name_of_host;
@@ -139,39 +139,6 @@ fn password(home: &Path, settings: &Enrollment) -> Result<Option<tld_wire::key::
     }
 }
 
-/// A socket whose every wait ends at one moment.
-struct Timed<'a> {
-    stream: &'a TcpStream,
-    deadline: Deadline,
-}
-
-impl Timed<'_> {
-    fn left(&self) -> io::Result<Option<Duration>> {
-        match self.deadline.remaining() {
-            Some(Duration::ZERO) => Err(io::ErrorKind::TimedOut.into()),
-            left => Ok(left),
-        }
-    }
-}
-
-impl Read for Timed<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(self.left()?)?;
-        self.stream.read(buffer)
-    }
-}
-
-impl Write for Timed<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(self.left()?)?;
-        self.stream.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 fn talk(
     stream: &TcpStream,
     config: Arc<ClientConfig>,
@@ -179,7 +146,7 @@ fn talk(
     line: &[u8],
     patience: Duration,
 ) -> io::Result<Vec<u8>> {
-    let mut socket = Timed { stream, deadline: Deadline::after(patience) };
+    let mut socket = Timed::new(stream, patience);
     let mut connection = ClientConnection::new(config, trust::server_name(host)).map_err(io::Error::other)?;
     while connection.is_handshaking() {
         connection.complete_io(&mut socket)?;

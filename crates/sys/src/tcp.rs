@@ -3,14 +3,16 @@
 //!
 //! Invariant: every socket made here is closed on exec.
 
-use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::net::sockopt;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::clock::Deadline;
 
 /// Connections that may wait for being accepted: a fleet that comes back at once must not be turned away.
 const BACKLOG: i32 = 4_096;
@@ -67,6 +69,51 @@ pub fn raise_open_files(wanted: u64) -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
+/// A stream whose reads and writes all end at one moment, so that a peer that trickles bytes holds nobody longer than a silent one.
+#[derive(Debug)]
+pub struct Timed<'a> {
+    stream: &'a TcpStream,
+    deadline: Deadline,
+}
+
+impl<'a> Timed<'a> {
+    /// All waits together take at most `patience`.
+    #[must_use]
+    pub fn new(stream: &'a TcpStream, patience: Duration) -> Self {
+        Self { stream, deadline: Deadline::after(patience) }
+    }
+
+    /// From now on it is another `patience`.
+    pub fn renew(&mut self, patience: Duration) {
+        self.deadline = Deadline::after(patience);
+    }
+
+    fn left(&self) -> io::Result<Option<Duration>> {
+        match self.deadline.remaining() {
+            Some(Duration::ZERO) => Err(io::ErrorKind::TimedOut.into()),
+            left => Ok(left),
+        }
+    }
+}
+
+impl Read for Timed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Timed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,7 +126,7 @@ mod tests {
             Ok(_) => {}
             Err(error) => println!("skipped: no IPv6 here: {error}"),
         }
-        let mut one = std::net::TcpStream::connect(four.local_addr().unwrap()).unwrap();
+        let mut one = TcpStream::connect(four.local_addr().unwrap()).unwrap();
         let (stream, _) = loop {
             match four.accept() {
                 Ok(accepted) => break accepted,
@@ -87,7 +134,7 @@ mod tests {
             }
         };
         probe_silence(&stream, Duration::from_secs(30), Duration::from_secs(10), 3).unwrap();
-        io::Write::write_all(&mut one, b"x").unwrap();
+        Write::write_all(&mut one, b"x").unwrap();
         assert!(datagrams("127.0.0.1:0".parse().unwrap(), 1 << 16).is_ok());
     }
 

@@ -1,13 +1,13 @@
 //! One client of the enrolment port: handshake, one line, one answer, goodbye, all within one deadline.
 //! Invariant: a client costs at most one thread, one buffer of the line limit, and the patience given.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Write as _};
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection, Stream};
-use tld_sys::clock::Deadline;
+use tld_sys::tcp::Timed;
 use tld_wire::enrol::LINE_LIMIT;
 
 use super::admit::Admission;
@@ -43,39 +43,6 @@ pub(super) enum ClientError {
     Silent,
 }
 
-/// A socket whose every wait ends at one moment.
-struct Timed<'a> {
-    stream: &'a TcpStream,
-    deadline: Deadline,
-}
-
-impl Timed<'_> {
-    fn left(&self) -> io::Result<Option<Duration>> {
-        match self.deadline.remaining() {
-            Some(Duration::ZERO) => Err(io::ErrorKind::TimedOut.into()),
-            left => Ok(left),
-        }
-    }
-}
-
-impl Read for Timed<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(self.left()?)?;
-        self.stream.read(buffer)
-    }
-}
-
-impl Write for Timed<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(self.left()?)?;
-        self.stream.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Serves a client to its end.
 pub(super) fn serve(
     stream: &TcpStream,
@@ -83,7 +50,7 @@ pub(super) fn serve(
     terms: &Terms,
     admission: &Admission,
 ) -> Result<(), ClientError> {
-    let mut socket = Timed { stream, deadline: Deadline::after(terms.patience) };
+    let mut socket = Timed::new(stream, terms.patience);
     let refused = |error: rustls::Error| ClientError::Handshake(io::Error::other(error));
     let mut connection = ServerConnection::new(Arc::clone(&terms.tls)).map_err(refused)?;
     while connection.is_handshaking() {
@@ -98,7 +65,7 @@ pub(super) fn serve(
     let line = request(&mut Stream::new(&mut connection, &mut socket))?;
     let answer = zeroize::Zeroizing::new(admission.answer(&line, peer).to_text());
     // Deciding may have taken its time; the answer gets its own.
-    socket.deadline = Deadline::after(terms.patience);
+    socket.renew(terms.patience);
     let mut session = Stream::new(&mut connection, &mut socket);
     session.write_all(answer.as_bytes()).and_then(|()| session.flush()).map_err(ClientError::Lost)?;
     connection.send_close_notify();
@@ -137,7 +104,7 @@ fn request(session: &mut impl Read) -> Result<Vec<u8>, ClientError> {
 }
 
 fn part(stream: &TcpStream) {
-    let mut rest = Timed { stream, deadline: Deadline::after(FAREWELL) };
+    let mut rest = Timed::new(stream, FAREWELL);
     let mut buffer = [0; 4_096];
     let mut seen = 0;
     if stream.shutdown(Shutdown::Write).is_ok() {
