@@ -94,6 +94,15 @@ impl Home {
     pub(crate) fn logged(&self) -> String {
         self.log.lock().unwrap().join("\n")
     }
+
+    /// Waits until the collector has said `text`: it speaks after it has sent what it read.
+    pub(crate) fn wait_for(&self, text: &str) {
+        let limit = tld_sys::clock::Deadline::after(Duration::from_secs(20));
+        while !self.logged().contains(text) {
+            assert!(!limit.passed(), "never said `{text}`, but: {}", self.logged());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 }
 
 pub(crate) fn append(path: &Path, text: &[u8]) {
