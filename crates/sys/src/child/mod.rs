@@ -10,6 +10,8 @@
 
 mod dialogue;
 mod start;
+#[cfg(target_os = "linux")]
+mod vfork;
 
 pub use dialogue::{Captured, ReadLine, read_line_deadline, run_capture};
 pub use start::spawn;
@@ -23,6 +25,8 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
+#[cfg(target_os = "linux")]
+use rustix::process::WaitOptions;
 use rustix::process::{Pid, Signal};
 
 use crate::clock::Deadline;
@@ -147,18 +151,42 @@ pub struct Child {
     pub stderr: Option<File>,
     /// Becomes readable when the child ends; `None` where the system has no such thing.
     pub pidfd: Option<OwnedFd>,
-    inner: std::process::Child,
+    process: Process,
     discarded: u64,
     status: Option<ExitStatus>,
     tail: Vec<u8>,
     pending: Vec<u8>,
 }
 
+/// Who waits for the exit.
+#[derive(Debug)]
+enum Process {
+    Std(std::process::Child),
+    /// We do, by its number, which is its own until then.
+    #[cfg(target_os = "linux")]
+    Numbered,
+}
+
 impl Child {
+    /// `pipes` are our ends of stdin, stdout and stderr.
+    fn new(pid: u32, process: Process, pidfd: Option<OwnedFd>, pipes: [Option<File>; 3]) -> Self {
+        let [stdin, stdout, stderr] = pipes;
+        let (tail, pending) = (Vec::new(), Vec::new());
+        Self { pid, stdin, stdout, stderr, pidfd, process, discarded: 0, status: None, tail, pending }
+    }
+
     /// The exit status if the child has ended.
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         if self.status.is_none() {
-            self.status = self.inner.try_wait()?;
+            self.status = match &mut self.process {
+                Process::Std(child) => child.try_wait()?,
+                #[cfg(target_os = "linux")]
+                Process::Numbered => {
+                    use std::os::unix::process::ExitStatusExt as _;
+                    let ended = rustix::process::waitpid(self.number()?.into(), WaitOptions::NOHANG)?;
+                    ended.map(|(_, status)| ExitStatus::from_raw(status.as_raw()))
+                }
+            };
         }
         Ok(self.status)
     }
@@ -187,13 +215,16 @@ impl Child {
         if self.status.is_some() {
             return Ok(());
         }
-        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        match rustix::process::kill_process_group(pid, Signal::KILL) {
+        match rustix::process::kill_process_group(self.number()?, Signal::KILL) {
             // Gone already, or only the unreaped leader is left and the system refuses to signal it (Darwin).
             Ok(()) | Err(rustix::io::Errno::SRCH | rustix::io::Errno::PERM) => Ok(()),
             Err(e) => Err(e.into()),
         }
+    }
+
+    fn number(&self) -> io::Result<Pid> {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        pid.ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
 
     /// The last [`STDERR_TAIL`] bytes the child has written to stderr up to now.

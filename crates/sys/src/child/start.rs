@@ -1,16 +1,19 @@
 //! From a [`Spec`] to a running process.
 //!
-//! Invariant: between fork and exec only calls are made that are safe there: no allocation, no locks.
+//! Invariant: between fork (or clone) and exec only calls are made that are safe there: no allocation, no locks.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use super::{Child, Limits, Spec, Stdin, Stdout, set_nonblocking};
+use super::{Child, Limits, Process, Spec, Stdin, Stdout, set_nonblocking};
 
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// Above this, descriptors are not searched where the kernel cannot close a range at once.
@@ -25,23 +28,7 @@ pub fn spawn(spec: &Spec<'_>) -> io::Result<Child> {
         let message = format!("`{}` has no directory", spec.program.display());
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
-    let mut inner = start(spec)?;
-    let pid = inner.id();
-    let stdin = inner.stdin.take().map(|pipe| File::from(OwnedFd::from(pipe)));
-    let stdout = inner.stdout.take().map(|pipe| File::from(OwnedFd::from(pipe)));
-    let stderr = inner.stderr.take().map(|pipe| File::from(OwnedFd::from(pipe)));
-    let child = Child {
-        pid,
-        stdin,
-        stdout,
-        stderr,
-        pidfd: process_descriptor(pid),
-        inner,
-        discarded: 0,
-        status: None,
-        tail: Vec::new(),
-        pending: Vec::new(),
-    };
+    let child = start(spec)?;
     // Only our ends: the two ends of a pipe have separate flags, the child's stay blocking.
     for file in [&child.stdin, &child.stderr].into_iter().flatten() {
         set_nonblocking(file)?;
@@ -49,41 +36,59 @@ pub fn spawn(spec: &Spec<'_>) -> io::Result<Child> {
     Ok(child)
 }
 
-/// A program that was just written can be busy for an instant: while another thread forks, that thread's child
-/// holds our writing descriptor until it execs.
-fn start(spec: &Spec<'_>) -> io::Result<std::process::Child> {
+/// A program that was just written can be busy for an instant: while another thread starts a child, that child holds
+/// our writing descriptor until it execs.
+fn start(spec: &Spec<'_>) -> io::Result<Child> {
     for _ in 0..BUSY_TRIES {
-        match command(spec).spawn() {
+        match start_once(spec) {
             Err(e) if e.kind() == io::ErrorKind::ExecutableFileBusy => std::thread::sleep(BUSY_PAUSE),
             other => return other,
         }
     }
-    command(spec).spawn()
+    start_once(spec)
 }
 
+fn start_once(spec: &Spec<'_>) -> io::Result<Child> {
+    #[cfg(target_os = "linux")]
+    if spec.user.is_none() {
+        return super::vfork::start(spec);
+    }
+    let mut inner = command(spec).spawn()?;
+    let pid = inner.id();
+    let pipes = [
+        inner.stdin.take().map(|pipe| File::from(OwnedFd::from(pipe))),
+        inner.stdout.take().map(|pipe| File::from(OwnedFd::from(pipe))),
+        inner.stderr.take().map(|pipe| File::from(OwnedFd::from(pipe))),
+    ];
+    Ok(Child::new(pid, Process::Std(inner), process_descriptor(pid), pipes))
+}
+
+/// The variables of the new program, each once.
+pub(super) fn environment(spec: &Spec<'_>) -> BTreeMap<OsString, OsString> {
+    let own = [("PATH", PATH), ("LANG", "C")].map(|(name, value)| (name.into(), value.into()));
+    own.into_iter().chain(spec.env.iter().cloned()).collect()
+}
+
+/// By fork: other systems, and other users, whom the standard library knows how to become.
 fn command(spec: &Spec<'_>) -> Command {
-    #[expect(clippy::disallowed_methods, reason = "the one place where processes are started")]
+    #[expect(clippy::disallowed_methods, reason = "one of the two places where processes are started")]
     let mut command = Command::new(spec.program);
     if let Some(name) = &spec.argv0 {
         command.arg0(name);
     }
-    command.args(&spec.args).env_clear().env("PATH", PATH).env("LANG", "C");
-    command.envs(spec.env.iter().map(|(name, value)| (name, value)));
+    command.args(&spec.args).env_clear().envs(environment(spec));
     if let Some(cwd) = spec.cwd {
         command.current_dir(cwd);
     }
     command.stdin(if spec.stdin == Stdin::Pipe { Stdio::piped() } else { Stdio::null() });
     command.stdout(if spec.stdout == Stdout::Pipe { Stdio::piped() } else { Stdio::null() });
     command.stderr(Stdio::piped());
-    let mut root = rustix::process::geteuid().is_root();
     if let Some((uid, gid)) = spec.user {
         // With root's rights std also drops the supplementary groups.
         command.uid(uid).gid(gid);
-        root = uid == 0;
     }
-    let limits = spec.limits.clone();
-    let highest = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(DESCRIPTOR_SEARCH);
-    let prepare = move || prepare(&limits, root, highest.min(DESCRIPTOR_SEARCH));
+    let preparation = Preparation::of(spec);
+    let prepare = move || Ok(preparation.carry_out()?);
     // SAFETY: the closure runs between fork and exec and makes only direct system calls on values it owns; it
     // neither allocates nor takes locks.
     #[expect(unsafe_code, reason = "code between fork and exec")]
@@ -93,28 +98,48 @@ fn command(spec: &Spec<'_>) -> Command {
     command
 }
 
-/// Runs in the child, after fork and before exec.
-fn prepare(limits: &Limits, root: bool, highest: u64) -> io::Result<()> {
-    rustix::process::setsid()?;
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
-    limit(Resource::Core, Some(0))?;
-    limit(Resource::As, limits.memory_bytes)?;
-    limit(Resource::Data, limits.data_bytes)?;
-    limit(Resource::Fsize, limits.file_bytes)?;
-    limit(Resource::Nofile, limits.open_files)?;
-    if !root {
-        limit(Resource::Nproc, limits.processes)?;
-    }
-    default_signals();
-    close_on_exec(highest);
-    Ok(())
+/// What is set up in the child before it becomes the new program.
+#[derive(Debug)]
+pub(super) struct Preparation {
+    limits: Limits,
+    root: bool,
+    highest: u64,
 }
 
-fn limit(resource: Resource, value: Option<u64>) -> io::Result<()> {
+impl Preparation {
+    pub(super) fn of(spec: &Spec<'_>) -> Self {
+        let root = match spec.user {
+            Some((uid, _)) => uid == 0,
+            None => rustix::process::geteuid().is_root(),
+        };
+        let highest = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(DESCRIPTOR_SEARCH);
+        Self { limits: spec.limits.clone(), root, highest: highest.min(DESCRIPTOR_SEARCH) }
+    }
+
+    /// In the child, before exec.
+    pub(super) fn carry_out(&self) -> Result<(), Errno> {
+        let limits = &self.limits;
+        rustix::process::setsid()?;
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
+        limit(Resource::Core, Some(0))?;
+        limit(Resource::As, limits.memory_bytes)?;
+        limit(Resource::Data, limits.data_bytes)?;
+        limit(Resource::Fsize, limits.file_bytes)?;
+        limit(Resource::Nofile, limits.open_files)?;
+        if !self.root {
+            limit(Resource::Nproc, limits.processes)?;
+        }
+        default_signals();
+        close_on_exec(self.highest);
+        Ok(())
+    }
+}
+
+fn limit(resource: Resource, value: Option<u64>) -> Result<(), Errno> {
     let Some(value) = value else { return Ok(()) };
     let hard = rustix::process::getrlimit(resource).maximum;
     let value = hard.map_or(value, |hard| value.min(hard));
-    Ok(setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })?)
+    setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })
 }
 
 /// An ignored or blocked signal stays so over exec; std resets only SIGPIPE.
@@ -127,17 +152,29 @@ fn default_signals() {
             libc::signal(signal, libc::SIG_DFL);
         }
     }
+    mask_signals(Some(&no_signals()));
+}
+
+/// Puts this mask in place of the present one, or one that blocks all; returns the former one.
+pub(super) fn mask_signals(mask: Option<&libc::sigset_t>) -> libc::sigset_t {
+    let mut every = no_signals();
+    let mut before = no_signals();
+    // SAFETY: both sets were initialised; the calls read the one and fill the other.
+    #[expect(unsafe_code, reason = "no safe call for it")]
+    unsafe {
+        libc::sigfillset(&raw mut every);
+        libc::pthread_sigmask(libc::SIG_SETMASK, mask.unwrap_or(&every), &raw mut before);
+    }
+    before
+}
+
+fn no_signals() -> libc::sigset_t {
     let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: the call initialises the set it is given.
+    // SAFETY: the call initialises the set it is given; only a null pointer could make it fail.
     #[expect(unsafe_code, reason = "no safe call for it")]
     unsafe {
         libc::sigemptyset(none.as_mut_ptr());
-    }
-    // SAFETY: the set was initialised above, where only a null pointer could have failed; the old mask is not
-    // asked for.
-    #[expect(unsafe_code, reason = "no safe call for it")]
-    unsafe {
-        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+        none.assume_init()
     }
 }
 

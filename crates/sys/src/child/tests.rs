@@ -76,6 +76,34 @@ fn programs_that_cannot_run_are_errors_at_once() {
     assert_eq!(spawn(&Spec::new(Path::new("sh"))).unwrap_err().kind(), io::ErrorKind::InvalidInput);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_without_an_interpreter_line_is_given_to_the_shell_with_its_arguments() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bare");
+    crate::durable::replace(&path, b"echo $0 $1", 0o755).unwrap();
+    let mut spec = Spec::new(&path);
+    spec.args = vec!["one".into()];
+    let captured = run_capture(&spec, b"", 1000, LONG).unwrap();
+    assert_eq!(String::from_utf8(captured.stdout).unwrap(), format!("{} one\n", path.display()));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn many_threads_start_children_at_once_and_none_gets_what_is_anothers() {
+    let work = |n: usize| {
+        for round in 0..20 {
+            let missing = spawn(&Spec::new(Path::new("/nonexistent/program"))).unwrap_err();
+            assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+            let text = format!("{n} {round}");
+            let captured = capture("cat; exit 3", text.as_bytes(), 100, LONG);
+            assert_eq!((captured.stdout, captured.stderr), (text.into_bytes(), Vec::new()));
+            assert_eq!(captured.status.and_then(|status| status.code()), Some(3));
+        }
+    };
+    std::thread::scope(|scope| (0..8).for_each(|n| drop(scope.spawn(move || work(n)))));
+}
+
 #[test]
 fn a_relative_program_is_found_from_the_working_directory_and_told_that_name() {
     let dir = tempfile::tempdir().unwrap();
