@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Instant;
 
-use common::{BOTH, Home, SECOND, network, request, until};
+use common::{BOTH, Home, PATIENCE, SECOND, network, request, until};
 
 const DROP: &str = "firewall-drop5 - firewall-drop - 5";
 const RESTART: &str = "restart-wazuh0 - restart-wazuh - 0\nrestart-wazuh0 - restart-wazuh.exe - 0\n";
@@ -19,23 +19,32 @@ const RESTARTER: &str = "#!/bin/bash\nread -r line\n\
 
 #[test]
 fn x1_an_address_is_blocked_and_let_in_again() {
-    let Some(network) = network() else { return };
+    // A machine that is busy with other things may spoil a round, but not all of them.
+    assert!((0..4).any(|_| blocked_within_a_second_and_let_in_again()));
+}
+
+fn blocked_within_a_second_and_let_in_again() -> bool {
+    let Some(network) = network() else { return true };
     let home = Home::new("<disabled>no</disabled>", DROP);
     home.ours("firewall-drop");
     let service = home.start(Some(&network), &[]);
     home.send(request("firewall-drop5", BOTH) + "\0");
     let sent = Instant::now();
+    let delete = || home.responses().contains("\"command\":\"delete\"");
+    until(PATIENCE, || home.logs(), || network.rules().contains("3.3.3.3") || delete());
+    let blocked = sent.elapsed();
     home.logged("DEBUG: Received message: '{\"version\":1,");
     home.logged("DEBUG: Executing command 'active-response/bin/firewall-drop {\"version\":1,");
-    until(SECOND, || home.logs(), || network.rules().contains("3.3.3.3"));
     home.responded("active-response/bin/firewall-drop: Starting");
     home.responded("\"command\":\"add\"");
-    assert!(home.responses().contains("\"srcip\":\"3.3.3.3\""), "{}", home.logs());
-    assert!(home.responses().contains("\"keys\":[\"3.3.3.3\"]"), "{}", home.logs());
-    until(8 * SECOND, || home.logs(), || home.responses().contains("\"command\":\"delete\""));
-    assert!(sent.elapsed() > 4 * SECOND, "undone after {:?}", sent.elapsed());
-    until(2 * SECOND, || network.rules(), || !network.rules().contains("3.3.3.3"));
+    home.responded("\"srcip\":\"3.3.3.3\"");
+    home.responded("\"keys\":[\"3.3.3.3\"]");
+    until(PATIENCE, || home.logs(), delete);
+    let held = sent.elapsed();
+    assert!(held > 4 * SECOND, "undone after {held:?}");
+    until(PATIENCE, || network.rules(), || !network.rules().contains("3.3.3.3"));
     assert_eq!(service.stop(), Some(0));
+    blocked < SECOND && held < 8 * SECOND
 }
 
 #[test]
@@ -76,11 +85,11 @@ fn x5_a_restart_runs_the_restarter_and_the_stop_lifts_what_is_in_force_when_told
     home.script("restart-wazuh", RESTARTER);
     let mut service = home.start(Some(&network), &["--revert-all"]);
     home.send(request("firewall-drop600", BOTH));
-    until(2 * SECOND, || home.logs(), || network.rules().contains("3.3.3.3"));
+    until(PATIENCE, || home.logs(), || network.rules().contains("3.3.3.3"));
     home.send(request("restart-wazuh0", "{}"));
     home.responded("active-response/bin/restart-wazuh: Starting");
     home.logged("Shutdown received. Deleting responses.");
-    until(5 * SECOND, || home.logs(), || service.child.try_wait().unwrap().is_some());
+    until(PATIENCE, || home.logs(), || service.child.try_wait().unwrap().is_some());
     assert!(!network.rules().contains("3.3.3.3"), "{}", network.rules());
     assert!(home.responses().contains("\"command\":\"delete\""), "{}", home.logs());
 }

@@ -49,7 +49,7 @@ fn an_attack_on_the_agent_is_judged_by_the_manager_and_blocked_on_the_agent() {
     let time = until(60 * SECOND, "the agent blocks", || near.blocked().contains(&attacker));
     println!("from the connection of a fresh agent to the block: {time:?}");
     assert!(home.read("etc/client.keys").starts_with("001 web-01 any "));
-    assert!(home.read("logs/active-responses.log").contains("203.0.113.7"));
+    until(60 * SECOND, "it says so", || home.read("logs/active-responses.log").contains("203.0.113.7"));
     until(60 * SECOND, "the alert names the agent", || {
         site.home
             .alerts()
@@ -67,11 +67,16 @@ fn an_attack_on_the_agent_is_judged_by_the_manager_and_blocked_on_the_agent() {
 fn a_manager_that_is_not_there_is_asked_for_a_key_once_a_round() {
     let site = Site::new("");
     let home = agent_home("127.0.0.1", &site, "web-01", 1);
+    let begin = Instant::now();
     let agent = start_agent(&home, None, &["--dry-run"]);
-    until(30 * SECOND, "it is refused", || home.read("logs/ossec.log").contains("no key from"));
+    let log = || home.read("logs/ossec.log");
+    until(60 * SECOND, "it is refused", || log().contains("no key from"));
+    // Somebody who asks without a pause would be seen now. On a busy machine the next round may have begun: there are
+    // five seconds between them.
     std::thread::sleep(Duration::from_millis(300));
-    let log = home.read("logs/ossec.log");
-    assert_eq!(log.matches("requesting a key").count(), 1, "{log}");
+    let said = log();
+    let rounds = 1 + begin.elapsed().as_secs() / 5;
+    assert!((1..=rounds).contains(&(said.matches("requesting a key").count() as u64)), "{said}");
     assert_eq!(agent.stop(), Some(0));
 }
 
@@ -104,6 +109,7 @@ fn no_line_is_lost_or_repeated_while_the_manager_is_restarted_three_times() {
         }
     }
     arrive(&site, rounds * lines);
+    // What comes twice would come now.
     std::thread::sleep(Duration::from_millis(500));
     let seen = counted(&site);
     let unique: std::collections::BTreeSet<_> = seen.iter().collect();

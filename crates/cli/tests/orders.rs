@@ -24,7 +24,7 @@ use tld_server::dispatch::ledger::{Filter, Listed, State, list};
 use tld_wire::control::FromAgent;
 use tld_wire::extension::{self, Ticket};
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = common::PATIENCE;
 const LOG: &str = "/var/ossec/logs/active-responses.log";
 
 fn response(location: &str, more: &str) -> String {

@@ -12,13 +12,12 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use common::fleet::{Peer, Site};
-use common::{BINARY, failures, installed, skip, until};
+use common::{BINARY, executable, failures, installed, skip, until};
 use tld_wire::key::AgentKey;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -31,12 +30,12 @@ fn packaging(path: &str) -> PathBuf {
 fn install(site: &Site) {
     let bin = site.home.at("bin");
     fs::create_dir_all(&bin).unwrap();
-    fs::copy(packaging("bin/wazuh-control"), bin.join("wazuh-control")).unwrap();
+    let control = fs::read_to_string(packaging("bin/wazuh-control")).unwrap();
+    executable(&bin.join("wazuh-control"), &control, 0o755);
     let wrapper = format!(
         "#!/bin/sh\nif [ \"$1\" = manager ]; then exec {BINARY} \"$@\" --user tld-nobody-such; fi\nexec {BINARY} \"$@\"\n"
     );
-    fs::write(bin.join("threatlockdown"), wrapper).unwrap();
-    fs::set_permissions(bin.join("threatlockdown"), fs::Permissions::from_mode(0o755)).unwrap();
+    executable(&bin.join("threatlockdown"), &wrapper, 0o755);
 }
 
 fn control(site: &Site, arguments: &[&str]) -> Output {
@@ -158,7 +157,7 @@ fn own_etc(site: &Site) -> PathBuf {
          exec unshare --mount sh -c 'mount --bind {} /etc && exec {BINARY} \"$@\" --user tld-nobody-such' sh \"$@\"\n",
         etc.display()
     );
-    fs::write(site.home.at("bin/threatlockdown"), wrapper).unwrap();
+    executable(&site.home.at("bin/threatlockdown"), &wrapper, 0o755);
     etc
 }
 

@@ -17,9 +17,7 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{BINARY, Home, failures, stamp, until};
-
-const SECOND: Duration = Duration::from_secs(1);
+use common::{BINARY, Home, PATIENCE, failures, stamp, until};
 
 /// Rule 100100 alerts on each numbered line, 100120 on the fourth of those that 100110 sees; `extra` goes behind them.
 fn rules(home: &Home, extra: &str) {
@@ -86,7 +84,7 @@ fn five_reloads_under_load_lose_and_double_no_event() {
             }
             written
         });
-        until(10 * SECOND, "the first lines are judged", || fired(&home, "100100") > 0);
+        until(PATIENCE, "the first lines are judged", || fired(&home, "100100") > 0);
         for round in 1..=5 {
             let extra = format!(
                 "<rule id=\"{}\" level=\"3\"><match>tld-new-{round} </match><description>New.</description></rule>\n",
@@ -101,12 +99,12 @@ fn five_reloads_under_load_lose_and_double_no_event() {
             // The service answers for what it does from now on.
             home.log(&line(&format!("tld-new-{round} now")));
             let rule = (100_200 + round).to_string();
-            until(10 * SECOND, "the new rule is in force", || fired(&home, &rule) == 1);
+            until(PATIENCE, "the new rule is in force", || fired(&home, &rule) == 1);
         }
         stop.store(true, Ordering::Relaxed);
         writer.join().unwrap()
     });
-    until(20 * SECOND, "every line is judged", || fired(&home, "100100") >= written);
+    until(2 * PATIENCE, "every line is judged", || fired(&home, "100100") >= written);
     let numbers = numbers(&home);
     assert_eq!((numbers.len(), numbers.values().max()), (written, Some(&1)), "each line once");
     assert_eq!(service.stop(), Some(0));
@@ -118,14 +116,14 @@ fn a_half_filled_composite_rule_fires_after_the_reload() {
     let home = prepared();
     let _service = home.start(None, &[], &[]);
     home.log(&line("tld-half a").repeat(3));
-    until(10 * SECOND, "three halves are seen", || fired(&home, "100110") == 3);
+    until(PATIENCE, "three halves are seen", || fired(&home, "100110") == 3);
     rules(
         &home,
         "<rule id=\"100300\" level=\"3\"><match>tld-other</match><description>Other.</description></rule>",
     );
     assert!(reload(&home).status.success());
     home.log(&line("tld-half b"));
-    until(10 * SECOND, "the fourth half completes the rule", || fired(&home, "100120") == 1);
+    until(PATIENCE, "the fourth half completes the rule", || fired(&home, "100120") == 1);
 }
 
 #[test]
@@ -146,9 +144,9 @@ fn a_broken_rule_file_keeps_the_running_rules() {
     let pid = home.read("var/threatlockdown/service.pid");
     assert_eq!(pid.trim(), service.child.id().to_string());
     assert!(Command::new("kill").args(["-HUP", pid.trim()]).status().unwrap().success());
-    until(10 * SECOND, "the service refuses", || home.read("logs/ossec.log").contains("not reloaded"));
+    until(PATIENCE, "the service refuses", || home.read("logs/ossec.log").contains("not reloaded"));
     home.log(&line("tld-numbered 1"));
-    until(10 * SECOND, "the rules from before judge", || fired(&home, "100100") == 1);
+    until(PATIENCE, "the rules from before judge", || fired(&home, "100100") == 1);
 
     rules(&home, "");
     assert!(reload(&home).status.success(), "mended");
@@ -190,7 +188,7 @@ fn a_new_response_needs_no_restart_and_a_new_escalation_does() {
          <timeout>60</timeout></active-response>");
     assert!(said.contains("1 responses") && !said.contains("restart"), "{said}");
     home.log(&failures("203.0.113.9", 1));
-    until(10 * SECOND, "it answers", || home.read("logs/ossec.log").contains("203.0.113.9"));
+    until(PATIENCE, "it answers", || home.read("logs/ossec.log").contains("203.0.113.9"));
     let said = add("<active-response><repeated_offenders>30,60</repeated_offenders></active-response>");
     assert!(
         said.contains("the responder's part of <active-response> changed: this takes a restart"),

@@ -107,7 +107,7 @@ fn memory_does_not_grow_under_a_steady_load() {
     // Everything that was written must have been judged, else nothing was shown.
     home.log(&lines_of(LAST, written));
     let answered = || home.read("logs/ossec.log").contains(LAST);
-    common::until(Duration::from_secs(60), "the last attacker is answered", answered);
+    common::until(Duration::from_secs(120), "the last attacker is answered", answered);
     // The first third warms up: caches, the allocator, remembered events up to their horizon.
     let thirds: Vec<u64> = samples.chunks(samples.len().div_ceil(3)).map(median).collect();
     let text: Vec<_> = thirds.iter().map(|bytes| format!("{} KiB", bytes >> 10)).collect();

@@ -16,7 +16,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use common::fleet::{Peer, Site};
-use common::{Home, Host, failures, namespaces, until};
+use common::{Home, Host, PATIENCE, failures, in_time, namespaces, until};
 use tld_server::dispatch::ledger::{Filter, State, list};
 use tld_wire::control::FromAgent;
 use tld_wire::extension::{self, Ticket};
@@ -53,7 +53,7 @@ fn the_reader_of_logs_has_no_root_and_the_block_is_real() {
         return;
     }
     let response = "<active-response><command>firewall-drop</command><location>local</location>\
-        <rules_id>5712,5720,5763,5551</rules_id><timeout>60</timeout></active-response>";
+        <rules_id>5712,5720,5763,5551</rules_id><timeout>600</timeout></active-response>";
     let (host, home) = (Host::new("srv"), Home::new(response));
     // As logs are on real hosts: not for everyone.
     fs::set_permissions(home.at("auth.log"), fs::Permissions::from_mode(0o600)).unwrap();
@@ -63,17 +63,23 @@ fn the_reader_of_logs_has_no_root_and_the_block_is_real() {
     assert_ne!(reader.1, 0, "the analysis is not root: {parts:?}");
     assert!(parts.iter().any(|(_, uid, behind)| !behind && *uid == 0), "the responder is root: {parts:?}");
 
-    home.log(&failures("203.0.113.30", 10));
-    until(2 * SECOND, &format!("blocked; {}", home.read("service.out")), || {
-        host.blocked().contains(&"203.0.113.30".parse().unwrap())
+    in_time("blocked within two seconds", |round| {
+        let attacker = format!("203.0.113.{}", 30 + round);
+        home.log(&failures(&attacker, 10));
+        let took = until(PATIENCE, &format!("blocked; {}", home.read("service.out")), || {
+            host.blocked().contains(&attacker.parse().unwrap())
+        });
+        until(PATIENCE, "the alert is written", || {
+            home.alerts().iter().any(|alert| alert["data"]["srcip"] == *attacker)
+        });
+        took < 2 * SECOND
     });
-    assert!(home.alerts().iter().any(|alert| alert["data"]["srcip"] == "203.0.113.30"));
 
     // Without its reader the responder does not pretend to serve; the block stays.
     assert!(
         std::process::Command::new("kill").args(["-KILL", &reader.0.to_string()]).status().unwrap().success()
     );
-    until(5 * SECOND, "the service ends when its reader is gone", || {
+    until(PATIENCE, "the service ends when its reader is gone", || {
         service.child.try_wait().unwrap().is_some()
     });
     assert!(host.blocked().contains(&"203.0.113.30".parse().unwrap()));
@@ -89,7 +95,7 @@ fn a_manager_without_root_enrols_agents_and_keeps_their_dates() {
     let mut agent = site.agent("web-01");
     assert!(site.home.read("queue/agents-timestamp").starts_with("001 web-01 any "));
     agent.event("/var/log/auth.log", failures("198.51.100.9", 1).trim_end());
-    until(20 * SECOND, &format!("an alert; {}", site.home.read("service.out")), || {
+    until(PATIENCE, &format!("an alert; {}", site.home.read("service.out")), || {
         site.home.alerts().iter().any(|alert| alert["agent"]["name"] == "web-01")
     });
     let said = site.home.read("service.out");
@@ -114,7 +120,7 @@ fn a_manager_without_root_orders_and_hears_what_became_of_it() {
     let ticket: Ticket = serde_json::from_value(order["threatlockdown"].clone()).unwrap();
     let received = extension::FromAgent::Received { order: ticket.order.clone() };
     agent.send(&FromAgent::Extension(received).to_bytes());
-    until(20 * SECOND, &format!("it is received; {}", site.home.read("service.out")), || {
+    until(PATIENCE, &format!("it is received; {}", site.home.read("service.out")), || {
         let listed = list(site.home.path.path(), &Filter::default()).unwrap();
         listed.iter().any(|one| one.order.id == ticket.order && one.state == State::Received)
     });

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Home, Host, installed, namespaces, skip, until};
+use common::{Home, Host, PATIENCE, in_time, installed, namespaces, skip, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 const PORT: u16 = 2222;
@@ -92,7 +92,7 @@ fn fail_login(host: &Host, folder: &Path, address: &str) {
     }
     let mut command = host.command("timeout");
     command
-        .args(["5", "ssh", "-F", "/dev/null", "-p", &PORT.to_string()])
+        .args(["30", "ssh", "-F", "/dev/null", "-p", &PORT.to_string()])
         .args([
             "-o",
             "StrictHostKeyChecking=no",
@@ -121,6 +121,11 @@ fn a_password_guesser_is_shut_out_of_a_real_sshd_within_a_second_and_let_in_agai
         skip("OpenSSH is not installed (packages openssh-server and openssh-client)");
         return;
     }
+    in_time("within a second of the decisive alert", |_| shut_out_and_let_in() < SECOND);
+}
+
+/// The whole story; returns the time from the alert to the block.
+fn shut_out_and_let_in() -> Duration {
     let response = "<active-response><command>firewall-drop</command><location>local</location>\
         <rules_id>5712,5720,5763,5551</rules_id><timeout>4</timeout></active-response>";
     let (server, attacker, home) = (Host::new("srv"), Host::new("atk"), Home::new(response));
@@ -131,37 +136,35 @@ fn a_password_guesser_is_shut_out_of_a_real_sshd_within_a_second_and_let_in_agai
     let relay = syslog(&socket, &home.at("auth.log"), &stop);
     let _sshd = start_sshd(&server, &folder, &socket);
     let service = home.start(Some(&server), &[], &[]);
-    until(10 * SECOND, &format!("sshd listens; {}", home.read("sshd.out")), || {
+    until(PATIENCE, &format!("sshd listens; {}", home.read("sshd.out")), || {
         attacker.reaches("10.99.7.1", PORT)
     });
 
+    let reverted = || home.read("logs/active-responses.log").contains("\"command\":\"delete\"");
+    let fired = || home.alerts().into_iter().find(|alert| alert["rule"]["level"].as_u64() >= Some(10));
     let mut tries = 0;
-    while server.blocked().is_empty() {
+    let mut answer = None;
+    while answer.is_none() {
         assert!(tries < 15, "15 failed logins were not answered; log: {}", home.read("auth.log"));
         fail_login(&attacker, &folder, "10.99.7.1");
         tries += 1;
-        // The decisive line stands in the log now; the answer has one second.
+        // The decisive line may stand in the log now.
         let decided = Instant::now();
-        while home.read("logs/alerts/alerts.json").contains("\"level\":10") && server.blocked().is_empty() {
-            assert!(decided.elapsed() < SECOND, "not blocked within a second of the alert");
+        if fired().is_some() || !server.blocked().is_empty() {
+            until(PATIENCE, "blocked, or over already", || !server.blocked().is_empty() || reverted());
+            answer = Some(decided.elapsed());
         }
     }
     let blocked = Instant::now();
-    assert!(!attacker.reaches("10.99.7.1", PORT), "a new connection from the attacker fails");
+    let refused = !attacker.reaches("10.99.7.1", PORT);
     println!("shut out after {tries} failed logins");
-    until(8 * SECOND, "the attacker is let in again", || attacker.reaches("10.99.7.1", PORT));
-    assert!(blocked.elapsed() > 2 * SECOND, "let in after {:?}", blocked.elapsed());
-
-    let fired = home
-        .alerts()
-        .into_iter()
-        .find(|alert| alert["rule"]["level"].as_u64() >= Some(10))
-        .expect("an alert");
-    assert_eq!(fired["data"]["srcip"], "10.99.7.2");
-    until(2 * SECOND, "the revert is in the log", || {
-        home.read("logs/active-responses.log").contains("\"command\":\"delete\"")
-    });
+    until(PATIENCE, "the attacker is let in again", || attacker.reaches("10.99.7.1", PORT));
+    let held = blocked.elapsed();
+    until(PATIENCE, "the revert is in the log", reverted);
+    assert_eq!(fired().expect("an alert")["data"]["srcip"], "10.99.7.2");
     assert_eq!(service.stop(), Some(0));
     stop.store(true, Ordering::Relaxed);
     relay.join().unwrap();
+    // On a machine that was busy meanwhile the block was seen late and seems short, or was over at the first look.
+    if refused && held > 2 * SECOND && held < 8 * SECOND { answer.unwrap() } else { Duration::MAX }
 }

@@ -66,7 +66,7 @@ fn serve(extra: &[&str]) {
     home.log(&sentinel);
     let sentinel: IpAddr = SENTINEL.parse().unwrap();
     let mut blocked = BTreeSet::new();
-    until(Duration::from_secs(60), "the last line is judged and answered", || {
+    until(Duration::from_secs(240), "the last line is judged and answered", || {
         blocked = host.blocked().into_iter().collect();
         blocked.contains(&sentinel)
     });

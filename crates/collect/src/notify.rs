@@ -129,7 +129,7 @@ mod tests {
 
     fn hints(notify: &Notify) -> Vec<Hint> {
         let mut hints = Vec::new();
-        notify.wait(Duration::from_secs(5), &mut hints).unwrap();
+        notify.wait(Duration::from_secs(20), &mut hints).unwrap();
         hints
     }
 

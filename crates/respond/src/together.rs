@@ -66,14 +66,18 @@ mod tests {
     #[test]
     fn everybody_gets_his_own_answer_and_many_share_one_round() {
         let together = Together::<usize, usize>::default();
-        let (rounds, begun) = (AtomicUsize::new(0), std::sync::Barrier::new(32));
+        let (rounds, asking) = (AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             for question in 0..32 {
-                let (together, rounds, begun) = (&together, &rounds, &begun);
+                let (together, rounds, asking) = (&together, &rounds, &asking);
                 scope.spawn(move || {
-                    begun.wait();
+                    asking.fetch_add(1, Ordering::SeqCst);
                     let answer = together.ask(question, |all| {
                         rounds.fetch_add(1, Ordering::SeqCst);
+                        // The first one works until all others have come.
+                        while asking.load(Ordering::SeqCst) < 32 {
+                            std::thread::yield_now();
+                        }
                         std::thread::sleep(std::time::Duration::from_millis(20));
                         all.iter().map(|one| one * 2).collect()
                     });

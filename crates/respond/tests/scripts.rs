@@ -13,7 +13,7 @@ use tld_model::{
 use tld_respond::{Limits, LogFn, Mode, Responder, RevertSelector, Setup};
 use tld_sys::clock::{Clock as _, SystemClock};
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(30);
 
 struct Home {
     directory: tempfile::TempDir,
@@ -45,8 +45,8 @@ impl Home {
         setup.mode = Mode::DryRun("not root".into());
         setup.zone = Zone::utc();
         setup.limits = Limits {
-            key_line: Duration::from_millis(700),
-            total: Duration::from_secs(5),
+            key_line: Duration::from_secs(20),
+            total: Duration::from_secs(60),
             stdin_grace: Duration::from_millis(300),
             ..Limits::default()
         };
@@ -55,6 +55,13 @@ impl Home {
 
     fn start(&self) -> (Responder, Receiver<Outcome>) {
         self.start_with(self.setup())
+    }
+
+    /// With little time for a file to say its keys.
+    fn start_impatient(&self, key_line: Duration) -> (Responder, Receiver<Outcome>) {
+        let mut setup = self.setup();
+        setup.limits.key_line = key_line;
+        self.start_with(setup)
     }
 
     fn start_with(&self, setup: Setup) -> (Responder, Receiver<Outcome>) {
@@ -90,6 +97,14 @@ fn next(outcomes: &Receiver<Outcome>) -> Outcome {
     outcomes.recv_timeout(LONG).expect("an outcome")
 }
 
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let end = SystemClock.boot() + LONG;
+    while !holds() {
+        assert!(SystemClock.boot() < end, "not within {LONG:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 fn message(verb: &str, file: &str) -> String {
     format!(
         r#"{{"version":1,"origin":{{"name":"node01","module":"wazuh-execd"}},"command":"{verb}","parameters":{{"extra_args":["-x"],"alert":{{"rule":{{"level":10,"id":"100200"}},"data":{{"srcip":"203.0.113.7","dstuser":"bob"}}}},"program":"active-response/bin/{file}"}}}}"#
@@ -112,7 +127,8 @@ fn a_stateful_file_is_added_extended_and_deleted() {
     let home = Home::new();
     home.script("custom.sh", 0o750, STATEFUL);
     let (responder, outcomes) = home.start();
-    responder.submit(order("a", "custom", 2)).unwrap();
+    // Long enough for what follows on a busy machine.
+    responder.submit(order("a", "custom", 5)).unwrap();
     let told = next(&outcomes);
     assert_eq!((told.kind, told.evidence.exit_status), (OutcomeKind::Applied, Some(0)), "{}", told.detail);
     assert_eq!(told.program, "active-response/bin/custom.sh");
@@ -146,14 +162,16 @@ fn a_silent_file_is_stateless_whatever_the_timeout() {
 fn a_file_that_never_answers_is_killed_with_its_children() {
     let home = Home::new();
     home.script("hang", 0o750, "sleep 300 & echo $! > child; wait");
-    let (responder, outcomes) = home.start();
+    let (responder, outcomes) = home.start_impatient(Duration::from_secs(3));
     responder.submit(order("a", "hang", 600)).unwrap();
     let told = next(&outcomes);
     assert_eq!(told.kind, OutcomeKind::TimedOut, "{}", told.detail);
     let child = home.read("child").trim().to_owned();
-    // Killed, perhaps not yet reaped by whoever inherited it.
-    let state = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-    assert!(state.is_empty() || state.contains(") Z "), "{state}");
+    assert!(!child.is_empty(), "it had its time");
+    eventually("its child is killed, perhaps not yet reaped by whoever inherited it", || {
+        let state = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        state.is_empty() || state.contains(") Z ")
+    });
     responder.stop();
 }
 
@@ -161,7 +179,7 @@ fn a_file_that_never_answers_is_killed_with_its_children() {
 fn a_stateless_file_may_read_its_input_to_the_end() {
     let home = Home::new();
     home.script("reader", 0o750, "cat > got");
-    let (responder, outcomes) = home.start();
+    let (responder, outcomes) = home.start_impatient(Duration::from_secs(1));
     responder.submit(order("a", "reader", 0)).unwrap();
     assert_eq!(next(&outcomes).kind, OutcomeKind::Applied);
     assert_eq!(home.read("got"), message("add", "reader"));
@@ -242,6 +260,7 @@ fn hanging_files_delay_nobody() {
     let mut setup = home.setup();
     setup.limits.key_line = Duration::from_secs(60);
     setup.limits.total = Duration::from_secs(60);
+    let stragglers = Stragglers(home.path());
     let (responder, outcomes) = home.start_with(setup);
     for n in 0..1_000 {
         let name = if n % 20 == 0 { "hang" } else { "quick" };
@@ -251,11 +270,20 @@ fn hanging_files_delay_nobody() {
         let told = outcomes.recv_timeout(Duration::from_secs(60)).expect("none waits for a hanging one");
         assert_eq!(told.kind, OutcomeKind::Applied, "{}", told.detail);
     }
-    for process in hanging(home.path()) {
-        let pid = rustix::process::Pid::from_raw(process).unwrap();
-        let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
-    }
+    drop(stragglers);
     responder.stop();
+}
+
+/// Ends what still runs in a home, also when a test fails.
+struct Stragglers<'h>(&'h Path);
+
+impl Drop for Stragglers<'_> {
+    fn drop(&mut self) {
+        for process in hanging(self.0) {
+            let pid = rustix::process::Pid::from_raw(process).unwrap();
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        }
+    }
 }
 
 /// Our own children that still run in this home.
@@ -285,9 +313,7 @@ fn a_restart_in_the_same_boot_runs_nothing_and_another_boot_undoes_and_adds() {
     let mut setup = home.setup();
     setup.boot_id = Some("another".into());
     let (responder, outcomes) = home.start_with(setup);
-    while home.read("acted").lines().count() < 2 {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    eventually("it is undone and added again", || home.read("acted").lines().count() == 2);
     responder.revert(RevertSelector::All);
     assert_eq!(next(&outcomes).kind, OutcomeKind::Reverted);
     responder.stop();
@@ -330,7 +356,7 @@ fn a_file_from_before_4_2_is_called_with_words_and_undone_with_the_same_words() 
     let home = Home::new();
     home.script("old.sh", 0o750, r#"printf '%s|' "$@" >> got; cat >> got; echo >> got"#);
     let (responder, outcomes) = home.start();
-    responder.submit(spoken_to(Contract::Argv, "a", "old", 2)).unwrap();
+    responder.submit(spoken_to(Contract::Argv, "a", "old", 5)).unwrap();
     let told = next(&outcomes);
     assert_eq!(told.kind, OutcomeKind::Applied, "{}", told.detail);
     assert_eq!(responder.active()[0].key, "old.sh-bob-203.0.113.7");

@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_threatlockdown-agent");
 pub const SECOND: Duration = Duration::from_secs(1);
+/// Longest wait for what takes a moment on a machine of its own.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Says why a test does nothing, or fails where everything must run (`TLD_REQUIRE_ALL=1`).
 pub fn skip(why: &str) {
@@ -171,7 +173,7 @@ impl Home {
         let ready = self.marks();
         let service = Service { child: command.spawn().expect("the service starts"), _network: own };
         until(
-            20 * SECOND,
+            2 * PATIENCE,
             || format!("the service starts: {}", self.read("service.out")),
             || self.marks() > ready,
         );
@@ -193,7 +195,7 @@ impl Home {
     pub fn ask(&self, question: &str) -> String {
         let mut stream =
             UnixStream::connect(self.at("queue/sockets/com")).expect("the control socket is served");
-        stream.set_read_timeout(Some(10 * SECOND)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut frame = u32::try_from(question.len()).unwrap().to_le_bytes().to_vec();
         frame.extend_from_slice(question.as_bytes());
         stream.write_all(&frame).unwrap();
@@ -206,12 +208,12 @@ impl Home {
 
     /// Waits for a text in the service's log.
     pub fn logged(&self, text: &str) {
-        until(5 * SECOND, || format!("`{text}` in {}", self.logs()), || self.log().contains(text));
+        until(PATIENCE, || format!("`{text}` in {}", self.logs()), || self.log().contains(text));
     }
 
     /// Waits for a text in the log of responses.
     pub fn responded(&self, text: &str) {
-        until(5 * SECOND, || format!("`{text}` in {}", self.logs()), || self.responses().contains(text));
+        until(PATIENCE, || format!("`{text}` in {}", self.logs()), || self.responses().contains(text));
     }
 }
 

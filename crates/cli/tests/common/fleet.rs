@@ -1,10 +1,13 @@
 //! A manager under test, and small agents that speak the contract's bytes.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tld_wire::control::{FromAgent, FromManager, KeepAlive, Startup};
@@ -18,7 +21,9 @@ use tld_wire::version::Version;
 use super::{BINARY, Home, Host, Service};
 
 /// Longest wait for anything a manager says.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = super::PATIENCE;
+/// A file's end.
+const CLOSE: &[u8] = b"#!-close file ";
 
 /// A home for a manager on ports of its own.
 #[derive(Debug)]
@@ -28,9 +33,18 @@ pub struct Site {
     pub enrolment: u16,
 }
 
-/// A port that nobody listens on now.
+/// A port that nobody has now, below those that the kernel gives to connections: none can take it before its service
+/// does, nor while that one restarts.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const FIRST: u64 = 12_000;
+    const COUNT: u64 = 20_000;
+    static NEXT: OnceLock<AtomicU64> = OnceLock::new();
+    let next = NEXT.get_or_init(|| AtomicU64::new(RandomState::new().hash_one(std::process::id()) % COUNT));
+    let any = Ipv4Addr::UNSPECIFIED;
+    (0..COUNT)
+        .map(|_| u16::try_from(FIRST + next.fetch_add(1, Ordering::Relaxed) % COUNT).unwrap())
+        .find(|port| TcpListener::bind((any, *port)).is_ok() && UdpSocket::bind((any, *port)).is_ok())
+        .expect("a port is free")
 }
 
 impl Site {
@@ -87,6 +101,8 @@ pub struct Peer {
     pub counter: SenderCounter,
     pub version: String,
     pub merged: Option<String>,
+    /// Messages that came while another one was waited for, in their order; without acknowledgements.
+    passed: Vec<Vec<u8>>,
     sealer: Sealer,
     opener: Opener,
 }
@@ -102,6 +118,7 @@ impl Peer {
             counter: SenderCounter::default(),
             version: Version::CONTRACT.to_string(),
             merged: None,
+            passed: Vec::new(),
             sealer: Sealer::default(),
             opener: Opener::default(),
         }
@@ -119,7 +136,7 @@ impl Peer {
         self.stream.write_all(&frame::encode(&sealed).unwrap()).unwrap();
     }
 
-    /// The next message of the manager; none when the connection is closed.
+    /// The next message of the manager that nobody has waited past; none when the connection is closed.
     pub fn receive(&mut self) -> Option<Vec<u8>> {
         let message = read_frame(&mut self.stream)?;
         let envelope = Envelope::parse(&message).unwrap();
@@ -133,16 +150,32 @@ impl Peer {
         self.opener.open(&self.key.sealing(), envelope.method, envelope.ciphertext).unwrap().payload
     }
 
-    /// Waits for a message that starts so, past others.
+    /// Waits for a message that starts so. Orders, questions and files come when they come: what is passed over is kept
+    /// for those who wait for it later.
     pub fn expect(&mut self, lead: &str) -> Vec<u8> {
+        if let Some(at) = self.passed.iter().position(|message| message.starts_with(lead.as_bytes())) {
+            return self.passed.remove(at);
+        }
         let begin = Instant::now();
         while begin.elapsed() < LIMIT {
             let message = self.receive().unwrap_or_else(|| panic!("closed or silent before `{lead}`"));
             if message.starts_with(lead.as_bytes()) {
                 return message;
             }
+            self.pass(message);
         }
         panic!("no `{lead}`");
+    }
+
+    fn pass(&mut self, message: Vec<u8>) {
+        if !message.starts_with(b"#!-agent ack ") {
+            self.passed.push(message);
+        }
+    }
+
+    /// Whether a file was announced while something else was waited for.
+    pub fn has_passed_a_file(&self) -> bool {
+        self.passed.iter().any(|message| message.starts_with(b"#!-up file "))
     }
 
     /// The handshake of an agent of the contract.
@@ -189,8 +222,8 @@ impl Peer {
         let announced = String::from_utf8(self.expect("#!-up file ")).unwrap();
         let mut file = Vec::new();
         loop {
-            let message = self.receive().expect("the file goes on");
-            if message == b"#!-close file " {
+            let message = self.chunk();
+            if message == CLOSE {
                 break;
             }
             assert!(message.len() <= 900);
@@ -200,6 +233,21 @@ impl Peer {
         assert_eq!(announced, format!("#!-up file {md5} merged.mg\n"));
         self.merged = Some(md5);
         String::from_utf8(file).unwrap()
+    }
+
+    /// The next part of a file or its end: an agent tells them from other messages by their beginning.
+    fn chunk(&mut self) -> Vec<u8> {
+        let is_part = |message: &Vec<u8>| !message.starts_with(b"#!-") || message == CLOSE;
+        if let Some(at) = self.passed.iter().position(is_part) {
+            return self.passed.remove(at);
+        }
+        loop {
+            let message = self.receive().expect("the file goes on");
+            if is_part(&message) {
+                return message;
+            }
+            self.pass(message);
+        }
     }
 }
 
@@ -224,13 +272,13 @@ pub fn agent_home(address: &str, site: &Site, name: &str, notify: u32) -> Home {
 pub fn start_agent(home: &Home, host: Option<&Host>, extra: &[&str]) -> Service {
     let started = home.read("logs/ossec.log").matches("started in").count();
     let mut command = host.map_or_else(|| Command::new(BINARY), |host| host.command(BINARY));
-    command.args(["agent", "--home"]).arg(home.path.path()).args(extra);
+    command.args(["agent", "--home"]).arg(home.path.path()).args(extra).env("TZ", super::midday());
     let output = std::fs::OpenOptions::new().append(true).create(true).open(home.at("service.out")).unwrap();
     command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
     let service = Service { child: command.spawn().expect("the agent starts") };
     let begin = Instant::now();
     while home.read("logs/ossec.log").matches("started in").count() <= started {
-        assert!(begin.elapsed() < Duration::from_secs(30), "it does not start: {}", home.read("service.out"));
+        assert!(begin.elapsed() < 2 * LIMIT, "it does not start: {}", home.read("service.out"));
         std::thread::sleep(Duration::from_millis(10));
     }
     service

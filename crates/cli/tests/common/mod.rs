@@ -18,8 +18,9 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_threatlockdown");
@@ -74,6 +75,98 @@ pub fn until(limit: Duration, account: &str, mut holds: impl FnMut() -> bool) ->
         }
         assert!(start.elapsed() < limit, "not within {limit:?}: {account}");
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Longest wait for what takes a moment on a machine of its own: one that is busy with other things must not fail a test.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A bound of the product in time. Each round waits for its event with patience and says whether it came within the
+/// bound; a machine that is busy with other things may spoil a round, but not all of them.
+pub fn in_time(bound: &str, mut round: impl FnMut(usize) -> bool) {
+    const ROUNDS: usize = 5;
+    let met = (0..ROUNDS).any(|number| {
+        let met = round(number);
+        if !met {
+            println!("round {number}: later than {bound}");
+        }
+        met
+    });
+    assert!(met, "in none of {ROUNDS} rounds {bound}");
+}
+
+/// A time zone in which it was noon when the test began: files and counters of a day must not end during a test.
+pub fn midday() -> &'static str {
+    static ZONE: OnceLock<String> = OnceLock::new();
+    ZONE.get_or_init(|| {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        let hour = i64::try_from(now.as_secs() / 3_600 % 24).unwrap();
+        // POSIX counts westwards.
+        format!("NOON{}", hour - 12)
+    })
+}
+
+/// What must be seen while a limited effect lasts. `round` gets the effect's length in seconds and returns false when
+/// the machine was too slow to tell; then it gets twice as many.
+pub fn unhurried(first: u64, mut round: impl FnMut(u64) -> bool) {
+    let mut lengths = [1, 2, 4, 8, 16].map(|times| first * times).into_iter();
+    assert!(lengths.any(&mut round), "even an effect of {} seconds was over too soon", first * 16);
+}
+
+/// An effect of limited length that began after this value was made.
+#[derive(Debug, Clone, Copy)]
+pub struct Lasting {
+    begin: Instant,
+    length: Duration,
+}
+
+impl Lasting {
+    pub fn new(seconds: u64) -> Self {
+        Self { begin: Instant::now(), length: Duration::from_secs(seconds) }
+    }
+
+    /// Whether the effect may be over by now.
+    pub fn is_over(&self) -> bool {
+        self.is_over_since(Duration::ZERO)
+    }
+
+    /// Whether it may be over for so long; less, and it ended on time.
+    pub fn is_over_since(&self, span: Duration) -> bool {
+        self.begin.elapsed() >= self.length + span
+    }
+
+    /// Looks at something that holds as long as the effect: true, or the effect may be over.
+    #[track_caller]
+    pub fn holds(&self, account: &str, look: impl FnOnce() -> bool) -> bool {
+        let seen = look();
+        let over = self.is_over();
+        assert!(seen || over, "{account}");
+        !over
+    }
+}
+
+/// Writes an executable through another process: were the file open for writing here while another test forks, that
+/// child would keep it busy for an instant.
+pub fn executable(path: &Path, text: &str, mode: u32) {
+    use std::io::Write as _;
+    let mut writer = Command::new("sh");
+    writer.args(["-c", "cat > \"$1\"", "sh"]).arg(path).stdin(Stdio::piped());
+    let mut writer = writer.spawn().expect("sh starts");
+    writer.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(writer.wait().unwrap().success(), "`{}` is written", path.display());
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A process that has written its id into a file: killed with the value.
+#[derive(Debug)]
+pub struct Straggler(pub PathBuf);
+
+impl Drop for Straggler {
+    fn drop(&mut self) {
+        let pid = fs::read_to_string(&self.0).unwrap_or_default();
+        if pid.trim().parse::<u32>().is_ok() {
+            run("kill", &["-KILL", pid.trim()]);
+        }
     }
 }
 
@@ -212,9 +305,7 @@ impl Home {
 
     /// An executable of the operator.
     pub fn script(&self, name: &str, text: &str) {
-        let path = self.at("active-response/bin").join(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
+        executable(&self.at("active-response/bin").join(name), text, 0o750);
     }
 
     /// Appends lines to the watched log in one write.
@@ -243,14 +334,14 @@ impl Home {
         if !extra.contains(&"--user") {
             command.args(["--user", "tld-nobody-such"]);
         }
-        command.envs(environment.iter().copied());
+        command.env("TZ", midday()).envs(environment.iter().copied());
         let output = fs::OpenOptions::new().append(true).create(true).open(self.at("service.out")).unwrap();
         command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
         let service = Service { child: command.spawn().expect("the service starts") };
         let begin = Instant::now();
         while self.read("logs/ossec.log").matches("started in").count() <= started {
             assert!(
-                begin.elapsed() < Duration::from_secs(20),
+                begin.elapsed() < 2 * PATIENCE,
                 "the service does not start: {}",
                 self.read("service.out")
             );
@@ -259,10 +350,12 @@ impl Home {
         service
     }
 
-    /// Alerts written so far.
+    /// Alerts written so far. A reader may come upon a write that is under way: what has no newline yet is no line.
     pub fn alerts(&self) -> Vec<serde_json::Value> {
-        let text = self.read("logs/alerts/alerts.json");
-        text.lines().map(|line| serde_json::from_str(line).expect("a line of alerts.json is JSON")).collect()
+        let text = fs::read(self.at("logs/alerts/alerts.json")).unwrap_or_default();
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let lines = text[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| serde_json::from_slice(line).expect("a line of alerts.json is JSON")).collect()
     }
 }
 

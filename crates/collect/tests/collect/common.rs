@@ -11,8 +11,21 @@ use tempfile::TempDir;
 use tld_collect::{Collector, Setup};
 use tld_config::LocalFile;
 use tld_model::Event;
-use tld_sys::clock::SystemClock;
+use tld_sys::clock::{Deadline, SystemClock};
 use tld_sys::queue::{Limits, Receiver, Sender, bounded};
+
+/// Longest wait for what takes a moment on a machine of its own.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits for what another thread does in its own time.
+#[track_caller]
+pub(crate) fn eventually(account: impl Fn() -> String, mut holds: impl FnMut() -> bool) {
+    let end = Deadline::after(PATIENCE);
+    while !holds() {
+        assert!(!end.passed(), "not within {PATIENCE:?}: {}", account());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
 
 pub(crate) struct Home {
     pub(crate) directory: TempDir,
@@ -96,12 +109,9 @@ impl Home {
     }
 
     /// Waits until the collector has said `text`: it speaks after it has sent what it read.
+    #[track_caller]
     pub(crate) fn wait_for(&self, text: &str) {
-        let limit = tld_sys::clock::Deadline::after(Duration::from_secs(20));
-        while !self.logged().contains(text) {
-            assert!(!limit.passed(), "never said `{text}`, but: {}", self.logged());
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        eventually(|| format!("`{text}` in `{}`", self.logged()), || self.logged().contains(text));
     }
 }
 
@@ -116,7 +126,7 @@ pub(crate) fn create(path: &Path) -> File {
 
 impl Running {
     pub(crate) fn next(&self) -> Event {
-        self.events.recv_timeout(Duration::from_secs(20)).expect("an event in time")
+        self.events.recv_timeout(PATIENCE).expect("an event in time")
     }
 
     /// Text of the next event.

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::common::{Home, block};
+use crate::common::{Home, PATIENCE, block, eventually};
 use tld_pattern::{Expression, Kind};
+use tld_sys::clock::Deadline;
 
 #[test]
 fn what_was_there_before_the_first_start_is_not_read_and_what_comes_is() {
@@ -41,12 +42,17 @@ fn a_file_and_its_directories_may_appear_later() {
 
 #[test]
 fn a_file_that_appears_in_a_known_directory_is_read_without_waiting_for_the_slow_look() {
-    let home = Home::new();
-    let running = home.start(&[block("a.log", "syslog")]);
-    std::thread::sleep(Duration::from_millis(50));
-    home.append("a.log", b"first\n");
-    let event = running.events.recv_timeout(Duration::from_millis(500)).unwrap();
-    assert_eq!(event.text, b"first");
+    // The look comes every second. A machine that is busy with other things may spoil a round, but not all of them.
+    let quick = (0..5).any(|_| {
+        let home = Home::new();
+        let running = home.start(&[block("a.log", "syslog")]);
+        std::thread::sleep(Duration::from_millis(50));
+        let half_a_look = Deadline::after(Duration::from_millis(500));
+        home.append("a.log", b"first\n");
+        assert_eq!(running.line(), "first");
+        !half_a_look.passed()
+    });
+    assert!(quick);
 }
 
 #[test]
@@ -162,12 +168,10 @@ fn a_position_that_was_only_saved_while_running_still_loses_nothing() {
     home.append("a.log", b"one\n");
     assert_eq!(running.line(), "one");
     let offset = |text: &str| text.contains("\"offset\":8");
-    for _ in 0..100 {
-        if std::fs::read_to_string(home.state()).is_ok_and(|text| offset(&text)) {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    eventually(
+        || "the position is saved".to_owned(),
+        || std::fs::read_to_string(home.state()).is_ok_and(|text| offset(&text)),
+    );
     let saved = std::fs::read(home.state()).unwrap();
     home.append("a.log", b"two\n");
     assert_eq!(running.line(), "two");
@@ -283,8 +287,8 @@ fn audit_records_go_out_after_a_short_silence() {
     let home = Home::new();
     home.append("a.log", b"");
     let running = home.start(&[block("a.log", "audit")]);
-    home.append("a.log", b"type=A msg=audit(1:2): x\n");
-    home.append("a.log", b"type=B msg=audit(1:2): y\n");
+    // In one write: the silence between two is as long as the machine is busy.
+    home.append("a.log", b"type=A msg=audit(1:2): x\ntype=B msg=audit(1:2): y\n");
     assert_eq!(running.line(), "type=A msg=audit(1:2): x type=B msg=audit(1:2): y");
 }
 
@@ -318,8 +322,8 @@ fn unknown_formats_and_missing_paths_are_reported_and_the_rest_is_read() {
         home.start(&[block("Security", "eventchannel"), block("", "syslog"), block("a.log", "syslog")]);
     home.append("a.log", b"x\n");
     assert_eq!(running.line(), "x");
-    assert!(home.logged().contains("ossec.conf:1: log format `eventchannel` is not supported"));
-    assert!(home.logged().contains("names no file"));
+    home.wait_for("ossec.conf:1: log format `eventchannel` is not supported");
+    home.wait_for("names no file");
 }
 
 #[test]
@@ -366,7 +370,8 @@ fn a_hung_command_does_not_hinder_the_stop() {
     hung.command = Some("echo x; sleep 1000".to_owned());
     let running = home.start(&[hung]);
     std::thread::sleep(Duration::from_millis(300));
-    let begun = tld_sys::clock::Deadline::after(Duration::from_secs(5));
+    // It would hold us for a minute.
+    let begun = Deadline::after(PATIENCE);
     running.stop();
     assert!(!begun.passed());
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::common::{Home, Running, block, queue};
+use crate::common::{Home, PATIENCE, Running, block, eventually, queue};
 use tld_collect::Collector;
 use tld_pattern::{Expression, Kind};
 use tld_sys::child::{Child, Limits, Spec, Stdin, spawn};
@@ -50,7 +50,13 @@ impl Journal {
         );
         let length = (text.len() as u64).to_le_bytes();
         let entry = [head.as_bytes(), &length, text.as_bytes(), b"\n\n"].concat();
-        self.writer.write_all(&entry, Duration::from_secs(5)).unwrap();
+        self.writer.write_all(&entry, PATIENCE).unwrap();
+        // A follower of a directory without a journal has nothing to follow.
+        let file = self.home.path("journal/x.journal");
+        eventually(
+            || "the journal is there".to_owned(),
+            || std::fs::metadata(&file).is_ok_and(|seen| seen.len() > 0),
+        );
     }
 
     fn start(&self, filter: Option<&str>) -> Running {
@@ -133,7 +139,9 @@ fn a_journal_that_cannot_be_read_is_reported_once_and_files_are_read_all_the_sam
         tld_collect::Setup { journal_directory: Some(journal.home.path("absent")), ..journal.home.setup() };
     let blocks = [block("journald", "journald"), block("a.log", "syslog")];
     let running = Running { collector: Collector::start(&blocks, setup, sender).unwrap(), events };
-    std::thread::sleep(Duration::from_millis(2500));
+    journal.home.wait_for("`journalctl` ended, it is started again:");
+    // It is started again, and nothing more is said.
+    std::thread::sleep(Duration::from_millis(1500));
     journal.home.append("a.log", b"x\n");
     assert_eq!(running.line(), "x");
     let logged = journal.home.logged();

@@ -35,11 +35,13 @@ fn connect(source: IpAddr, listener: &TcpListener) -> (TcpStream, TcpStream) {
     connect(&client, &std::net::SocketAddr::new(to.ip().to_canonical(), to.port())).unwrap();
     let (server, from) = listener.accept().unwrap();
     assert_eq!(from.ip().to_canonical(), source);
-    server.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
     (TcpStream::from(client), server)
 }
 
-fn passes(client: &mut TcpStream, server: &mut TcpStream) -> std::io::Result<()> {
+/// Waits long for what must come, and a moment for what must not.
+fn passes(client: &mut TcpStream, server: &mut TcpStream, must: bool) -> std::io::Result<()> {
+    let patience = if must { Duration::from_secs(20) } else { Duration::from_millis(400) };
+    server.set_read_timeout(Some(patience)).unwrap();
     client.write_all(b"x")?;
     server.read_exact(&mut [0])
 }
@@ -60,16 +62,16 @@ fn try_it(source: &str, listen: &str) {
     let next = || outcomes.recv_timeout(Duration::from_secs(20)).unwrap();
 
     let (mut client, mut server) = connect(source, &listener);
-    passes(&mut client, &mut server).unwrap();
+    passes(&mut client, &mut server, true).unwrap();
     responder.submit(order("starve", &source.to_string(), 600)).unwrap();
     assert_eq!(next().kind, OutcomeKind::Applied);
-    let starved = passes(&mut client, &mut server).unwrap_err();
+    let starved = passes(&mut client, &mut server, false).unwrap_err();
     assert_eq!(starved.kind(), std::io::ErrorKind::WouldBlock, "packets are dropped, nothing is reset");
     responder.revert(RevertSelector::All);
     assert_eq!(next().kind, OutcomeKind::Reverted);
 
     let (mut client, mut server) = connect(source, &listener);
-    passes(&mut client, &mut server).unwrap();
+    passes(&mut client, &mut server, true).unwrap();
     let options = OrderOptions { cut_connections: true, ..OrderOptions::default() };
     responder.submit(tld_model::Order { options, ..order("cut", &source.to_string(), 600) }).unwrap();
     let told = next();
@@ -81,7 +83,7 @@ fn try_it(source: &str, listen: &str) {
         "{}",
         told.detail
     );
-    let cut = passes(&mut client, &mut server).unwrap_err();
+    let cut = passes(&mut client, &mut server, false).unwrap_err();
     assert_ne!(cut.kind(), std::io::ErrorKind::WouldBlock, "{cut}");
     responder.revert(RevertSelector::All);
     assert_eq!(next().kind, OutcomeKind::Reverted);

@@ -189,7 +189,7 @@ mod tests {
     fn writers_at_once_lose_no_line_and_tear_none() {
         let home = tempfile::tempdir().unwrap();
         let keeper = Keeper {
-            rotation: Rotation { size: 2_000, daily: false, keep: 200 },
+            rotation: Rotation { size: 100, daily: false, keep: 2_000 },
             ..keeper(home.path(), 0, false)
         };
         std::thread::scope(|scope| {
@@ -212,7 +212,8 @@ mod tests {
             (0..4).flat_map(|writer| (0..300).map(move |line| format!("{writer} {line}"))).collect();
         expected.sort();
         assert_eq!(lines, expected);
-        assert!(home.path().join("logs/active-responses.log.2").exists());
+        // How often depends on who runs when: nobody waits for one who is at it.
+        assert!(home.path().join("logs/active-responses.log.1").exists());
     }
 
     #[test]

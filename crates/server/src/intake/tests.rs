@@ -1,5 +1,5 @@
 use std::io::Write as _;
-use std::net::{IpAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, sync_channel};
 
@@ -11,7 +11,7 @@ use super::syslog::Splitter;
 use super::*;
 use crate::dispatch::fleet::tests::Bed;
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(30);
 
 fn open(bed: &Bed, fleet: &Arc<Fleet>, remotes: &str) -> (Intake, Receiver<Event>) {
     for folder in ["queue/sockets", "queue/alerts"] {
@@ -101,8 +101,10 @@ fn text_for_an_agent_arrives_as_it_was_written() {
         payloads,
         [format!("#!-execd {text}"), "#!-force_reconnect".into(), "#!-syscheck restart".into()]
     );
-    let log = fs::read_to_string(bed.home.path().join("logs/ossec.log")).unwrap();
-    assert!(log.contains("(1310)") && log.contains("(1320)"), "{log}");
+    bed.until("what is wrong is told", || {
+        let log = fs::read_to_string(bed.home.path().join("logs/ossec.log")).unwrap_or_default();
+        log.contains("(1310)") && log.contains("(1320)")
+    });
     fleet.stop();
 }
 
@@ -156,8 +158,12 @@ fn syslog_of_allowed_senders_becomes_events() {
              <local_ip>127.0.0.1</local_ip><allowed-ips>{allowed}</allowed-ips></remote>"
         )
     };
-    let free = |_| UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let ports: Vec<u16> = (0..3).map(free).collect();
+    // Below the ports that the kernel gives to others.
+    let is_free = |port: &u16| {
+        UdpSocket::bind(("127.0.0.1", *port)).is_ok() && TcpListener::bind(("127.0.0.1", *port)).is_ok()
+    };
+    let first = 10_000 + u16::try_from(std::process::id() % 2_000).unwrap();
+    let ports: Vec<u16> = (first..first + 2_000).filter(is_free).take(3).collect();
     let blocks = [
         block(ports[0], "udp", "127.0.0.0/8"),
         block(ports[1], "tcp", "127.0.0.1"),

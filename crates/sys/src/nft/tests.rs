@@ -5,6 +5,8 @@ use crate::child::{Spec, run_capture};
 
 const TABLE: &str = "tld-test";
 const LONG: Duration = Duration::from_secs(20);
+/// For what must not happen.
+const A_MOMENT: Duration = Duration::from_millis(300);
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -88,7 +90,7 @@ fn a_mapped_address_is_blocked_as_the_ipv4_address_it_is() {
 fn the_kernel_ends_a_lease_by_itself() {
     with_firewall(|mut fw| {
         fw.ensure(TABLE).unwrap();
-        fw.block(TABLE, &[(ip("203.0.113.7"), Some(Duration::from_millis(300)))]).unwrap();
+        fw.block(TABLE, &[(ip("203.0.113.7"), Some(Duration::from_secs(2)))]).unwrap();
         assert!(fw.lookup(TABLE, ip("203.0.113.7")).unwrap().is_some());
         wait_until(|| fw.lookup(TABLE, ip("203.0.113.7")).unwrap().is_none());
     });
@@ -259,17 +261,17 @@ fn a_packet_from_a_blocked_address_is_dropped_and_passes_after_lifting() {
         fw.ensure(TABLE).unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let to = listener.local_addr().unwrap();
-        let reachable = || std::net::TcpStream::connect_timeout(&to, Duration::from_millis(300)).is_ok();
-        assert!(reachable());
+        let reaches = |span| std::net::TcpStream::connect_timeout(&to, span).is_ok();
+        assert!(reaches(LONG));
         fw.block(TABLE, &[(ip("127.0.0.1"), secs(60))]).unwrap();
-        assert!(!reachable());
+        assert!(!reaches(A_MOMENT));
         fw.unblock(TABLE, &[ip("127.0.0.1")]).unwrap();
-        assert!(reachable());
+        assert!(reaches(LONG));
         let net = Net::new(ip("127.0.0.1"), 8).unwrap();
         fw.block_nets(TABLE, &[(net, secs(60))]).unwrap();
-        assert!(!reachable());
+        assert!(!reaches(A_MOMENT));
         fw.unblock_nets(TABLE, &[net]).unwrap();
-        assert!(reachable());
+        assert!(reaches(LONG));
     });
 }
 
@@ -282,21 +284,22 @@ fn a_blocked_port_is_dropped_for_tcp_and_udp_in_both_families_and_no_other_port_
             let listening = [(); 2].map(|()| std::net::TcpListener::bind((address, 0)).unwrap());
             let [shut, open] = [0, 1].map(|n| listening[n].local_addr().unwrap());
             let mail = std::net::UdpSocket::bind(shut).unwrap();
-            mail.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
             let sender = std::net::UdpSocket::bind((address, 0)).unwrap();
-            let reachable =
-                |to| std::net::TcpStream::connect_timeout(&to, Duration::from_millis(300)).is_ok();
-            let posted = || sender.send_to(b"x", shut).is_ok() && mail.recv(&mut [0]).is_ok();
-            assert!(reachable(shut) && reachable(open) && posted(), "{text}");
+            let reaches = |to, span| std::net::TcpStream::connect_timeout(&to, span).is_ok();
+            let posts = |span| {
+                mail.set_read_timeout(Some(span)).unwrap();
+                sender.send_to(b"x", shut).is_ok() && mail.recv(&mut [0]).is_ok()
+            };
+            assert!(reaches(shut, LONG) && reaches(open, LONG) && posts(LONG), "{text}");
             let spots = [shut.port(), 7].map(|port| Spot { address, port: Some(port) });
             fw.block_spots(TABLE, &spots.map(|spot| (spot, secs(60)))).unwrap();
-            assert!(!reachable(shut) && reachable(open) && !posted(), "{text}");
+            assert!(!reaches(shut, A_MOMENT) && reaches(open, LONG) && !posts(A_MOMENT), "{text}");
             let found = fw.lookup_all(TABLE, &[spots[0], address.into(), spots[1]]).unwrap();
             assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
             let listed = fw.list_spots(TABLE).unwrap().into_iter().map(|(spot, _)| spot);
             assert_eq!(listed.collect::<std::collections::BTreeSet<_>>(), spots.into_iter().collect());
             fw.unblock_spots(TABLE, &spots).unwrap();
-            assert!(reachable(shut) && posted(), "{text}");
+            assert!(reaches(shut, LONG) && posts(LONG), "{text}");
         }
     });
 }

@@ -13,7 +13,7 @@ use super::*;
 use crate::dispatch::ledger::{Audience, Filter, Listed, State, list};
 use crate::registry::{self, NewAgent};
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(30);
 
 /// A channel that keeps what it is given.
 #[derive(Default)]
