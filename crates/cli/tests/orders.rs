@@ -21,7 +21,7 @@ use common::fleet::{Peer, Site, free_port};
 use common::{BINARY, failures, until};
 use tld_model::{Evidence, OrderId, Outcome, OutcomeKind, Target, Timestamp, Timings};
 use tld_server::dispatch::ledger::{Filter, Listed, State, list};
-use tld_wire::control::FromAgent;
+use tld_wire::control::{FromAgent, FromManager};
 use tld_wire::extension::{self, Ticket};
 
 const LONG: Duration = common::PATIENCE;
@@ -312,8 +312,9 @@ fn an_operator_orders_lists_and_undoes_on_agents() {
         let arguments = ["responses", "revert", "198.51.100.9", "--agent", "001", "--home"];
         Command::new(BINARY).args(arguments).arg(home).output().unwrap()
     });
-    let cancel = agent.expect("#!-threatlockdown ");
-    assert!(String::from_utf8_lossy(&cancel).contains(&order.0));
+    // Confirmations come in between.
+    let cancel = FromManager::Extension(extension::FromManager::Cancel { order: order.clone() }).to_bytes();
+    until(LONG, "the order is withdrawn", || agent.expect("#!-threatlockdown ") == cancel);
     report(&mut agent, &order, OutcomeKind::Reverted, None);
     let output = asking.join().unwrap();
     assert!(output.status.success(), "{output:?}");

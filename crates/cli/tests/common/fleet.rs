@@ -101,7 +101,7 @@ pub struct Peer {
     pub counter: SenderCounter,
     pub version: String,
     pub merged: Option<String>,
-    /// Messages that came while another one was waited for, in their order; without acknowledgements.
+    /// Orders, questions and files that came while something else was waited for.
     passed: Vec<Vec<u8>>,
     sealer: Sealer,
     opener: Opener,
@@ -150,8 +150,8 @@ impl Peer {
         self.opener.open(&self.key.sealing(), envelope.method, envelope.ciphertext).unwrap().payload
     }
 
-    /// Waits for a message that starts so. Orders, questions and files come when they come: what is passed over is kept
-    /// for those who wait for it later.
+    /// Waits for a message that starts so. Orders, questions and files come when they come: those that are passed over
+    /// are kept for whoever waits for them later.
     pub fn expect(&mut self, lead: &str) -> Vec<u8> {
         if let Some(at) = self.passed.iter().position(|message| message.starts_with(lead.as_bytes())) {
             return self.passed.remove(at);
@@ -168,7 +168,8 @@ impl Peer {
     }
 
     fn pass(&mut self, message: Vec<u8>) {
-        if !message.starts_with(b"#!-agent ack ") {
+        // Acknowledgements and confirmations may come at any time, and nobody waits for one of the past.
+        if ![&b"#!-agent ack "[..], b"#!-threatlockdown "].iter().any(|lead| message.starts_with(lead)) {
             self.passed.push(message);
         }
     }
