@@ -15,7 +15,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use common::fleet::{Peer, Site};
+use common::fleet::{Peer, Site, agent_home, start_agent};
 use common::{Home, Host, PATIENCE, failures, in_time, namespaces, until};
 use tld_server::dispatch::ledger::{Filter, State, list};
 use tld_wire::control::FromAgent;
@@ -23,8 +23,9 @@ use tld_wire::extension::{self, Ticket};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Process ids and user ids of the service's processes on this home.
-fn processes(home: &Home) -> Vec<(u32, u32, bool)> {
+/// Process ids and user ids of the processes of service `form` on this home, and whether it is the part without root.
+fn processes(home: &Home, form: &str) -> Vec<(u32, u32, bool)> {
+    let program = format!("threatlockdown {form}");
     let wanted = home.path.path().display().to_string();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -32,7 +33,7 @@ fn processes(home: &Home) -> Vec<(u32, u32, bool)> {
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
         if !command.contains(&wanted)
-            || !command.contains("threatlockdown standalone")
+            || !command.contains(&program)
             || command.starts_with("ip ")
         {
             continue;
@@ -58,7 +59,7 @@ fn the_reader_of_logs_has_no_root_and_the_block_is_real() {
     // As logs are on real hosts: not for everyone.
     fs::set_permissions(home.at("auth.log"), fs::Permissions::from_mode(0o600)).unwrap();
     let mut service = home.start(Some(&host), &["--user", "nobody"], &[]);
-    let parts = processes(&home);
+    let parts = processes(&home, "standalone");
     let reader = parts.iter().find(|(_, _, behind)| *behind).copied().unwrap_or_else(|| panic!("{parts:?}"));
     assert_ne!(reader.1, 0, "the analysis is not root: {parts:?}");
     assert!(parts.iter().any(|(_, uid, behind)| !behind && *uid == 0), "the responder is root: {parts:?}");
@@ -76,13 +77,64 @@ fn the_reader_of_logs_has_no_root_and_the_block_is_real() {
     });
 
     // Without its reader the responder does not pretend to serve; the block stays.
-    assert!(
-        std::process::Command::new("kill").args(["-KILL", &reader.0.to_string()]).status().unwrap().success()
-    );
+    kill(reader.0);
     until(PATIENCE, "the service ends when its reader is gone", || {
         service.child.try_wait().unwrap().is_some()
     });
     assert!(host.blocked().contains(&"203.0.113.30".parse().unwrap()));
+}
+
+fn kill(process: u32) {
+    assert!(
+        std::process::Command::new("kill").args(["-KILL", &process.to_string()]).status().unwrap().success()
+    );
+}
+
+#[test]
+fn what_an_agent_reads_is_read_without_root_and_its_blocks_are_real() {
+    if !namespaces() {
+        return;
+    }
+    let (far, near) = (Host::new("manager"), Host::new("agent"));
+    far.connect(&near, "10.78.0.1/24", "10.78.0.2/24");
+    let site = Site::new(
+        "<active-response><command>firewall-drop</command><location>local</location><level>5</level>\
+         <timeout>600</timeout></active-response>",
+    );
+    let manager = site.start(Some(&far), &[]);
+    let home = agent_home("10.78.0.1", &site, "web-01", 1);
+    fs::set_permissions(home.at("auth.log"), fs::Permissions::from_mode(0o600)).unwrap();
+    // A run in one process before: its spool belongs to root.
+    let agent = start_agent(&home, Some(&near), &["--user", "absent"]);
+    assert_eq!(agent.stop(), Some(0));
+    let mut agent = start_agent(&home, Some(&near), &["--user", "nobody"]);
+    let parts = processes(&home, "agent");
+    let reader = parts.iter().find(|(_, _, behind)| *behind).copied().unwrap_or_else(|| panic!("{parts:?}"));
+    assert_ne!(reader.1, 0, "the reader is not root: {parts:?}");
+    assert!(parts.iter().any(|(_, uid, behind)| !behind && *uid == 0), "the responder is root: {parts:?}");
+    until(PATIENCE, "it enrols and connects", || {
+        home.read("logs/ossec.log").contains("connected to the server")
+    });
+    home.log(&failures("203.0.113.31", 8));
+    let attacker = "203.0.113.31".parse().unwrap();
+    until(PATIENCE, &format!("blocked; {}", home.read("service.out")), || {
+        near.blocked().contains(&attacker)
+    });
+    until(PATIENCE, "the manager has heard of it, and the responder that it has", || {
+        let listed = list(site.home.path.path(), &Filter::default()).unwrap();
+        let applied = listed.iter().any(|one| one.order.target.to_string().contains("203.0.113.31"));
+        applied && tld_respond::journal::unconfirmed(home.path.path()).ok() == Some(0)
+    });
+    let said = home.read("service.out");
+    assert!(!said.contains("Permission denied"), "{said}");
+
+    kill(reader.0);
+    until(PATIENCE, "the agent ends when its reader is gone", || {
+        agent.child.try_wait().unwrap().is_some()
+    });
+    assert!(near.blocked().contains(&attacker));
+    assert_eq!(start_agent(&home, Some(&near), &["--user", "nobody"]).stop(), Some(0));
+    drop(manager);
 }
 
 #[test]

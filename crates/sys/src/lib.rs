@@ -29,6 +29,8 @@ pub mod ready;
 #[cfg(target_os = "linux")]
 pub mod route;
 #[cfg(unix)]
+pub mod service_user;
+#[cfg(unix)]
 pub mod signal;
 #[cfg(target_os = "linux")]
 pub mod tcp;

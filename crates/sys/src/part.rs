@@ -1,10 +1,17 @@
 //! A second process of our own program, for work that should not have our rights: started with one socket as standard input.
 
-use crate::unix_socket::Seqpacket;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use crate::signal::{self, Signal, Signals};
+use crate::unix_socket::Seqpacket;
+
+/// Marks the arguments of the other part.
+pub const BEHIND: &str = "--behind-responder";
+const TICK: Duration = Duration::from_millis(200);
 
 /// The other part of the service. When this process dies, the system ends it too.
 #[derive(Debug)]
@@ -12,12 +19,31 @@ pub struct Part {
     child: Child,
 }
 
-/// Starts our own executable again with these arguments; `socket` becomes its standard input, the terminal stays shared.
+/// How it ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// It was asked to stop.
+    pub asked: bool,
+}
+
+impl Ended {
+    /// As was wanted.
+    #[must_use]
+    pub fn well(self) -> bool {
+        self.asked && self.status.success()
+    }
+}
+
+/// Starts our own executable again with our own arguments and [`BEHIND`]; `socket` becomes its standard input, the terminal
+/// stays shared.
 ///
 /// # Errors
 /// The executable cannot be found or started.
-pub fn start(arguments: &[OsString], socket: Seqpacket) -> io::Result<Part> {
+pub fn start(socket: Seqpacket) -> io::Result<Part> {
     let program = std::env::current_exe()?;
+    let arguments = std::env::args_os().skip(1).chain([OsString::from(BEHIND)]);
     #[expect(
         clippy::disallowed_methods,
         reason = "the child module is for foreign programs; this one is ours"
@@ -52,16 +78,21 @@ pub fn end_with_parent() -> io::Result<()> {
 }
 
 impl Part {
-    /// Passes a signal on; one that has ended already is fine.
-    pub fn signal(&self, signal: crate::signal::Signal) {
-        let _ = crate::signal::send(self.child.id(), signal);
-    }
-
-    /// Its exit status if it has ended.
+    /// Passes the signals that come on until it has ended.
     ///
     /// # Errors
-    /// It cannot be waited for.
-    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.child.try_wait()
+    /// The signals cannot be read, or it cannot be waited for.
+    pub fn attend(&mut self, signals: &Signals) -> io::Result<Ended> {
+        let mut asked = false;
+        loop {
+            if let Some(signal) = signals.wait(TICK)? {
+                asked |= signal != Signal::Hangup;
+                // One that has ended already is fine.
+                let _ = signal::send(self.child.id(), signal);
+            }
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(Ended { status, asked });
+            }
+        }
     }
 }

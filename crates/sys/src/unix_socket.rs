@@ -99,12 +99,12 @@ impl Seqpacket {
     /// Receives one message of at most `max` bytes.
     pub fn recv(&self, max: usize, timeout: Duration) -> io::Result<Received> {
         let deadline = Deadline::after(timeout);
-        // One byte more than permitted tells a message that fits from one that was cut.
-        let mut buffer = vec![0_u8; max.saturating_add(1)];
         loop {
             if !ready::wait(&mut [PollFd::new(&self.fd, PollFlags::IN)], &deadline)? {
                 return Ok(Received::TimedOut);
             }
+            // One byte more than permitted tells a message that fits from one that was cut.
+            let mut buffer = vec![0_u8; self.waiting().unwrap_or(usize::MAX).min(max.saturating_add(1))];
             match rustix::net::recv(&self.fd, buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
                 Ok((_, 0)) | Err(rustix::io::Errno::CONNRESET) => return Ok(Received::Closed),
                 Ok((_, length)) if length > max => return Ok(Received::TooLong),
@@ -116,6 +116,19 @@ impl Seqpacket {
                 Err(e) => return Err(e.into()),
             }
         }
+    }
+
+    /// Length of the message that waits, where the system tells: most are far shorter than the longest.
+    #[cfg(target_os = "linux")]
+    fn waiting(&self) -> Option<usize> {
+        let flags = RecvFlags::PEEK | RecvFlags::TRUNC | RecvFlags::DONTWAIT;
+        // One byte at least, for the room of nothing would also say "the end".
+        rustix::net::recv(&self.fd, &mut [0_u8][..], flags).ok().map(|(_, length)| length.max(1))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn waiting(&self) -> Option<usize> {
+        None
     }
 
     /// Who is at the other end.

@@ -207,8 +207,9 @@ impl Front {
         let (own, notify, voice) = (&settings.responder, settings.client.notify_time, shared.voice.clone());
         let (lane, outcomes) = (Arc::clone(&self.lane), Arc::clone(&shared.outcomes));
         let told = move |outcome| lane.report(outcomes.add(outcome));
-        let Some(sink) = sink else {
-            return self.thread("orders", move || refuse(&errands, &voice, told));
+        let sink = match sink {
+            Some(sink) if !own.disabled => sink,
+            sink => return self.thread("orders", move || refuse(&errands, sink.as_deref(), &voice, told)),
         };
         let intake = Intake::new(&shared.home, sink, None, voice.clone(), options.dry_run, own.clone());
         self.thread("orders", move || Orders::new(intake, notify, voice, told).serve(&errands))
@@ -331,13 +332,19 @@ impl Front {
     }
 }
 
-/// Answers orders on a host that takes none.
-fn refuse(errands: &Receiver<Errand>, voice: &Voice, told: impl Fn(Outcome)) {
+/// Answers orders on a host that takes none; what is in force from before goes on.
+fn refuse(errands: &Receiver<Errand>, sink: Option<&dyn Sink>, voice: &Voice, told: impl Fn(Outcome)) {
     for errand in errands {
-        let Errand::Order(_, ticket) = errand else { continue };
-        voice.info("(1350): active response is disabled; an order was not taken");
-        if let Some(ticket) = ticket {
-            told(disabled(&ticket));
+        match (errand, sink) {
+            (Errand::Order(_, ticket), _) => {
+                voice.info("(1350): active response is disabled; an order was not taken");
+                if let Some(ticket) = ticket {
+                    told(disabled(&ticket));
+                }
+            }
+            (Errand::Confirmed(order, kind), Some(sink)) => sink.confirm(order, kind),
+            (Errand::Cancel(order), Some(sink)) => sink.withdraw(order),
+            _ => {}
         }
     }
 }

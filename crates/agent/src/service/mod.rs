@@ -2,12 +2,14 @@
 //!
 //! Start-up: signals, home, configuration, responder (which makes the world match its journal first), then `front`, which
 //! is everything that reads what others wrote. A changed configuration starts `front` anew; the responder stays.
+//! As root with a service user, `front` is a process of that user ([`split`]).
 //! Invariant: a configuration with errors never replaces the one that runs.
 
 mod feed;
 mod front;
 mod level;
 mod orders;
+mod split;
 
 use std::io;
 use std::path::PathBuf;
@@ -21,6 +23,7 @@ use tld_respond::ossec_log::{Level, Log};
 use tld_respond::{Limits, Report};
 use tld_sys::clock::SystemClock;
 use tld_sys::durable;
+use tld_sys::service_user::ServiceUser;
 use tld_sys::signal::{Signal, Signals, termination};
 use tld_xml::Source;
 
@@ -70,12 +73,18 @@ pub struct Options {
     /// Only log what responses would do
     #[arg(long)]
     pub dry_run: bool,
+    /// Started as root, everything but the responder runs as this user if it exists
+    #[arg(long, value_name = "NAME", default_value = "wazuh")]
+    pub user: String,
     /// Name of the nftables table
     #[arg(long, value_name = "NAME", default_value = tld_respond::TABLE, hide = true)]
     pub table: String,
     /// Journal directory in place of the host's
     #[arg(long, value_name = "DIR", hide = true)]
     pub journal_directory: Option<PathBuf>,
+    /// This process is the unprivileged part; the responder is at the other end of standard input
+    #[arg(long, hide = true)]
+    pub behind_responder: bool,
 }
 
 /// The service cannot run.
@@ -102,6 +111,9 @@ pub enum RunError {
     /// A part of the rest cannot be had.
     #[error(transparent)]
     Front(#[from] front::FrontError),
+    /// The service cannot be two processes.
+    #[error(transparent)]
+    Split(#[from] split::SplitError),
 }
 
 /// Settings with the tunables.
@@ -117,10 +129,17 @@ pub(crate) struct Read {
 /// When a part of the service cannot be had.
 pub fn run(options: &Options) -> Result<(), RunError> {
     let signals = termination().map_err(RunError::Signals)?;
+    if options.behind_responder {
+        return split::front(options, &signals);
+    }
     let home = options.home.as_path();
     let at = |source| RunError::Home { path: home.to_path_buf(), source };
-    let admission = Admission::of(home).map_err(at)?;
     responder::prepare(home).and_then(|()| responder::make_folders(home, &FOLDERS)).map_err(at)?;
+    let user = ServiceUser::named(&options.user).filter(|_| !options.test);
+    if let Some(user) = user {
+        split::hand_over(home, user)?;
+    }
+    let admission = Admission::of(home).map_err(at)?;
     let voice = voice(options, DAEMON);
     let read = read(options, &voice).ok_or(RunError::Configuration)?;
     if options.test {
@@ -132,7 +151,10 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     }
     let (reports, told) = channel();
     let service = start_responder(options, &read, admission, reports)?;
-    let _pids = [PidFile::new(home, responder::DAEMON), PidFile::new(home, DAEMON)];
+    let _pid = PidFile::new(home, responder::DAEMON);
+    if user.is_some() {
+        return split::responder(service, told, &signals, &voice);
+    }
     let sink = || service.responder.clone().map(|responder| Box::new(responder) as Box<dyn Sink>);
     let served = serve(options, &signals, read, admission, &voice, told, sink);
     service.stop(false);
@@ -178,6 +200,7 @@ fn serve(
     sink: impl Fn() -> Option<Box<dyn Sink>>,
 ) -> Result<(), RunError> {
     let shared = front::Shared::new(options, admission, voice.clone(), told)?;
+    let _pid = PidFile::new(&options.home, DAEMON);
     loop {
         let front = Front::start(options, &shared, &current, sink())?;
         voice.info(&format!(

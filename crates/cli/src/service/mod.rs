@@ -25,6 +25,7 @@ use tld_server::pipeline::{Counts, Observer};
 use tld_server::presence::{Presence, Report};
 use tld_server::standalone::{Setup, Standalone};
 use tld_sys::clock::{Clock, SystemClock};
+use tld_sys::service_user::ServiceUser;
 use tld_sys::signal::{Signal, Signals, termination};
 
 use crate::check;
@@ -82,7 +83,7 @@ impl Task {
         if self.options.behind_responder {
             return split::analysis(self);
         }
-        match split::user(&self.options.user) {
+        match ServiceUser::named(&self.options.user) {
             Some(user) => split::responder(self, user),
             None => whole(self),
         }

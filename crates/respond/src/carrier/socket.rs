@@ -90,20 +90,28 @@ impl SocketCarrier {
         Ok(Self { socket })
     }
 
-    /// Tells that a manager has stored an outcome.
+    /// Hands an order over, and waits while the responder is full.
+    ///
+    /// # Errors
+    /// When the order was not taken.
+    pub fn deliver_waiting(&self, order: Order) -> Result<(), DeliverError> {
+        self.put(&Message::Order(Box::new(order)), Duration::MAX)
+    }
+
+    /// Tells that a manager has stored an outcome; waits while the responder is full.
     ///
     /// # Errors
     /// When it was not taken; the outcome will be reported again.
     pub fn confirm(&self, order: OrderId, kind: OutcomeKind) -> Result<(), DeliverError> {
-        self.put(&Message::Confirmed(order, kind))
+        self.put(&Message::Confirmed(order, kind), Duration::MAX)
     }
 
-    /// Tells that a manager withdraws an order.
+    /// Tells that a manager withdraws an order; waits while the responder is full.
     ///
     /// # Errors
     /// When it was not taken.
     pub fn withdraw(&self, order: OrderId) -> Result<(), DeliverError> {
-        self.put(&Message::Withdrawn(order))
+        self.put(&Message::Withdrawn(order), Duration::MAX)
     }
 
     /// Asks the responder to lift effects.
@@ -111,15 +119,16 @@ impl SocketCarrier {
     /// # Errors
     /// When the request was not taken.
     pub fn revert(&self, selector: RevertSelector) -> Result<(), DeliverError> {
-        self.put(&Message::Revert(selector))
+        self.put(&Message::Revert(selector), Duration::ZERO)
     }
 
-    fn put(&self, message: &Message) -> Result<(), DeliverError> {
+    /// `patience` bounds the wait for room.
+    fn put(&self, message: &Message, patience: Duration) -> Result<(), DeliverError> {
         let bytes = serde_json::to_vec(message)?;
         if bytes.len() > MESSAGE {
             return Err(DeliverError::TooLong(bytes.len()));
         }
-        self.socket.send(&bytes, Duration::ZERO).map_err(|error| match error.kind() {
+        self.socket.send(&bytes, patience).map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut => DeliverError::Full,
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => DeliverError::Gone,
             _ => DeliverError::Socket(error),
@@ -129,7 +138,7 @@ impl SocketCarrier {
 
 impl Carrier for SocketCarrier {
     fn deliver(&self, order: &Order) -> Result<(), DeliverError> {
-        self.put(&Message::Order(Box::new(order.clone())))
+        self.put(&Message::Order(Box::new(order.clone())), Duration::ZERO)
     }
 }
 
