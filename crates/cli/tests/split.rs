@@ -32,10 +32,7 @@ fn processes(home: &Home, form: &str) -> Vec<(u32, u32, bool)> {
         let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
         let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
-        if !command.contains(&wanted)
-            || !command.contains(&program)
-            || command.starts_with("ip ")
-        {
+        if !command.contains(&wanted) || !command.contains(&program) || command.starts_with("ip ") {
             continue;
         }
         let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();

@@ -157,7 +157,8 @@ impl Sink for Way {
     fn withdraw(&self, order: OrderId) {
         let id = order.0.clone();
         if let Err(error) = self.carrier.withdraw(order) {
-            self.voice.warning(&format!("order `{id}` was withdrawn, which did not reach the responder: {error}"));
+            self.voice
+                .warning(&format!("order `{id}` was withdrawn, which did not reach the responder: {error}"));
         }
     }
 }
