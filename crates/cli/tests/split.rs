@@ -114,9 +114,7 @@ fn what_an_agent_reads_is_read_without_root_and_its_blocks_are_real() {
     });
     home.log(&failures("203.0.113.31", 8));
     let attacker = "203.0.113.31".parse().unwrap();
-    until(PATIENCE, &format!("blocked; {}", home.read("service.out")), || {
-        near.blocked().contains(&attacker)
-    });
+    until(PATIENCE, &format!("blocked; {}", home.read("service.out")), || near.blocked().contains(&attacker));
     until(PATIENCE, "the manager has heard of it, and the responder that it has", || {
         let listed = list(site.home.path.path(), &Filter::default()).unwrap();
         let applied = listed.iter().any(|one| one.order.target.to_string().contains("203.0.113.31"));
@@ -126,9 +124,7 @@ fn what_an_agent_reads_is_read_without_root_and_its_blocks_are_real() {
     assert!(!said.contains("Permission denied"), "{said}");
 
     kill(reader.0);
-    until(PATIENCE, "the agent ends when its reader is gone", || {
-        agent.child.try_wait().unwrap().is_some()
-    });
+    until(PATIENCE, "the agent ends when its reader is gone", || agent.child.try_wait().unwrap().is_some());
     assert!(near.blocked().contains(&attacker));
     assert_eq!(start_agent(&home, Some(&near), &["--user", "nobody"]).stop(), Some(0));
     drop(manager);
