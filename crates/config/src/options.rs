@@ -41,6 +41,7 @@ const KNOWN: &[(&str, u32, u32, u32)] = &[
     ("execd.script_timeout", 300, 1, 86_400),
     ("execd.script_key_timeout", 60, 1, 3600),
     ("execd.script_memory", 512, 0, 1_048_576),
+    ("execd.script_processes", 64, 0, 65_536),
     ("execd.max_scripts", 64, 1, 4096),
     ("execd.log_size", 64, 0, 65_536),
     ("execd.log_daily", 0, 0, 1),

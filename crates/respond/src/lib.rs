@@ -6,6 +6,7 @@
 //! make it wait.
 
 mod actions;
+mod bus;
 pub mod carrier;
 pub mod control;
 mod dialect;
@@ -46,6 +47,7 @@ use tld_model::{Order, OrderId, Outcome, OutcomeKind, Target, Timestamp, Zone};
 pub use tld_pattern::Network;
 use tld_sys::child;
 use tld_sys::clock::Clock;
+use tld_sys::group::{Bounds, Groups};
 
 pub use actions::Places;
 pub use control::Status;
@@ -82,6 +84,8 @@ pub struct Limits {
     pub stdin_grace: Duration,
     /// Memory of one process of a file, in bytes; 0 = any.
     pub memory: u64,
+    /// Processes of one file at once; 0 = any.
+    pub processes: u64,
     /// How the log of responses is kept from growing.
     pub rotation: Rotation,
     /// Files that run at once.
@@ -103,6 +107,7 @@ impl Default for Limits {
             total: Duration::from_secs(300),
             stdin_grace: Duration::from_secs(5),
             memory: 512 << 20,
+            processes: 64,
             rotation: Rotation::default(),
             concurrent: 64,
             slow: 1_024,
@@ -124,15 +129,22 @@ impl Limits {
             key_line: secs("execd.script_key_timeout", defaults.key_line).min(total),
             total,
             memory: value("execd.script_memory").map_or(defaults.memory, |megabytes| megabytes << 20),
+            processes: value("execd.script_processes").unwrap_or(defaults.processes),
             concurrent: value("execd.max_scripts").map_or(defaults.concurrent, |count| count as usize),
             rotation: Rotation::of(options),
             ..defaults
         }
     }
 
-    /// The number of processes is not among them: the system counts all of the user's, not those of one file.
+    /// The number of processes is not among them: the system would count all of the user's, not those of one file.
     fn of_script(&self) -> child::Limits {
         child::Limits { data_bytes: (self.memory > 0).then_some(self.memory), ..child::Limits::none() }
+    }
+
+    /// Of one file with all that it starts.
+    fn of_group(&self) -> Bounds {
+        let set = |bound: u64| (bound > 0).then_some(bound);
+        Bounds { processes: set(self.processes), memory_bytes: set(self.memory) }
     }
 }
 
@@ -369,6 +381,7 @@ impl Responder {
                 boot_id,
                 places: setup.places,
                 unable,
+                groups: Groups::find(),
                 dry_run: match setup.mode {
                     Mode::Real => None,
                     Mode::DryRun(reason) => Some(reason),

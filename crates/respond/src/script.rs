@@ -12,6 +12,7 @@ use serde_json::Value;
 use tld_model::{ExecMessage, Order, Origin, Parameters, RawJson, read_shallow};
 use tld_sys::child::{self, Child, Limits, ReadLine, Spec, Stdin, Stdout};
 use tld_sys::clock::Deadline;
+use tld_sys::group::{Bounds, Group, Groups};
 
 use crate::actions::Failure;
 use crate::dialect::Dialect;
@@ -41,6 +42,9 @@ pub(crate) struct Job {
     pub(crate) total: Duration,
     pub(crate) stdin_grace: Duration,
     pub(crate) limits: Limits,
+    /// Where it is kept together with all that it starts.
+    pub(crate) groups: Groups,
+    pub(crate) bounds: Bounds,
 }
 
 /// The responder's word after the key line.
@@ -55,6 +59,8 @@ pub(crate) enum Answer {
 pub(crate) enum End {
     Exit(ExitStatus),
     TimedOut(String),
+    /// It was killed for the number of its processes.
+    Crowded(String),
     NotStarted(String),
     /// An action of ours; the proof if it was carried out.
     Ours(Result<String, Failure>),
@@ -65,9 +71,16 @@ pub(crate) enum End {
 pub(crate) struct Report {
     pub(crate) end: End,
     pub(crate) stderr: String,
+    /// What was refused to it while it ran.
+    pub(crate) held: Option<String>,
 }
 
 impl Report {
+    /// Of a run of which nothing more is known.
+    pub(crate) fn of(end: End) -> Self {
+        Self { end, stderr: String::new(), held: None }
+    }
+
     pub(crate) fn succeeded(&self) -> bool {
         matches!(&self.end, End::Exit(status) if status.success()) || matches!(&self.end, End::Ours(Ok(_)))
     }
@@ -87,9 +100,13 @@ impl Report {
                 Some(signal) => format!("killed by signal {signal}"),
                 None => format!("exit status {}", status.code().unwrap_or(-1)),
             },
-            End::TimedOut(why) | End::NotStarted(why) => why.clone(),
+            End::TimedOut(why) | End::Crowded(why) | End::NotStarted(why) => why.clone(),
             End::Ours(Ok(proof)) => proof.clone(),
             End::Ours(Err(failure)) => failure.to_string(),
+        };
+        let reason = match &self.held {
+            Some(held) => format!("{reason}, {held}"),
+            None => reason,
         };
         match self.stderr.lines().rev().find(|line| !line.trim().is_empty()) {
             Some(last) => format!("{reason}: {last}"),
@@ -110,7 +127,7 @@ impl Job {
             let answer = ask.take().and_then(|ask| ask(keys.into_bytes(), left(&deadline)));
             if answer != Some(Answer::Continue) {
                 let why = "not started: no decision in time, or not needed";
-                return Report { end: End::NotStarted(why.into()), stderr: String::new() };
+                return Report::of(End::NotStarted(why.into()));
             }
         }
         let (file, cwd) = (self.fit.path(), self.fit.cwd(&self.home));
@@ -123,11 +140,11 @@ impl Job {
             limits: self.limits.clone(),
             ..Spec::new(&file)
         };
-        let mut child = match child::spawn(&spec) {
-            Ok(child) => child,
+        let (mut child, group) = match self.begin(&spec) {
+            Ok(begun) => begun,
             Err(error) => {
                 let why = format!("(1317): `{}` cannot be started: {error}", self.program);
-                return Report { end: End::NotStarted(why), stderr: String::new() };
+                return Report::of(End::NotStarted(why));
             }
         };
         let talked = match ask.filter(|_| spoken) {
@@ -142,11 +159,32 @@ impl Job {
             Ok(status) => End::Exit(status),
             Err(why) => {
                 let _ = child.kill_group();
+                // Those too that left its session.
+                let all = group.kill(AFTER_KILL);
                 let _ = child.wait_deadline(AFTER_KILL);
-                End::TimedOut(why)
+                End::TimedOut(if all { why } else { format!("{why}, but some of its processes still live") })
             }
         };
-        Report { end, stderr: String::from_utf8_lossy(child.stderr_tail()).into_owned() }
+        let crowded = group.crowded();
+        let (end, held) = match crowded {
+            Some(why) if group.was_stopped() => (End::Crowded(why), None),
+            held => (end, held),
+        };
+        Report { end, stderr: String::from_utf8_lossy(child.stderr_tail()).into_owned(), held }
+    }
+
+    /// Starts it in a group of its own; one that the kernel's groups do not take is looked at instead.
+    fn begin(&self, spec: &Spec<'_>) -> std::io::Result<(Child, Group)> {
+        let group = self.groups.make(self.bounds);
+        match child::spawn(&Spec { group: Some(&group), ..spec.clone() }) {
+            Ok(child) => Ok((child, group)),
+            Err(_) if group.is_kernels() => {
+                let group = self.groups.make_counted(self.bounds);
+                let child = child::spawn(&Spec { group: Some(&group), ..spec.clone() })?;
+                Ok((child, group))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn talk(

@@ -53,6 +53,11 @@ impl Firewalld {
         daemon
     }
 
+    /// Where its bus is seen from outside.
+    fn bus(&self) -> PathBuf {
+        format!("/proc/{}/root/run/dbus/system_bus_socket", self.0.id()).into()
+    }
+
     /// The tool that reaches it.
     fn tool(&self) -> String {
         format!("exec nsenter -t {} -m /usr/bin/firewall-cmd \"$@\"\n", self.0.id())
@@ -71,8 +76,8 @@ impl Drop for Firewalld {
     }
 }
 
-#[test]
-fn firewalld_holds_the_rule_and_gets_it_back_after_a_reload() {
+/// firewalld has the rules, loses them, gets them back: asked over its bus, or by its tool.
+fn firewalld_keeps_the_rules(over_bus: bool) {
     let needed =
         [("firewalld", "firewalld"), ("dbus-daemon", "dbus"), ("nft", "nftables"), ("nsenter", "util-linux")];
     if !tools(&needed) {
@@ -81,16 +86,26 @@ fn firewalld_holds_the_rule_and_gets_it_back_after_a_reload() {
     isolated(|| {
         ip("link set lo up");
         let daemon = Firewalld::start();
-        let host = Host::new();
-        host.tool("firewall-cmd", &daemon.tool());
+        let mut host = Host::new();
+        if over_bus {
+            host.places.bus = daemon.bus();
+            host.tool("firewall-cmd", "exit 99\n");
+        } else {
+            host.tool("firewall-cmd", &daemon.tool());
+        }
         let running = host.start();
         let addresses =
             [("203.0.113.7", "ip saddr 203.0.113.7 drop"), ("2001:db8::7", "ip6 saddr 2001:db8::7 drop")];
+        // One that was there before stays when ours ends.
+        let theirs = "rule family=ipv4 source address=203.0.113.9 drop";
+        assert!(daemon.asked(&["--add-rich-rule", theirs]).0);
         for (address, _) in addresses {
             running.applied(host.order(address, "firewalld-drop", &srcip(address), 600));
         }
+        running.applied(host.order("theirs", "firewalld-drop", &srcip("203.0.113.9"), 600));
+        let listed = || said(Command::new("nft").args(["list", "ruleset"])).1;
         let enforced = || {
-            let listed = said(Command::new("nft").args(["list", "ruleset"])).1;
+            let listed = listed();
             addresses.iter().filter(|(_, rule)| listed.contains(rule)).count()
         };
         assert_eq!(enforced(), 2, "in the kernel, not only in firewalld's own words");
@@ -100,16 +115,32 @@ fn firewalld_holds_the_rule_and_gets_it_back_after_a_reload() {
         println!("healed {:?} after the reload had ended", SystemClock.boot() - reloaded);
         let rule = "rule family=ipv4 source address=203.0.113.7 drop";
         assert!(daemon.asked(&["--remove-rich-rule", rule]).0);
+        let removed = SystemClock.boot();
         eventually("healed again", || enforced() == 2);
-        eventually("recorded", || running.responder.active().len() == 2);
+        println!("healed {:?} after a rule was removed", SystemClock.boot() - removed);
+        eventually("recorded", || running.responder.active().len() == 3);
         running.responder.revert(tld_respond::RevertSelector::All);
-        for _ in addresses {
+        for _ in 0..3 {
             let told = running.next();
             assert_eq!(told.kind, OutcomeKind::Reverted, "{}", told.detail);
         }
         assert_eq!(enforced(), 0);
+        assert!(listed().contains("ip saddr 203.0.113.9 drop"), "what was there before is left");
+        drop(daemon);
+        let told = running.give(host.order("off", "firewalld-drop", &srcip("203.0.113.8"), 600));
+        assert_eq!(told.kind, OutcomeKind::Failed, "nobody is there to ask: {}", told.detail);
         running.responder.stop();
     });
+}
+
+#[test]
+fn firewalld_asked_over_its_bus_holds_the_rules_and_gets_them_back_after_a_reload() {
+    firewalld_keeps_the_rules(true);
+}
+
+#[test]
+fn firewalld_asked_by_its_tool_holds_the_rules_and_gets_them_back_after_a_reload() {
+    firewalld_keeps_the_rules(false);
 }
 
 /// Answers one connection as inetd would, through the real wrapper, which reads the lists of `etc`.

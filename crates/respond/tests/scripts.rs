@@ -482,3 +482,80 @@ fn a_file_is_bound_in_memory_and_in_what_it_says() {
     );
     responder.stop();
 }
+
+/// Living processes whose command line is this, words joined by blanks.
+fn running(command: &str) -> usize {
+    let every = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = every.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    let texts = lines.map(|line| String::from_utf8_lossy(&line).trim_end_matches('\0').replace('\0', " "));
+    texts.filter(|text| text == command).count()
+}
+
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let end = SystemClock.boot() + Duration::from_secs(30);
+    while !holds() {
+        assert!(SystemClock.boot() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_file_has_no_more_processes_than_it_may_and_its_outcome_says_so() {
+    let home = Home::new();
+    // The test's own bound is a hundred, and they end by themselves.
+    let length = format!("61.{}", std::process::id());
+    home.script(
+        "many",
+        0o750,
+        // Unlike `bash`, which tries again for half a minute, this shell gives up.
+        &format!(
+            "exec sh -c 'i=0; while [ $i -lt 100 ]; do i=$((i+1)); (setsid sleep {length} &); done; exit 3'"
+        ),
+    );
+    let mut setup = home.setup();
+    setup.limits.total = Duration::from_secs(60);
+    setup.limits.processes = 16;
+    let (responder, outcomes) = home.start_with(setup);
+    responder.submit(order("a", "many", 0)).unwrap();
+    let told = outcomes.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert_eq!(told.kind, OutcomeKind::Failed, "{}", told.detail);
+    assert!(
+        told.detail.contains("16 (`execd") || told.detail.contains("16 processes (`execd"),
+        "{}",
+        told.detail
+    );
+    let sleeps = format!("sleep {length}");
+    eventually("bounded", || running(&sleeps) <= 16);
+    responder.stop();
+    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+        let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        if line == format!("sleep\0{length}\0").as_bytes() {
+            let pid = process.file_name().to_str().and_then(|text| text.parse().ok());
+            let pid = pid.and_then(rustix::process::Pid::from_raw).unwrap();
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_takes_too_long_ends_with_all_that_it_started() {
+    let home = Home::new();
+    let length = format!("62.{}", std::process::id());
+    home.script(
+        "daemon",
+        0o750,
+        &format!(
+            "(setsid sleep {length} &); (setsid sh -c 'sleep {length} & wait' &); touch begun; sleep {length}"
+        ),
+    );
+    let mut setup = home.setup();
+    setup.limits.total = Duration::from_secs(2);
+    let (responder, outcomes) = home.start_with(setup);
+    responder.submit(order("a", "daemon", 0)).unwrap();
+    let sleeps = format!("sleep {length}");
+    let told = next(&outcomes);
+    assert_eq!(told.kind, OutcomeKind::TimedOut, "{}", told.detail);
+    assert!(home.path().join("begun").exists());
+    eventually("all of it gone", || running(&sleeps) == 0);
+    responder.stop();
+}

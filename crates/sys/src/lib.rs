@@ -12,6 +12,8 @@ pub mod clock;
 #[cfg(target_os = "linux")]
 pub mod connections;
 pub mod durable;
+#[cfg(target_os = "linux")]
+pub mod group;
 #[cfg(unix)]
 pub mod host;
 pub mod net_namespace;

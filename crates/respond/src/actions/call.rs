@@ -20,6 +20,8 @@ pub struct Places {
     pub ipblock: PathBuf,
     /// Prefix of `etc/passwd` and `etc/shadow`; `/` means the running system.
     pub accounts: PathBuf,
+    /// Socket of the system's message bus.
+    pub bus: PathBuf,
     /// Directories with the system's tools, the first that has one wins.
     pub tools: Vec<PathBuf>,
     /// Addresses of managers, which an isolated host may still talk to.
@@ -42,6 +44,7 @@ impl Default for Places {
             hosts_deny: "/etc/hosts.deny".into(),
             ipblock: "/ipblock".into(),
             accounts: "/".into(),
+            bus: "/run/dbus/system_bus_socket".into(),
             tools: ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from).to_vec(),
             managers: Vec::new(),
         }

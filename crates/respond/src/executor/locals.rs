@@ -149,13 +149,13 @@ impl Executor {
                     inbox.send(Input::Keys { effect: id, line, prior, reply }).ok()?;
                     answer.recv_timeout(patience).ok()
                 });
-                let report = Report { end: End::Ours(ended), stderr: String::new() };
+                let report = Report::of(End::Ours(ended));
                 let _ = inbox.send(Input::Finished { effect: id, verb, report });
             };
             std::thread::Builder::new().name("action".into()).spawn(work).map_err(|error| error.to_string())
         });
         if let Err(why) = spawned {
-            let report = Report { end: End::Ours(Err(Failure::Failed(why))), stderr: String::new() };
+            let report = Report::of(End::Ours(Err(Failure::Failed(why))));
             match verb {
                 Verb::Add => self.add_finished(id, &report),
                 Verb::Delete => self.delete_finished(id, &report),

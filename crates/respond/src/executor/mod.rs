@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use tld_model::{Evidence, Order, OrderId, Outcome, OutcomeKind, Stage, Timestamp, Zone};
 use tld_sys::clock::Clock;
+use tld_sys::group::Groups;
 use tld_sys::nft::Spot;
 
 use crate::actions::Places;
@@ -89,6 +90,8 @@ pub(crate) struct Settings {
     pub(crate) log: LogFn,
     pub(crate) boot_id: String,
     pub(crate) places: Places,
+    /// Where files are kept together with all that they start.
+    pub(crate) groups: Groups,
     /// Why there is no firewall.
     pub(crate) unable: Option<Unable>,
     /// Why the kernel is left alone.

@@ -59,6 +59,8 @@ impl Executor {
                 total: self.settings.limits.total,
                 stdin_grace: self.settings.limits.stdin_grace,
                 limits: self.settings.limits.of_script(),
+                groups: self.settings.groups.clone(),
+                bounds: self.settings.limits.of_group(),
             })
         });
         self.begun.push_back((self.clock.boot(), id, verb));
@@ -75,7 +77,7 @@ impl Executor {
             std::thread::Builder::new().name("script".into()).spawn(work).map_err(|error| error.to_string())
         });
         if let Err(why) = spawned {
-            let report = Report { end: End::NotStarted(why), stderr: String::new() };
+            let report = Report::of(End::NotStarted(why));
             match verb {
                 Verb::Add => self.add_finished(id, &report),
                 Verb::Delete => self.delete_finished(id, &report),
@@ -193,6 +195,9 @@ impl Executor {
         let Some(effect) = self.effects.get_mut(&id) else { return };
         let key = effect.key.clone();
         let evidence = evidence(report);
+        if let Some(held) = &report.held {
+            (self.settings.log)(&format!("order {}: {}: {held}", effect.head().order, effect.program));
+        }
         if let Some(aborted) = effect.aborted.take() {
             // The contract keeps no entry for a response without timeout and lets it go on.
             let endless = effect.head().timeout == 0;
@@ -217,7 +222,8 @@ impl Executor {
             }
             (true, None) => {
                 self.log_local(id, "add", None, "Ended");
-                self.close(id, OutcomeKind::Applied, "ran, nothing to undo".into(), evidence);
+                let held = report.held.as_ref().map(|held| format!(", {held}")).unwrap_or_default();
+                self.close(id, OutcomeKind::Applied, format!("ran, nothing to undo{held}"), evidence);
             }
             (false, Some(_)) if repair && told => self.not_repaired(id, &report.describe()),
             (false, _) => self.script_failed(id, report, evidence),

@@ -123,6 +123,7 @@ impl Rig {
                 log: Arc::clone(&log),
                 boot_id: self.boot_id.clone(),
                 places: crate::Places::default(),
+                groups: tld_sys::group::Groups::counted(),
                 unable: None,
                 dry_run: None,
             },

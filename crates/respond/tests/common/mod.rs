@@ -44,6 +44,7 @@ impl Host {
             hosts_deny: root.join("host/etc/hosts.deny"),
             ipblock: root.join("host/ipblock"),
             accounts: root.join("host"),
+            bus: root.join("host/no-bus"),
             ..Places::default()
         };
         places.tools.insert(0, root.join("host/tools"));

@@ -117,6 +117,9 @@ pub struct Spec<'a> {
     pub limits: Limits,
     /// User and group to become, without supplementary groups; needs root.
     pub user: Option<(u32, u32)>,
+    /// The group that it and all its descendants belong to.
+    #[cfg(target_os = "linux")]
+    pub group: Option<&'a crate::group::Group>,
 }
 
 impl<'a> Spec<'a> {
@@ -133,6 +136,8 @@ impl<'a> Spec<'a> {
             env: Vec::new(),
             limits: Limits::default(),
             user: None,
+            #[cfg(target_os = "linux")]
+            group: None,
         }
     }
 }

@@ -13,6 +13,9 @@ use std::process::{Command, Stdio};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+#[cfg(target_os = "linux")]
+use crate::group::Group;
+
 use super::{Child, Limits, Process, Spec, Stdin, Stdout, set_nonblocking};
 
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
@@ -29,6 +32,10 @@ pub fn spawn(spec: &Spec<'_>) -> io::Result<Child> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     let child = start(spec)?;
+    #[cfg(target_os = "linux")]
+    if let Some(group) = spec.group {
+        group.led_by(child.pid);
+    }
     // Only our ends: the two ends of a pipe have separate flags, the child's stay blocking.
     for file in [&child.stdin, &child.stderr].into_iter().flatten() {
         set_nonblocking(file)?;
@@ -53,7 +60,7 @@ fn start_once(spec: &Spec<'_>) -> io::Result<Child> {
     if spec.user.is_none() {
         return super::vfork::start(spec);
     }
-    let mut inner = command(spec).spawn()?;
+    let mut inner = command(spec)?.spawn()?;
     let pid = inner.id();
     let pipes = [
         inner.stdin.take().map(|pipe| File::from(OwnedFd::from(pipe))),
@@ -66,11 +73,15 @@ fn start_once(spec: &Spec<'_>) -> io::Result<Child> {
 /// The variables of the new program, each once.
 pub(super) fn environment(spec: &Spec<'_>) -> BTreeMap<OsString, OsString> {
     let own = [("PATH", PATH), ("LANG", "C")].map(|(name, value)| (name.into(), value.into()));
-    own.into_iter().chain(spec.env.iter().cloned()).collect()
+    let variables = own.into_iter().chain(spec.env.iter().cloned());
+    #[cfg(target_os = "linux")]
+    let variables =
+        variables.chain(spec.group.and_then(Group::mark).map(|(name, value)| (name.into(), value.into())));
+    variables.collect()
 }
 
 /// By fork: other systems, and other users, whom the standard library knows how to become.
-fn command(spec: &Spec<'_>) -> Command {
+fn command(spec: &Spec<'_>) -> io::Result<Command> {
     #[expect(clippy::disallowed_methods, reason = "one of the two places where processes are started")]
     let mut command = Command::new(spec.program);
     if let Some(name) = &spec.argv0 {
@@ -87,7 +98,7 @@ fn command(spec: &Spec<'_>) -> Command {
         // With root's rights std also drops the supplementary groups.
         command.uid(uid).gid(gid);
     }
-    let preparation = Preparation::of(spec);
+    let preparation = Preparation::of(spec)?;
     let prepare = move || Ok(preparation.carry_out()?);
     // SAFETY: the closure runs between fork and exec and makes only direct system calls on values it owns; it
     // neither allocates nor takes locks.
@@ -95,7 +106,7 @@ fn command(spec: &Spec<'_>) -> Command {
     unsafe {
         command.pre_exec(prepare);
     }
-    command
+    Ok(command)
 }
 
 /// What is set up in the child before it becomes the new program.
@@ -104,21 +115,32 @@ pub(super) struct Preparation {
     limits: Limits,
     root: bool,
     highest: u64,
+    /// What it writes to in order to join its group.
+    entrance: Option<File>,
 }
 
 impl Preparation {
-    pub(super) fn of(spec: &Spec<'_>) -> Self {
+    pub(super) fn of(spec: &Spec<'_>) -> io::Result<Self> {
         let root = match spec.user {
             Some((uid, _)) => uid == 0,
             None => rustix::process::geteuid().is_root(),
         };
         let highest = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(DESCRIPTOR_SEARCH);
-        Self { limits: spec.limits.clone(), root, highest: highest.min(DESCRIPTOR_SEARCH) }
+        let highest = highest.min(DESCRIPTOR_SEARCH);
+        #[cfg(target_os = "linux")]
+        let entrance = spec.group.map(Group::entrance).transpose()?.flatten();
+        #[cfg(not(target_os = "linux"))]
+        let entrance = None;
+        Ok(Self { limits: spec.limits.clone(), root, highest, entrance })
     }
 
     /// In the child, before exec.
     pub(super) fn carry_out(&self) -> Result<(), Errno> {
         let limits = &self.limits;
+        if let Some(entrance) = &self.entrance {
+            // The process that writes joins.
+            rustix::io::write(entrance, b"0")?;
+        }
         rustix::process::setsid()?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
         limit(Resource::Core, Some(0))?;

@@ -55,7 +55,7 @@ pub(super) fn start(spec: &Spec<'_>) -> io::Result<Child> {
         environment: pointers(words.environment.iter()),
         cwd: words.cwd.as_ref().map(|cwd| cwd.as_ptr()),
         standard: theirs.each_ref().map(AsRawFd::as_raw_fd),
-        preparation: Preparation::of(spec),
+        preparation: Preparation::of(spec)?,
         errno: AtomicI32::new(0),
     };
     let (pid, pidfd) = clone(&plan)?;
