@@ -148,6 +148,115 @@ fn an_account_is_locked_and_only_unlocked_if_it_was_open_before() {
     });
 }
 
+/// Accounts `bob` (open) and `eve` with these numbers and this file of passwords.
+fn accounts(host: &Host, shadow: &str, numbers: [u32; 2]) {
+    let etc = host.path("host/etc");
+    let [bob, eve] = numbers;
+    let passwd = format!("bob:x:{bob}:{bob}::/:/bin/sh\neve:x:{eve}:{eve}::/:/bin/sh\n");
+    std::fs::write(etc.join("passwd"), passwd).unwrap();
+    std::fs::write(etc.join("group"), format!("bob:x:{bob}:\neve:x:{eve}:\n")).unwrap();
+    std::fs::write(etc.join("shadow"), shadow).unwrap();
+}
+
+#[test]
+fn what_somebody_changed_on_a_locked_account_is_left_and_told() {
+    if !Path::new("/usr/sbin/usermod").is_file() || rustix::process::geteuid().as_raw() != 0 {
+        return skipped("root and usermod");
+    }
+    isolated(|| {
+        let host = Host::new();
+        let shadow = host.path("host/etc/shadow");
+        let line = |password: &str, expire: &str| format!("bob:{password}:19000:0:99999:7::{expire}:\n");
+        // What the file says when the response ends, what it must say afterwards, and what is told.
+        let locked = "left locked";
+        for (n, (during, after, told)) in [
+            (("!$6$x$y", "1"), ("$6$x$y", ""), "no longer locked"),
+            // Locked for good by an administrator, in ways that can be seen.
+            (("!!$6$x$y", "1"), ("!!$6$x$y", ""), locked),
+            (("*", "1"), ("*", ""), locked),
+            (("!$6$new$new", "1"), ("!$6$new$new", ""), locked),
+            (("!$6$x$y", "19500"), ("$6$x$y", "19500"), "somebody changed when `bob` expires"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            accounts(&host, &line("$6$x$y", ""), [5001, 5002]);
+            let running = host.start();
+            let mut order = host.order(&format!("a{n}"), "disable-account", r#"{"dstuser":"bob"}"#, 600);
+            order.extra_args = vec!["expire".into()];
+            running.applied(order);
+            assert_eq!(std::fs::read_to_string(&shadow).unwrap(), line("!$6$x$y", "1"));
+            // The healing would hide what is tested, so it happens while nobody looks.
+            running.responder.control(tld_respond::control::Request::Pause);
+            std::fs::write(&shadow, line(during.0, during.1)).unwrap();
+            running.responder.revert(RevertSelector::All);
+            let outcome = running.next();
+            assert_eq!(outcome.kind, OutcomeKind::Reverted, "{}", outcome.detail);
+            let proof = outcome.evidence.read_back.unwrap();
+            assert!(proof.contains(told), "{during:?}: {proof}");
+            assert_eq!(std::fs::read_to_string(&shadow).unwrap(), line(after.0, after.1), "{during:?}");
+            running.responder.control(tld_respond::control::Request::Resume);
+            running.responder.stop();
+        }
+        let journal = std::fs::read(host.path("var/threatlockdown/journal.db")).unwrap();
+        assert!(
+            !journal.windows(7).any(|bytes| bytes == b"$6$x$y\0" || bytes == b"$6$x$y:"),
+            "no hash is kept"
+        );
+    });
+}
+
+#[test]
+fn the_sessions_of_an_account_end_and_its_daemons_and_its_neighbours_do_not() {
+    let tools = ["/usr/sbin/usermod", "/usr/bin/script", "/usr/bin/setpriv"];
+    if tools.iter().any(|tool| !Path::new(tool).is_file()) || rustix::process::geteuid().as_raw() != 0 {
+        return skipped("root, usermod (package passwd), script (bsdutils) and setpriv (util-linux)");
+    }
+    isolated(|| {
+        let host = Host::new();
+        // Numbers that nobody else on the machine has.
+        let [bob, eve] = [0, 1].map(|n| 1_000_000 + 2 * std::process::id() + n);
+        accounts(&host, "bob:$6$x$y:19000:0:99999:7:::\neve:$6$x$y:19000:0:99999:7:::\n", [bob, eve]);
+        let asked = host.path("asked");
+        host.tool("loginctl", &format!("echo \"$@\" >> {}; exit 1\n", asked.display()));
+        let as_user = |number: u32, words: &[&str]| {
+            let mut command = std::process::Command::new("/usr/bin/setpriv");
+            command.args([format!("--reuid={number}"), format!("--regid={number}"), "--clear-groups".into()]);
+            command.args(words).stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+            command.spawn().unwrap()
+        };
+        let login = ["/usr/bin/script", "-qc", "sleep 600", "/dev/null"];
+        let (mut his, mut hers) = (as_user(bob, &login), as_user(eve, &login));
+        let mut daemon = as_user(bob, &["/usr/bin/setsid", "sleep", "600"]);
+        let with_terminal = |number: u32| {
+            let every = std::fs::read_dir("/proc").unwrap().flatten();
+            let stats = every.filter(|entry| entry.metadata().is_ok_and(|about| about.uid() == number));
+            let stats = stats.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+            let fields = stats.filter_map(|stat| Some(stat.rsplit_once(") ")?.1.to_owned()));
+            fields.filter(|text| !text.starts_with('Z') && text.split(' ').nth(4) != Some("0")).count()
+        };
+        eventually("both are logged in", || with_terminal(bob) > 0 && with_terminal(eve) > 0);
+        let running = host.start();
+        let mut order = host.order("a", "disable-account", r#"{"dstuser":"bob"}"#, 600);
+        order.extra_args = vec!["sessions".into()];
+        let told = running.give(order);
+        assert_eq!(told.kind, OutcomeKind::Applied, "{}", told.detail);
+        let proof = told.evidence.read_back.unwrap();
+        assert!(proof.contains("its sessions were ended ("), "{proof}");
+        assert_eq!(with_terminal(bob), 0);
+        assert_eq!(std::fs::read_to_string(&asked).unwrap(), "terminate-user -- bob\n");
+        his.wait().unwrap();
+        assert!(with_terminal(eve) > 0, "her session goes on");
+        assert!(daemon.try_wait().unwrap().is_none(), "what is no login goes on");
+        running.lifted();
+        running.responder.stop();
+        for child in [&mut hers, &mut daemon] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    });
+}
+
 #[test]
 fn the_custom_hook_has_a_file_per_address() {
     isolated(|| {

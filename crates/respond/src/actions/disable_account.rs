@@ -1,14 +1,16 @@
 //! `disable-account`: the password of an account is locked, and what was found before is remembered, so that an account
-//! that an administrator had locked is never unlocked. With the extra argument `expire` the account expires too, which
-//! also stops logins by key; with `sessions` its live sessions are ended.
+//! that an administrator had locked is never unlocked, and one that somebody changed since we locked it is left as it is.
+//! With the extra argument `expire` the account expires too, which also stops logins by key; with `sessions` its live
+//! sessions are ended.
 //! Invariant: no password hash ever appears in an argument or in the journal.
 
 use std::ffi::OsString;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use tld_sys::durable;
 
-use super::{Call, Failure, Local, Proof, Subject, tool};
+use super::{Call, Failure, Local, Proof, Subject, logins, tool};
 
 /// See the module.
 pub(crate) struct DisableAccount;
@@ -21,6 +23,36 @@ struct Account {
     open: bool,
     /// Day of expiry as in the file, empty for none.
     expire: String,
+    /// Half of a digest of the field that the lock makes: enough to see that it is still ours, too little to find a
+    /// password by.
+    #[serde(default)]
+    ours: Option<String>,
+}
+
+/// What the system's file says of an account.
+struct Entry {
+    password: String,
+    expire: String,
+}
+
+impl Entry {
+    fn is_locked(&self) -> bool {
+        // An asterisk is no hash of anything: such accounts never had a password to unlock.
+        self.password.starts_with(['!', '*'])
+    }
+
+    fn digest(field: &str) -> String {
+        Sha256::digest(field).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn before(&self) -> Account {
+        Account {
+            locked: self.is_locked(),
+            open: self.password.is_empty(),
+            expire: self.expire.clone(),
+            ours: (!self.is_locked()).then(|| Self::digest(&format!("!{}", self.password))),
+        }
+    }
 }
 
 fn name(subject: &Subject) -> Result<&str, Failure> {
@@ -30,22 +62,20 @@ fn name(subject: &Subject) -> Result<&str, Failure> {
     }
 }
 
-fn account(call: &Call, user: &str) -> Result<Account, Failure> {
-    let path = call.places.accounts.join("etc/shadow");
+fn fields(call: &Call, file: &str, user: &str) -> Result<Vec<String>, Failure> {
+    let path = call.places.accounts.join(file);
     let bytes = durable::read_bounded(&path, MOST_BYTES).map_err(Failure::io("read", &path))?;
     let text = String::from_utf8_lossy(&bytes);
     let line = text.lines().find(|line| line.split(':').next() == Some(user));
-    let fields: Vec<&str> = line
-        .ok_or_else(|| Failure::Failed(format!("there is no account `{user}` in `{}`", path.display())))?
-        .split(':')
-        .collect();
-    let password = fields.get(1).copied().unwrap_or_default();
-    Ok(Account {
-        // An asterisk is no hash of anything: such accounts never had a password to unlock.
-        locked: password.starts_with('!') || password.starts_with('*'),
-        open: password.is_empty(),
-        expire: fields.get(7).copied().unwrap_or_default().into(),
-    })
+    let line =
+        line.ok_or_else(|| Failure::Failed(format!("there is no account `{user}` in `{}`", path.display())))?;
+    Ok(line.split(':').map(str::to_owned).collect())
+}
+
+fn account(call: &Call, user: &str) -> Result<Entry, Failure> {
+    let fields = fields(call, "etc/shadow", user)?;
+    let field = |n: usize| fields.get(n).cloned().unwrap_or_default();
+    Ok(Entry { password: field(1), expire: field(7) })
 }
 
 fn expires(call: &Call) -> bool {
@@ -63,10 +93,23 @@ fn usermod(call: &Call, args: &[&str], user: &str) -> Result<(), Failure> {
     tool::must(&program, all, b"").map(drop)
 }
 
+/// Ends what the session service knows, and then whatever of a login still lives.
 fn end_sessions(call: &Call, user: &str) -> String {
-    match call.tool("loginctl").and_then(|tool| tool::must(&tool, ["terminate-user", "--", user], b"")) {
-        Ok(_) => ", its sessions were ended".into(),
-        Err(why) => format!(", its sessions could not be ended: {why}"),
+    let number = fields(call, "etc/passwd", user).ok().and_then(|fields| fields.get(2)?.parse::<u32>().ok());
+    let Some(number) = number else {
+        return ", its sessions were not looked for, since its number is not known".into();
+    };
+    if number == 0 {
+        return ", its sessions are root's and go on".into();
+    }
+    if let Ok(tool) = call.tool("loginctl") {
+        // Where no such service runs this fails, and a user without a session is an error too.
+        let _ = tool::run(&tool, ["terminate-user", "--", user], b"");
+    }
+    match logins::end(number) {
+        (0, 0) => ", no session of it is left".into(),
+        (ended, 0) => format!(", its sessions were ended ({ended} processes)"),
+        (_, left) => format!(", {left} processes of its sessions could not be ended"),
     }
 }
 
@@ -82,12 +125,12 @@ impl Local for DisableAccount {
 
     fn prior(&self, call: &Call, subject: &Subject) -> Result<String, Failure> {
         let account = account(call, name(subject)?)?;
-        serde_json::to_string(&account).map_err(|error| Failure::Failed(error.to_string()))
+        serde_json::to_string(&account.before()).map_err(|error| Failure::Failed(error.to_string()))
     }
 
     fn apply(&self, call: &Call, subject: &Subject, _prior: &str) -> Result<Proof, Failure> {
         let user = name(subject)?;
-        if !account(call, user)?.locked {
+        if !account(call, user)?.is_locked() {
             usermod(call, &["--lock"], user)?;
         }
         if expires(call) && account(call, user)?.expire != EXPIRED {
@@ -111,18 +154,32 @@ impl Local for DisableAccount {
             return Ok(format!("nothing was done to `{user}`"));
         };
         let now = account(call, user)?;
-        if now.locked && !before.locked {
-            // Unlocking to an empty password must be asked for in another way.
-            usermod(call, if before.open { &["--password", ""] } else { &["--unlock"] }, user)?;
+        let changed = before.ours.as_ref().is_some_and(|ours| *ours != Entry::digest(&now.password));
+        let mut left = Vec::new();
+        if now.is_locked() && !before.locked {
+            if changed {
+                left.push(format!(
+                    "somebody changed the password field of `{user}` while it was locked: left locked"
+                ));
+            } else {
+                // Unlocking to an empty password must be asked for in another way.
+                usermod(call, if before.open { &["--password", ""] } else { &["--unlock"] }, user)?;
+            }
         }
-        if expires(call) && now.expire == EXPIRED && before.expire != EXPIRED {
-            usermod(call, &["--expiredate", &before.expire], user)?;
+        if expires(call) && before.expire != EXPIRED {
+            if now.expire == EXPIRED {
+                usermod(call, &["--expiredate", &before.expire], user)?;
+            } else if now.expire != before.expire {
+                left.push(format!("somebody changed when `{user}` expires: left as it is"));
+            }
         }
         let now = account(call, user)?;
-        if now.locked && !before.locked {
+        if now.is_locked() && !before.locked && !changed {
             return Err(Failure::Failed(format!("`{user}` is still locked")));
         }
-        Ok(if before.locked {
+        Ok(if !left.is_empty() {
+            left.join("; ")
+        } else if before.locked {
             format!("`{user}` was locked before and stays so")
         } else {
             format!("`{user}` is no longer locked in etc/shadow")
@@ -131,7 +188,7 @@ impl Local for DisableAccount {
 
     fn verify(&self, call: &Call, subject: &Subject, _prior: &str) -> Result<bool, Failure> {
         let account = account(call, name(subject)?)?;
-        Ok(account.locked && (!expires(call) || account.expire == EXPIRED))
+        Ok(account.is_locked() && (!expires(call) || account.expire == EXPIRED))
     }
 }
 

@@ -12,6 +12,7 @@ mod ip_customblock;
 mod isolate_host;
 mod kaspersky;
 mod kill_process;
+mod logins;
 mod quarantine_file;
 mod restart;
 mod route_null;

@@ -3,7 +3,6 @@
 //! Invariant: only directories below the group that this process is in already are written to, or below the one that the
 //! service manager delegated to it; no process but a new one is ever moved.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::{Bounds, Kind, PREFIX};
@@ -139,9 +138,8 @@ pub(super) fn sweep(place: &Place) {
 }
 
 pub(super) fn read(path: &Path) -> Option<String> {
-    let mut text = Vec::new();
-    std::fs::File::open(path).ok()?.take(MOST).read_to_end(&mut text).ok()?;
-    Some(String::from_utf8_lossy(&text).into_owned())
+    let bytes = crate::durable::read_bounded(path, MOST).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// One write, as the files of the kernel want it.
@@ -151,4 +149,4 @@ pub(super) fn write(path: &Path, text: &str) -> bool {
     file.and_then(|mut file| file.write_all(text.as_bytes())).is_ok()
 }
 
-const MOST: u64 = 4 << 20;
+const MOST: usize = 4 << 20;
