@@ -101,7 +101,6 @@ impl Bus {
     }
 
     /// The next message, if it answers this call.
-    #[expect(clippy::type_complexity, reason = "an answer may be an error, and there may be none")]
     fn receive(&mut self, serial: u32) -> Result<Option<Result<Answer, BusError>>, BusError> {
         let mut head = [0; HEAD];
         self.fill(&mut head)?;
