@@ -2,7 +2,12 @@
 //! tcp-wrappers, the account tools. Each is applied, verified, tampered with, healed, reverted and verified again, with
 //! IPv4 and IPv6, in network and mount namespaces that the test makes.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test program: it reports by failing")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test program: it reports by failing and says what it measured"
+)]
 
 mod common;
 
