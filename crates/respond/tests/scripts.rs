@@ -491,14 +491,6 @@ fn running(command: &str) -> usize {
     texts.filter(|text| text == command).count()
 }
 
-fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let end = SystemClock.boot() + Duration::from_secs(30);
-    while !holds() {
-        assert!(SystemClock.boot() < end, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 #[test]
 fn a_file_has_no_more_processes_than_it_may_and_its_outcome_says_so() {
     let home = Home::new();
