@@ -285,7 +285,7 @@ impl Analyzer {
             self.accumulator.apply(&ruleset.decoders, &mut prepared.decoded, Timestamp::from_secs(now));
             prepared.dropped = self.preparer.drops(&prepared.decoded);
             if trace.is_none() {
-                self.preparer.decide(&mut prepared);
+                self.preparer.decide_later(&mut prepared);
             }
         }
         let walk_all = trace.is_some() || self.state.memory.engine() == Engine::Reference;

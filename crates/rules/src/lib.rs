@@ -6,6 +6,7 @@ pub mod decoder;
 mod engine;
 mod fields;
 mod hash;
+mod lexicon;
 mod list;
 mod literals;
 pub mod predecode;

@@ -192,7 +192,7 @@ fn rarest(literal: &[u8]) -> usize {
 }
 
 /// A coarse order of how often bytes occur in logs; only speed depends on it.
-fn commonness(byte: u8) -> u32 {
+pub(crate) fn commonness(byte: u8) -> u32 {
     match byte {
         b' ' | b'e' | b'a' | b'i' | b'o' | b'n' | b'r' | b's' | b't' | b'0'..=b'9' => 4,
         b'.' | b':' | b'd' | b'l' | b'c' | b'u' | b'p' | b'm' | b'=' | b'/' => 3,

@@ -8,6 +8,7 @@ use tld_model::RuleId;
 use tld_xml::{Diagnostic, Source};
 
 use crate::decoder::{DecoderOptions, Decoders};
+use crate::engine;
 use crate::fields::FieldNames;
 use crate::list::Lists;
 use crate::rule::{self, Index, Rule, RuleInfo, Rules};
@@ -105,6 +106,7 @@ impl Ruleset {
         let rules = rule::load(rules, &known, &lists, options, &mut diagnostics);
         decoders.set_rules(rules.by_id.keys().copied());
         decoders.set_fields(FieldNames::new(rules.all.iter().flat_map(Rule::dynamic_fields)));
+        decoders.set_literals(engine::log_literals(&rules));
         let composite = || rules.all.iter().filter(|rule| rule.searches());
         let horizon = composite().map(|rule| i64::from(rule.correlation.timeframe)).max().unwrap_or(0);
         let ruleset = Self { decoders, rules, options: options.clone(), horizon, lists: lists.len() };

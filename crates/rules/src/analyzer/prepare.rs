@@ -134,8 +134,14 @@ impl Preparer {
         self.settings.mode == Mode::Daemon && self.ruleset.options.log_fw && incomplete(event)
     }
 
+    /// [`Preparer::decide`] for an event that is not the last one decoded here.
+    pub(super) fn decide_later(&mut self, prepared: &mut Prepared<'_>) {
+        self.scratch.found.clear();
+        self.decide(prepared);
+    }
+
     /// Works out which rules may match.
-    pub(super) fn decide(&mut self, prepared: &mut Prepared<'_>) {
+    fn decide(&mut self, prepared: &mut Prepared<'_>) {
         if prepared.forced_rule.is_some() || prepared.dropped {
             return;
         }
@@ -143,7 +149,7 @@ impl Preparer {
         let decoder = event.decoder.map(|id| self.ruleset.decoders.info(id));
         let moment = Moment::after(event.event.received, &self.settings.zone, self.second);
         let question = Question { rules: &self.ruleset.rules, event, decoder, moment: &moment };
-        let view = self.plans.view(&self.ruleset, event, decoder);
+        let view = self.plans.view(&self.ruleset, event, decoder, &mut self.scratch.found);
         prepared.outline.draw(view, &question);
         prepared.second = moment.known();
         self.second = prepared.second.or(self.second);

@@ -15,14 +15,13 @@ use super::{
 use crate::Category;
 use crate::decoder::contested;
 use crate::decoder::load::element::Draft;
-use crate::decoder::prefilter::Prefilter;
+use crate::decoder::prefilter::{self, Prefilter};
 use crate::fields::FieldNames;
+use crate::lexicon::Lexicon;
 
 mod element;
 mod tree;
 
-/// From so many children on, one pass over the log is cheaper than asking each.
-const WORTH_A_FILTER: usize = 4;
 /// Most decoders that are asked before the pass over the log.
 const MOST_QUICK: usize = 4;
 
@@ -35,7 +34,8 @@ pub(super) fn load(
         entries: BUILT_IN.iter().map(|name| built_in_entry(name)).collect(),
         with_program: Vec::new(),
         without_program: Vec::new(),
-        prefilter: None,
+        prefilter: Prefilter::default(),
+        lexicon: Lexicon::new(Vec::new()),
         quick: 0,
         names: BUILT_IN.iter().map(|name| (*name).to_owned()).collect(),
         rules: HashSet::new(),
@@ -55,17 +55,12 @@ pub(super) fn load(
         }
     }
     let entries = &decoders.entries;
-    decoders.prefilter =
-        Some(Prefilter::new(decoders.without_program.iter().map(|top| top.decoder), entries));
     let asked = |top: &&Top| {
         let prematch = entries.get(usize::from(top.decoder)).and_then(|entry| entry.prematch.as_ref());
         prematch.is_some_and(|prematch| prematch.expression.refuses_quickly())
     };
     decoders.quick = decoders.without_program.iter().take(MOST_QUICK).take_while(asked).count();
-    for top in decoders.with_program.iter_mut().chain(&mut decoders.without_program) {
-        top.filter = (top.children.len() >= WORTH_A_FILTER)
-            .then(|| Prefilter::new(top.children.iter().map(|child| child.decoder), entries));
-    }
+    prefilter::prepare(&mut decoders, Vec::new());
     decoders
 }
 
@@ -223,5 +218,5 @@ fn built_in_entry(name: &str) -> Decoder {
 
 /// A top-level decoder without children yet.
 fn top(decoder: u16) -> Top {
-    Top { decoder, children: Vec::<Child>::new(), filter: None }
+    Top { decoder, children: Vec::<Child>::new(), read: false }
 }

@@ -23,6 +23,7 @@ use tld_pattern::{Captures, Expression};
 use tld_xml::{Diagnostic, Source};
 
 use crate::fields::{FieldId, FieldNames};
+use crate::lexicon::{Found, Lexicon, Needed};
 use crate::literals::Bits;
 use crate::{Category, Decoded, StaticField};
 
@@ -101,7 +102,9 @@ pub struct Decoders {
     /// Top-level decoders without.
     without_program: Vec<Top>,
     /// Of the list without program.
-    prefilter: Option<prefilter::Prefilter>,
+    prefilter: prefilter::Prefilter,
+    /// What decoders and rules look for in logs.
+    lexicon: Lexicon,
     /// So many decoders at the start of the list without program are asked before that.
     quick: usize,
     names: HashSet<String>,
@@ -118,7 +121,8 @@ pub struct Scratch {
     captures: Captures,
     programs: Programs,
     places: Bits,
-    children: Bits,
+    /// What the lexicon finds in the event's log, as far as anybody asked.
+    pub(crate) found: Found,
     json: plugin::json::Buffers,
 }
 
@@ -210,6 +214,16 @@ impl Decoders {
         self.fields = fields;
     }
 
+    /// Looks for these literals, too, in the one pass over each log.
+    pub(crate) fn set_literals(&mut self, others: Vec<Vec<u8>>) {
+        prefilter::prepare(self, others);
+    }
+
+    /// What is looked for in logs.
+    pub(crate) fn lexicon(&self) -> &Lexicon {
+        &self.lexicon
+    }
+
     /// The dynamic fields that rules ask for.
     pub(crate) fn fields(&self) -> &FieldNames {
         &self.fields
@@ -261,8 +275,8 @@ fn built_in(queue: u8) -> Option<DecoderId> {
 struct Top {
     decoder: u16,
     children: Vec<Child>,
-    /// Of the children, where there are many.
-    filter: Option<prefilter::Prefilter>,
+    /// From so many expressions on, one pass over the log is cheaper than asking each.
+    read: bool,
 }
 
 /// A child in one child list. The flag belongs to the place in the list: the same decoder may stand in several.
@@ -271,6 +285,9 @@ struct Child {
     decoder: u16,
     /// A later sibling has the same name: go on with the next entry whatever happens.
     go_on: bool,
+    /// What its prematch and its regex need; it stands here, so that most children need not be looked at.
+    prematch: Needed,
+    regex: Needed,
 }
 
 /// Where an expression starts in the log.

@@ -12,6 +12,7 @@ use crate::decoder::{
     Action, Child, DecodeResult, Decoder, DecoderId, Decoders, Field, JsonOptions, Offset, Prematch, Scratch,
     Top, built_in, eventchannel,
 };
+use crate::lexicon::Needed;
 use crate::{Category, Decoded, StaticField, Value};
 
 /// What was tested.
@@ -65,6 +66,7 @@ pub(super) fn decode<'e>(
     scratch: &mut Scratch,
     trace: Option<&mut Vec<DecoderStep>>,
 ) -> DecodeResult {
+    scratch.found.clear();
     if let Some(id) = built_in(decoded.event.queue) {
         decoded.decoder = Some(id);
         decoded.category = Category::Ossec;
@@ -156,13 +158,13 @@ impl<'e, 's> Run<'e, 's> {
 
     fn choose_by_literals(&mut self) -> Option<&'s Top> {
         let decoders = self.decoders;
-        let Some(prefilter) = &decoders.prefilter else { return self.choose_among_all(None) };
         // The first decoders of the list take most events that are JSON: a look at their first byte spares the pass.
         let mut from = decoders.quick;
         if let Some(top) = decoders.without_program.iter().take(from).find(|top| self.top_fits(top)) {
             return Some(top);
         }
-        prefilter.candidates(&self.log, &mut self.scratch.places);
+        self.scratch.found.read(&decoders.lexicon, &self.log);
+        decoders.prefilter.candidates(&self.scratch.found, &mut self.scratch.places);
         while let Some(place) = self.scratch.places.next(from) {
             let top = decoders.without_program.get(place)?;
             if self.top_fits(top) {
@@ -187,14 +189,17 @@ impl<'e, 's> Run<'e, 's> {
 
     fn run_top(&mut self, decoded: &mut Decoded<'e>, top: &'s Top) {
         self.become_decoder(decoded, top.decoder);
+        if top.read && self.trace.is_none() {
+            self.scratch.found.read(&self.decoders.lexicon, &self.log);
+        }
         if top.children.is_empty() {
             // A decoder that stands alone has no prematch of a child: the place behind its own is "after parent".
-            let _ = self.act(decoded, top.decoder);
+            let _ = self.act(decoded, top.decoder, &Needed::Unknown);
             return;
         }
         if let Some(first) = self.active_child(decoded, top) {
             for child in top.children.get(first..).unwrap_or_default() {
-                if self.act(decoded, child.decoder).is_break() || !child.go_on {
+                if self.act(decoded, child.decoder, &child.regex).is_break() || !child.go_on {
                     break;
                 }
             }
@@ -204,13 +209,9 @@ impl<'e, 's> Run<'e, 's> {
     /// The first child whose prematch fits, or that has none.
     fn active_child(&mut self, decoded: &mut Decoded<'e>, top: &'s Top) -> Option<usize> {
         let children: &'s [Child] = &top.children;
-        let filter = top.filter.as_ref().filter(|_| self.trace.is_none());
-        if let Some(filter) = filter {
-            filter.candidates(&self.log, &mut self.scratch.children);
-        }
         let mut at = 0;
         while let Some(child) = children.get(at) {
-            if filter.is_some() && !self.scratch.children.contains(at) {
+            if !self.may_match(&child.prematch) {
                 at = next_group(children, at);
                 continue;
             }
@@ -227,6 +228,11 @@ impl<'e, 's> Run<'e, 's> {
         None
     }
 
+    /// Whether the literals that an expression needs allow it to match. A trace shows all that is asked.
+    fn may_match(&self, needed: &Needed) -> bool {
+        self.trace.is_some() || !self.scratch.found.is_read() || self.scratch.found.satisfies(needed)
+    }
+
     fn child_fits(&mut self, number: u16, prematch: &Prematch) -> bool {
         let from = if prematch.offset == Offset::AfterParent { self.after_parent } else { 0 };
         let place = prematch.expression.place(tail(&self.log, from));
@@ -238,7 +244,10 @@ impl<'e, 's> Run<'e, 's> {
     }
 
     /// Runs a decoder's regex or plugin; breaks off when a regex matched and the event has no room for fields.
-    fn act(&mut self, decoded: &mut Decoded<'e>, number: u16) -> ControlFlow<()> {
+    fn act(&mut self, decoded: &mut Decoded<'e>, number: u16, needed: &Needed) -> ControlFlow<()> {
+        if !self.may_match(needed) {
+            return ControlFlow::Continue(());
+        }
         let decoder = self.decoders.entry(number);
         match &decoder.action {
             Action::None => {}
@@ -309,6 +318,7 @@ impl<'e, 's> Run<'e, 's> {
                 let Some(rule) = plugin::ossec_alert::decode(decoded, &mut self.log, rules) else {
                     return false;
                 };
+                self.scratch.found.clear();
                 self.result.forced_rule = Some(rule);
                 // The log is another text now, and the fields are what the other manager said.
                 self.result.origins = Origins::default();

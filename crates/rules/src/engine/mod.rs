@@ -26,7 +26,7 @@ use crate::{Decoded, StaticField};
 use first_time::{FirstTime, KEY_LIMIT, Limits};
 use indexed::Indexed;
 pub(crate) use outline::{Outline, Question};
-pub(crate) use plan::Plans;
+pub(crate) use plan::{Plans, log_literals};
 use reference::{Found, Lists};
 pub(crate) use window::{Window, WindowMode, key as window_key};
 

@@ -14,10 +14,11 @@ use tld_pattern::Expression;
 use crate::decoder::{DecoderId, DecoderInfo};
 use crate::fields::FieldId;
 use crate::hash::Quick;
+use crate::lexicon::{Concerns, Found, Lexicon, Needed};
 use crate::literals::{Bits, LiteralSet};
-use crate::rule::Index;
 use crate::rule::condition::{Condition, Test};
 use crate::rule::subject::Subject;
+use crate::rule::{Index, Rules};
 use crate::ruleset::Ruleset;
 use crate::{Category, Decoded, StaticField};
 
@@ -56,6 +57,11 @@ type Key = (u32, Option<DecoderId>, Category);
 /// The rules that events of one kind can reach.
 #[derive(Debug)]
 struct Plan {
+    /// Groups by what the lexicon finds in the log, for logs that decoders had looked through.
+    concerns: Concerns,
+    /// Groups with a literal too short for the lexicon.
+    short: LiteralSet,
+    /// The literals of all groups, for other logs: fewer than those of the lexicon.
     literals: LiteralSet,
     /// Groups of literals, those of dynamic fields included.
     groups: usize,
@@ -152,6 +158,7 @@ impl Plans {
         ruleset: &Ruleset,
         event: &Decoded<'_>,
         decoder: Option<&DecoderInfo>,
+        found: &mut Found,
     ) -> &View {
         if self.views >= MOST_VIEWS || self.bytes >= MOST_PLAN_BYTES {
             *self = Self::default();
@@ -177,7 +184,7 @@ impl Plans {
             }
         };
         let plan = &mut self.plans[place];
-        plan.sign(event, &mut self.signature);
+        plan.sign(event, ruleset.decoders.lexicon(), found, &mut self.signature);
         let view = match plan.by_signature.get(&*self.signature.0) {
             Some(view) => *view,
             None => {
@@ -283,11 +290,13 @@ enum Domain {
 impl Plan {
     /// What occurs: a bit for each group of literals, then one for each static field, then one that tells that not only the
     /// log was looked at, then one for each dynamic field.
-    fn sign(&self, event: &Decoded<'_>, signature: &mut Bits) {
+    fn sign(&self, event: &Decoded<'_>, lexicon: &Lexicon, found: &mut Found, signature: &mut Bits) {
         let count = self.groups;
         signature.reset(count + StaticField::ALL.len() + 1 + self.fields.len());
         let log = &*event.log;
-        self.literals.find(log, signature);
+        let read = found.is_read();
+        let literals = if read { &self.short } else { &self.literals };
+        literals.find(log, signature);
         // Expressions end at a NUL, the pass does not.
         let mut mixed = memchr::memchr(0, log).is_some();
         for field in StaticField::ALL {
@@ -295,9 +304,15 @@ impl Plan {
                 signature.insert(count + field as usize);
                 if !inside(value, log) {
                     mixed = true;
-                    self.literals.find(value, signature);
+                    literals.find(value, signature);
+                    if read {
+                        lexicon.find(value, found);
+                    }
                 }
             }
+        }
+        if read {
+            self.concerns.collect(found, signature);
         }
         for (field, value) in event.known() {
             let Some(place) = self.places.get(usize::from(field.0)).copied().flatten() else { continue };
@@ -322,7 +337,12 @@ impl Plan {
     fn bytes(&self) -> usize {
         let fields: usize =
             self.fields.iter().map(|field| field.literals.bytes() + 128 * field.wholes.len()).sum();
-        self.literals.bytes() + fields + 4 * self.places.len() + 256 * self.nodes.len()
+        self.concerns.bytes()
+            + self.short.bytes()
+            + self.literals.bytes()
+            + fields
+            + 4 * self.places.len()
+            + 256 * self.nodes.len()
     }
 
     fn build(&self, signature: &Bits) -> View {
@@ -369,11 +389,18 @@ impl<'a> Draft<'a> {
 
     fn plan(self) -> Plan {
         let groups = self.groups.len();
-        let mut log = Vec::new();
+        let lexicon = self.ruleset.decoders.lexicon();
+        let (mut pairs, mut short, mut log) = (Vec::new(), Vec::new(), Vec::new());
         let mut within = vec![Vec::new(); self.fields.len()];
         let mut fields: Vec<FieldSet> =
             std::iter::repeat_with(FieldSet::default).take(self.fields.len()).collect();
         for ((domain, literals), number) in self.groups {
+            if domain == Domain::Log {
+                match lexicon.needed(&literals) {
+                    Needed::Unknown => short.extend(literals.iter().map(|literal| (literal.clone(), number))),
+                    needed => pairs.extend(needed.literals().iter().map(|literal| (*literal, number))),
+                }
+            }
             let numbered = literals.into_iter().map(|literal| (literal, number));
             match domain {
                 Domain::Log => log.extend(numbered),
@@ -392,6 +419,8 @@ impl<'a> Draft<'a> {
             places[usize::from(field.0)] = Some(place);
         }
         Plan {
+            concerns: Concerns::new(pairs),
+            short: LiteralSet::new(&short),
             literals: LiteralSet::new(&log),
             groups,
             places,
@@ -451,26 +480,9 @@ impl<'a> Draft<'a> {
                 .field(name)
                 .map_or(nothing, |place| self.field_need(condition, place, expression, *negate));
         }
-        if matches!(subject, Subject::Log)
-            && let Some((literals, inverted)) = expression.occurrences()
-            && self.worth(&literals)
-        {
-            let group = Some(self.number(Domain::Log, literals));
-            return Need { condition, early, group, decided: Some(inverted != *negate), own: false };
-        }
-        let searched = matches!(
-            subject,
-            Subject::Log | Subject::Static(_) | Subject::DstOrSrcUser | Subject::SrcOrDstUser
-        );
-        if *negate || !searched {
-            return nothing;
-        }
-        let literals = expression.required_literals();
-        if !self.worth(&literals) {
-            return nothing;
-        }
+        let Some((literals, decided)) = log_group(subject, expression, *negate) else { return nothing };
         let group = Some(self.number(Domain::Log, literals));
-        Need { condition, early, group, decided: None, own: false }
+        Need { condition, early, group, decided, own: false }
     }
 
     /// What one dynamic field has to hold; that it is there at all is asked for apart.
@@ -509,18 +521,48 @@ impl<'a> Draft<'a> {
         u16::try_from(place).ok()
     }
 
-    fn worth(&self, literals: &[Vec<u8>]) -> bool {
-        !literals.is_empty()
-            && literals.len() <= MOST_LITERALS
-            && literals.iter().all(|literal| literal.len() >= SHORTEST)
-    }
-
     fn number(&mut self, domain: Domain, mut group: Vec<Vec<u8>>) -> u32 {
         group.sort();
         group.dedup();
         let fresh = self.groups.len() as u32;
         *self.groups.entry((domain, group)).or_insert(fresh)
     }
+}
+
+/// What rules look for in logs and static fields.
+pub(crate) fn log_literals(rules: &Rules) -> Vec<Vec<u8>> {
+    let conditions = rules.all.iter().flat_map(|rule| &rule.conditions);
+    let groups = conditions.filter_map(|condition| match &condition.test {
+        Test::Expression { subject, expression, negate } => log_group(subject, expression, *negate),
+        _ => None,
+    });
+    groups.flat_map(|(literals, _)| literals).collect()
+}
+
+/// Literals of which one must occur in the log or a static field for a condition to hold, and whether that is all it asks,
+/// inverted or not.
+fn log_group(
+    subject: &Subject,
+    expression: &Expression,
+    negate: bool,
+) -> Option<(Vec<Vec<u8>>, Option<bool>)> {
+    let worth = |literals: &[Vec<u8>]| {
+        (1..=MOST_LITERALS).contains(&literals.len())
+            && literals.iter().all(|literal| literal.len() >= SHORTEST)
+    };
+    if matches!(subject, Subject::Log)
+        && let Some((literals, inverted)) = expression.occurrences()
+        && worth(&literals)
+    {
+        return Some((literals, Some(inverted != negate)));
+    }
+    let searched =
+        matches!(subject, Subject::Log | Subject::Static(_) | Subject::DstOrSrcUser | Subject::SrcOrDstUser);
+    if negate || !searched {
+        return None;
+    }
+    let literals = expression.required_literals();
+    worth(&literals).then_some((literals, None))
 }
 
 /// The static field without which a condition fails.

@@ -4,6 +4,7 @@ use tld_xml::Element;
 
 use super::{Reader, top};
 use crate::decoder::{Action, Child, Decoder, Decoders, Offset, Top};
+use crate::lexicon::Needed;
 
 /// Adds a decoder, or only checks the name it refers to if it could not be built.
 pub(super) fn place(
@@ -43,7 +44,12 @@ pub(super) fn place(
         if !join_siblings(reader, root, &decoder, entries, &mut parent.children) {
             return;
         }
-        parent.children.push(Child { decoder: number, go_on: false });
+        parent.children.push(Child {
+            decoder: number,
+            go_on: false,
+            prematch: Needed::Unknown,
+            regex: Needed::Unknown,
+        });
     }
     decoders.entries.push(decoder);
 }

@@ -1,0 +1,378 @@
+//! Every literal that some decoder or rule looks for in logs, found by one pass over a log for all of them.
+//!
+//! Four neighbouring bytes of each literal are hashed into a table of bits that all logs share, so it is always close to
+//! the processor, whatever program a line is of. A literal is compared only where its bit is set. The four are those that
+//! the fewest other literals hold: what many of them hold stands in most logs.
+//! Invariant: exactly the literals that occur are found, ASCII case folded.
+
+use std::collections::HashMap;
+
+use crate::literals::{Bits, commonness};
+
+/// Bytes that are hashed. Shorter literals are not in a lexicon.
+const GRAM: usize = 4;
+/// The table has this power of two of bits.
+const POWER: u32 = 17;
+const WORDS: usize = 1 << (POWER - 6);
+/// Longer literals are not in a lexicon either.
+const LONGEST: usize = 1024;
+
+/// Lower-case literals by number.
+#[derive(Debug)]
+pub(crate) struct Lexicon {
+    table: Box<[u64]>,
+    /// How many bits stand before a word of the table.
+    ranks: Box<[u32]>,
+    /// Where the entries of a bit begin; one more than there are bits.
+    starts: Box<[u32]>,
+    entries: Box<[Entry]>,
+    /// The literals, one behind the other.
+    texts: Box<[u8]>,
+    /// For each byte of them what makes a capital letter small: only a letter matches in both cases.
+    cases: Box<[u8]>,
+    /// The entries in the order of their texts.
+    sorted: Box<[u32]>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    /// The hashed bytes, letters in one case.
+    gram: u32,
+    /// Where the literal stands among the texts.
+    start: u32,
+    length: u16,
+    /// Where in the literal the hashed bytes stand.
+    offset: u16,
+}
+
+/// What must occur in a log before an expression is worth asking.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Needed {
+    /// Nothing is known.
+    #[default]
+    Unknown,
+    /// This literal.
+    One(u32),
+    /// One of these.
+    Any(Box<[u32]>),
+}
+
+impl Needed {
+    /// The literals.
+    pub(crate) fn literals(&self) -> &[u32] {
+        match self {
+            Self::Unknown => &[],
+            Self::One(literal) => std::slice::from_ref(literal),
+            Self::Any(literals) => literals,
+        }
+    }
+}
+
+/// Which literals occur in one log.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// By literal.
+    there: Vec<bool>,
+    list: Vec<u32>,
+    /// The log was looked through.
+    read: bool,
+}
+
+impl Found {
+    /// Forgets the log.
+    pub(crate) fn clear(&mut self) {
+        self.list.drain(..).for_each(|number| self.there[number as usize] = false);
+        self.read = false;
+    }
+
+    /// Looks through the log unless that was done.
+    pub(crate) fn read(&mut self, lexicon: &Lexicon, log: &[u8]) {
+        if !self.read {
+            self.read = true;
+            lexicon.find(log, self);
+        }
+    }
+
+    /// Whether the log was looked through.
+    pub(crate) fn is_read(&self) -> bool {
+        self.read
+    }
+
+    /// Whether what is needed occurs.
+    pub(crate) fn satisfies(&self, needed: &Needed) -> bool {
+        match needed {
+            Needed::Unknown => true,
+            Needed::One(literal) => self.holds(*literal),
+            Needed::Any(literals) => literals.iter().any(|literal| self.holds(*literal)),
+        }
+    }
+
+    fn holds(&self, number: u32) -> bool {
+        self.there.get(number as usize).copied().unwrap_or(false)
+    }
+}
+
+impl Lexicon {
+    /// Of these literals; those that are too short or too long are left out.
+    pub(crate) fn new(mut literals: Vec<Vec<u8>>) -> Self {
+        literals.retain(|literal| (GRAM..=LONGEST).contains(&literal.len()));
+        literals.sort_unstable();
+        literals.dedup();
+        let mut holders: HashMap<u32, u32> = HashMap::new();
+        for gram in literals.iter().flat_map(|literal| grams(literal)) {
+            *holders.entry(gram).or_default() += 1;
+        }
+        let mut texts = Vec::new();
+        let mut entries: Vec<Entry> = Vec::with_capacity(literals.len());
+        for literal in &literals {
+            let weighed = grams(literal).enumerate().map(|(at, gram)| {
+                let common: u32 = gram.to_le_bytes().into_iter().map(commonness).sum();
+                (holders.get(&gram).copied(), common, at)
+            });
+            let offset = weighed.min().map_or(0, |(_, _, at)| at);
+            let start = u32::try_from(texts.len()).unwrap_or(u32::MAX);
+            // At most `LONGEST`.
+            let (length, offset) = (literal.len() as u16, offset as u16);
+            let gram = grams(literal).nth(usize::from(offset)).unwrap_or_default();
+            entries.push(Entry { gram, start, length, offset });
+            texts.extend_from_slice(literal);
+        }
+        entries.sort_by_key(|entry| hash(entry.gram));
+        let mut table = vec![0_u64; WORDS];
+        let mut starts = Vec::new();
+        let mut last = None;
+        for (number, entry) in (0_u32..).zip(&entries) {
+            let hash = hash(entry.gram);
+            table[(hash >> 6) as usize] |= 1 << (hash & 63);
+            if last.replace(hash) != Some(hash) {
+                starts.push(number);
+            }
+        }
+        starts.push(entries.len() as u32);
+        let ranks = table.iter().scan(0, |before, word| {
+            let rank = *before;
+            *before += word.count_ones();
+            Some(rank)
+        });
+        let ranks = ranks.collect();
+        // Where a literal stands among the texts is its place in their order.
+        let mut sorted: Box<[u32]> = (0..entries.len() as u32).collect();
+        sorted.sort_by_key(|number| entries[*number as usize].start);
+        let cases = texts.iter().map(|byte: &u8| if byte.is_ascii_lowercase() { 0x20 } else { 0 }).collect();
+        let (starts, entries, texts) = (starts.into(), entries.into(), texts.into());
+        Self { table: table.into(), ranks, starts, entries, texts, cases, sorted }
+    }
+
+    /// The number of a literal, if it is in here.
+    pub(crate) fn number(&self, literal: &[u8]) -> Option<u32> {
+        let place = self.sorted.binary_search_by(|number| self.text(*number).cmp(literal));
+        place.ok().map(|place| self.sorted[place])
+    }
+
+    /// What is needed where one of some literals must occur; unknown if some of them are not in here. What holds another
+    /// one of them need not be asked for.
+    pub(crate) fn needed(&self, literals: &[Vec<u8>]) -> Needed {
+        let mut numbers = Vec::new();
+        for literal in literals {
+            let holds = |other: &Vec<u8>| other != literal && memchr::memmem::find(literal, other).is_some();
+            if !literals.iter().any(holds) {
+                let Some(number) = self.number(literal) else { return Needed::Unknown };
+                numbers.push(number);
+            }
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        match numbers[..] {
+            [] => Needed::Unknown,
+            [one] => Needed::One(one),
+            _ => Needed::Any(numbers.into()),
+        }
+    }
+
+    /// Adds what occurs in a text.
+    pub(crate) fn find(&self, text: &[u8], found: &mut Found) {
+        found.there.resize(self.entries.len(), false);
+        let Ok(table) = <&[u64; WORDS]>::try_from(&*self.table) else { return };
+        for (at, gram) in grams(text).enumerate() {
+            let hash = hash(gram);
+            if table[(hash >> 6) as usize] >> (hash & 63) & 1 == 1 {
+                self.compare(text, at, gram, found);
+            }
+        }
+    }
+
+    /// The literals whose hashed bytes may stand at a place.
+    #[inline(never)]
+    fn compare(&self, text: &[u8], at: usize, gram: u32, found: &mut Found) {
+        let hash = hash(gram);
+        let (word, bit) = ((hash >> 6) as usize, hash & 63);
+        let rank = (self.ranks[word] + (self.table[word] & ((1 << bit) - 1)).count_ones()) as usize;
+        for number in self.starts[rank]..self.starts[rank + 1] {
+            let entry = &self.entries[number as usize];
+            if entry.gram != gram || found.there[number as usize] {
+                continue;
+            }
+            let Some(start) = at.checked_sub(usize::from(entry.offset)) else { continue };
+            let own = entry.start as usize..entry.start as usize + usize::from(entry.length);
+            let there = text.get(start..start + own.len());
+            if there.is_some_and(|there| same(there, &self.cases[own.clone()], &self.texts[own])) {
+                found.there[number as usize] = true;
+                found.list.push(number);
+            }
+        }
+    }
+
+    fn text(&self, number: u32) -> &[u8] {
+        let Entry { start, length, .. } = self.entries[number as usize];
+        &self.texts[start as usize..start as usize + usize::from(length)]
+    }
+}
+
+/// Whether a text and a literal of one length, at least four, are the same but for the case of letters.
+fn same(text: &[u8], cases: &[u8], literal: &[u8]) -> bool {
+    fn word<const N: usize>(bytes: &[u8], at: usize) -> u64 {
+        let bytes = bytes.get(at..).and_then(|rest| rest.first_chunk::<N>());
+        bytes.map_or(0, |bytes| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)))
+    }
+    fn differ<const N: usize>(text: &[u8], cases: &[u8], literal: &[u8], at: usize) -> bool {
+        word::<N>(text, at) | word::<N>(cases, at) != word::<N>(literal, at)
+    }
+    let length = literal.len();
+    if length < 8 {
+        return !differ::<4>(text, cases, literal, 0) && !differ::<4>(text, cases, literal, length - 4);
+    }
+    // The last eight bytes may have been compared in part.
+    let starts = (0..length - 8).step_by(8);
+    starts.chain([length - 8]).all(|at| !differ::<8>(text, cases, literal, at))
+}
+
+/// Four bytes, letters in one case.
+fn folded(word: u32) -> u32 {
+    word | 0x2020_2020
+}
+
+fn hash(gram: u32) -> u32 {
+    gram.wrapping_mul(0x9e37_79b1) >> (32 - POWER)
+}
+
+fn grams(text: &[u8]) -> impl Iterator<Item = u32> {
+    text.windows(GRAM).map(|window| folded(window.try_into().map_or(0, u32::from_le_bytes)))
+}
+
+/// Whom it concerns that a literal occurs: numbers by literal.
+#[derive(Debug, Default)]
+pub(crate) struct Concerns {
+    /// For 64 literals each: which of them concern anybody, and how many do before.
+    words: Box<[(u64, u32)]>,
+    /// Where the numbers of such a literal begin; one more than there are.
+    starts: Box<[u32]>,
+    numbers: Box<[u32]>,
+}
+
+impl Concerns {
+    /// Of pairs of a literal and a number.
+    pub(crate) fn new(mut pairs: Vec<(u32, u32)>) -> Self {
+        pairs.sort_unstable();
+        pairs.dedup();
+        let most = pairs.last().map_or(0, |(literal, _)| *literal as usize + 1);
+        let mut words = vec![(0_u64, 0_u32); most.div_ceil(64)];
+        let mut starts = Vec::new();
+        let mut last = None;
+        for (place, (literal, _)) in (0_u32..).zip(&pairs) {
+            if last.replace(*literal) != Some(*literal) {
+                words[*literal as usize / 64].0 |= 1 << (literal % 64);
+                starts.push(place);
+            }
+        }
+        starts.push(pairs.len() as u32);
+        let mut before = 0;
+        for (word, rank) in &mut words {
+            *rank = before;
+            before += word.count_ones();
+        }
+        let numbers = pairs.into_iter().map(|(_, number)| number).collect();
+        Self { words: words.into(), starts: starts.into(), numbers }
+    }
+
+    /// Memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        16 * self.words.len() + 4 * (self.starts.len() + self.numbers.len())
+    }
+
+    /// Adds the numbers that are concerned by what was found.
+    pub(crate) fn collect(&self, found: &Found, out: &mut Bits) {
+        for literal in &found.list {
+            let Some((word, before)) = self.words.get((literal / 64) as usize) else { continue };
+            let bit = literal % 64;
+            if word >> bit & 1 == 1 {
+                let rank = (before + (word & ((1 << bit) - 1)).count_ones()) as usize;
+                let range = self.starts[rank] as usize..self.starts[rank + 1] as usize;
+                self.numbers[range].iter().for_each(|number| out.insert(*number as usize));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn exactly_the_literals_that_occur_are_found(
+            text in "[aAbB@` ]{0,40}",
+            literals in proptest::collection::vec("[ab@` ]{1,7}", 0..12),
+        ) {
+            let literals: Vec<Vec<u8>> = literals.into_iter().map(String::into_bytes).collect();
+            let lexicon = Lexicon::new(literals.clone());
+            let mut found = Found::default();
+            found.read(&lexicon, text.as_bytes());
+            let folded = text.to_ascii_lowercase().into_bytes();
+            for literal in &literals {
+                let there = folded.windows(literal.len()).any(|window| window == literal);
+                match lexicon.number(literal) {
+                    Some(number) => prop_assert_eq!(found.holds(number), there),
+                    None => prop_assert!(literal.len() < GRAM),
+                }
+            }
+            let needed = lexicon.needed(&literals);
+            if needed != Needed::Unknown {
+                let any = literals.iter().any(|literal| folded.windows(literal.len()).any(|window| window == literal));
+                prop_assert_eq!(found.satisfies(&needed), any);
+            }
+            found.clear();
+            prop_assert!(found.list.is_empty() && !found.there.contains(&true));
+        }
+
+        #[test]
+        fn everybody_concerned_is_told_once(pairs in proptest::collection::vec((0_u32..300, 0_u32..100), 0..40)) {
+            let literals: Vec<Vec<u8>> = (100..400).map(|number| format!("<{number}>").into_bytes()).collect();
+            let lexicon = Lexicon::new(literals);
+            let concerns = Concerns::new(pairs.clone());
+            let mut found = Found::default();
+            found.read(&lexicon, b"<100> <163> <164><399>");
+            let mut told = Bits::default();
+            told.reset(100);
+            concerns.collect(&found, &mut told);
+            for number in 0..100 {
+                let wanted = pairs.iter().any(|(literal, own)| *own == number && found.holds(*literal));
+                prop_assert_eq!(told.contains(number as usize), wanted);
+            }
+        }
+    }
+
+    #[test]
+    fn thousands_of_literals_are_told_apart() {
+        let literals: Vec<Vec<u8>> =
+            (0..20_000_u32).map(|number| format!("<{number}>").into_bytes()).collect();
+        let lexicon = Lexicon::new(literals.clone());
+        let mut found = Found::default();
+        found.read(&lexicon, b"a <17> b <19999>");
+        let there = |literal: &Vec<u8>| lexicon.number(literal).is_some_and(|number| found.holds(number));
+        let there: Vec<&Vec<u8>> = literals.iter().filter(|literal| there(literal)).collect();
+        assert_eq!(there, [b"<17>" as &[u8], b"<19999>"]);
+        assert_eq!(lexicon.entries.len(), 19_990);
+    }
+}
