@@ -1,12 +1,36 @@
 //! `<auth>`: how agents get their keys.
 //!
-//! Options of other releases that have no effect here are passed over, those that would promise more than we do are told.
+//! Options of other releases that have no effect here are passed over, those that would promise more than we do are told, and
+//! so is what nobody knows.
 
 use tld_xml::Element;
 
 use crate::network::allow_higher;
 use crate::reader::{Reader, parse_duration};
 use crate::settings::{Auth, Force};
+
+const AUTH: &[&str] = &[
+    "disabled",
+    "port",
+    "ipv6",
+    "remote_enrollment",
+    "use_password",
+    "use_source_ip",
+    "purge",
+    "force",
+    "force_insert",
+    "force_time",
+    "limit_maxagents",
+    "agents",
+    "key_request",
+    "ssl_agent_ca",
+    "ssl_verify_host",
+    "ssl_manager_cert",
+    "ssl_manager_key",
+    "ciphers",
+    "ssl_auto_negotiate",
+];
+const FORCE: &[&str] = &["enabled", "key_mismatch", "disconnected_time", "after_registration_time"];
 
 /// Reads one `<auth>`.
 pub(crate) fn read(reader: &mut Reader<'_>, section: &Element, auth: &mut Auth) {
@@ -34,6 +58,16 @@ pub(crate) fn read(reader: &mut Reader<'_>, section: &Element, auth: &mut Auth) 
                     "enrolment takes TLS 1.2 and 1.3 with forward secrecy and authenticated encryption only";
                 reader.warning(child.name_span, "`ciphers` has no effect", help);
             }
+            "key_request" => {
+                let mut wanted = false;
+                for enabled in child.children.iter().filter(|child| child.name == "enabled") {
+                    reader.yes_no(enabled, &mut wanted);
+                }
+                if wanted {
+                    let help = "let agents enrol by themselves, or add them with `threatlockdown agents add|import`";
+                    reader.warning(child.name_span, "`key_request` has no effect", help);
+                }
+            }
             "ssl_auto_negotiate" => {
                 let mut older = false;
                 reader.yes_no(child, &mut older);
@@ -42,7 +76,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, section: &Element, auth: &mut Auth) 
                     reader.warning(child.name_span, message, "take `ssl_auto_negotiate` out");
                 }
             }
-            _ => {}
+            _ => reader.left_out(child, "auth", AUTH),
         }
     }
     if auth.verify_host && auth.agent_ca.is_none() {
@@ -68,7 +102,7 @@ fn force(reader: &mut Reader<'_>, section: &Element, force: &mut Force) {
             "after_registration_time" => {
                 force.after_registration = seconds(reader, child).unwrap_or(force.after_registration);
             }
-            _ => {}
+            _ => reader.left_out(child, "force", FORCE),
         }
     }
 }
@@ -127,7 +161,13 @@ mod tests {
     fn what_would_promise_too_much_is_told() {
         assert!(read("<ssl_verify_host>yes</ssl_verify_host>").has_errors());
         assert!(read("<force><disconnected_time>soon</disconnected_time></force>").has_errors());
-        for warned in ["<ciphers>ALL</ciphers>", "<ssl_auto_negotiate>yes</ssl_auto_negotiate>"] {
+        for warned in [
+            "<ciphers>ALL</ciphers>",
+            "<ssl_auto_negotiate>yes</ssl_auto_negotiate>",
+            "<key_request><enabled>yes</enabled></key_request>",
+            "<use_pasword>yes</use_pasword>",
+            "<force><key-mismatch>no</key-mismatch></force>",
+        ] {
             let loaded = read(warned);
             assert!(!loaded.has_errors() && loaded.diagnostics.len() == 1, "{warned}");
         }

@@ -144,6 +144,38 @@ impl ClientBuffer {
     }
 }
 
+const CLIENT: &[&str] = &[
+    "server",
+    "notify_time",
+    "time-reconnect",
+    "force_reconnect_interval",
+    "ip_update_interval",
+    "config-profile",
+    "auto_restart",
+    "crypto_method",
+    "report_version",
+    "enrollment",
+];
+const SERVER: &[&str] = &["address", "port", "protocol", "max_retries", "retry_interval", "interface_index"];
+const ENROLLMENT: &[&str] = &[
+    "enabled",
+    "manager_address",
+    "port",
+    "interface_index",
+    "agent_name",
+    "groups",
+    "agent_address",
+    "use_source_ip",
+    "ssl_cipher",
+    "auto_method",
+    "authorization_pass_path",
+    "server_ca_path",
+    "agent_certificate_path",
+    "agent_key_path",
+    "delay_after_enrollment",
+];
+const BUFFER: &[&str] = &["disabled", "queue_size", "events_per_second", "spool_size"];
+
 /// Reads one `<client>`; servers grow, single values replace earlier ones.
 pub(crate) fn read(reader: &mut Reader<'_>, section: &Element, client: &mut Client) {
     for child in &section.children {
@@ -165,7 +197,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, section: &Element, client: &mut Clie
             },
             "report_version" => client.report_version = reader.text(child),
             "enrollment" => enrollment(reader, child, &mut client.enrollment),
-            _ => {}
+            _ => reader.left_out(child, "client", CLIENT),
         }
     }
     if client.notify_time.is_zero() {
@@ -198,7 +230,7 @@ fn server(reader: &mut Reader<'_>, element: &Element) -> Option<ServerAddress> {
                 server.max_retries = number.and_then(|n| u32::try_from(n).ok()).unwrap_or(5);
             }
             "retry_interval" => reader.duration(child, &mut server.retry_interval),
-            _ => {}
+            _ => reader.left_out(child, "server", SERVER),
         }
     }
     if server.address.is_empty() {
@@ -226,7 +258,7 @@ fn enrollment(reader: &mut Reader<'_>, element: &Element, into: &mut Enrollment)
             "agent_certificate_path" => into.agent_certificate_path = reader.text(child),
             "agent_key_path" => into.agent_key_path = reader.text(child),
             "delay_after_enrollment" => reader.duration(child, &mut into.delay_after_enrollment),
-            _ => {}
+            _ => reader.left_out(child, "enrollment", ENROLLMENT),
         }
     }
     if into.agent_address.is_some() && into.use_source_ip {
@@ -248,7 +280,39 @@ pub(crate) fn read_buffer(reader: &mut Reader<'_>, section: &Element, buffer: &m
             "queue_size" => number(reader, child, 100_000, &mut buffer.queue_size),
             "events_per_second" => number(reader, child, 1000, &mut buffer.events_per_second),
             "spool_size" => reader.size(child, &mut buffer.spool_size),
-            _ => {}
+            _ => reader.left_out(child, "client_buffer", BUFFER),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tld_xml::Source;
+
+    use crate::{Loaded, Role, parse};
+
+    fn read(body: &str) -> Loaded {
+        let text = format!("<ossec_config>{body}</ossec_config>");
+        parse(&Source::new("etc/ossec.conf", text.into_bytes()), Role::Agent)
+    }
+
+    #[test]
+    fn a_misspelt_element_is_told_with_what_was_meant_and_ends_nothing() {
+        let server = "<server><address>192.0.2.1</address></server>";
+        for (body, near) in [
+            (format!("<client>{server}<notify-time>5</notify-time></client>"), "notify_time"),
+            ("<client><server><adress>192.0.2.1</adress></server></client>".to_owned(), "address"),
+            (format!("<client>{server}<enrollment><group>a</group></enrollment></client>"), "groups"),
+            ("<client_buffer><disable>yes</disable></client_buffer>".to_owned(), "disabled"),
+        ] {
+            let told = read(&body).diagnostics;
+            let told = told.iter().map(|one| one.render(false)).collect::<String>();
+            assert!(told.contains("left out") && told.contains(near), "{body}: {told}");
+        }
+        let clean = format!(
+            "<client>{server}<config-profile>web</config-profile><crypto_method>aes</crypto_method>\
+             <ip_update_interval>0</ip_update_interval></client>"
+        );
+        assert!(read(&clean).diagnostics.is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! `<remote>` and `<auth>`: how a server meets its agents.
 //!
-//! These sections differ most between releases: what is not known is no error, and in `<remote>` it is warned about.
+//! These sections differ most between releases: what is not known is a warning.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -25,12 +25,6 @@ const REMOTE: &[&str] = &[
     "connection_overtake_time",
     "agents",
 ];
-
-/// A service that another product's file starts must go on; what is left out must still be seen.
-fn left_out(reader: &mut Reader<'_>, child: &Element) {
-    let message = format!("unknown element `{}` in `remote`, left out", crate::reader::short(&child.name));
-    reader.warning(child.name_span, message, crate::suggest::help(&child.name, REMOTE));
-}
 
 /// Reads one `<remote>`; `None` when it has an error.
 pub(crate) fn read_remote(reader: &mut Reader<'_>, section: &Element) -> Option<Remote> {
@@ -85,8 +79,7 @@ pub(crate) fn read_remote(reader: &mut Reader<'_>, section: &Element) -> Option<
                 let number = reader.number(child, 1, 262_144);
                 remote.queue_size = number.and_then(|n| u32::try_from(n).ok()).unwrap_or(remote.queue_size);
             }
-            "rids_closing_time" => {}
-            _ => left_out(reader, child),
+            _ => reader.left_out(child, "remote", REMOTE),
         }
     }
     match syslog {

@@ -86,6 +86,15 @@ impl<'a> Reader<'a> {
         self.error(Some(1230), child.name_span, message, crate::suggest::help(&child.name, known));
     }
 
+    /// The same as a warning, for sections that differ between releases: a service that another product's file starts must
+    /// go on, and what is left out must still be seen. `known` are elements that are read, or have no meaning here.
+    pub(crate) fn left_out(&mut self, child: &Element, section: &str, known: &[&str]) {
+        if !known.contains(&child.name.as_str()) {
+            let message = format!("unknown element `{}` in `{section}`, left out", short(&child.name));
+            self.warning(child.name_span, message, crate::suggest::help(&child.name, known));
+        }
+    }
+
     /// Trimmed content; none when nothing is left.
     pub(crate) fn text(&self, element: &Element) -> Option<String> {
         let text = element.text();
