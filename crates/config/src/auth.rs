@@ -64,7 +64,8 @@ pub(crate) fn read(reader: &mut Reader<'_>, section: &Element, auth: &mut Auth) 
                     reader.yes_no(enabled, &mut wanted);
                 }
                 if wanted {
-                    let help = "let agents enrol by themselves, or add them with `threatlockdown agents add|import`";
+                    let help =
+                        "let agents enrol by themselves, or add them with `threatlockdown agents add|import`";
                     reader.warning(child.name_span, "`key_request` has no effect", help);
                 }
             }
