@@ -1,5 +1,6 @@
 //! How the responder bears many blocks, on the real kernel in a network namespace of its own: `cargo bench -p tld-respond
-//! --bench scale`. Needs root. `TLD_SCALE` sets how many blocks are present at most (1,000,000); run by `cargo test`
+//! --bench scale`. Needs root. `TLD_SCALE` sets how many blocks are present at most (1,000,000), `TLD_SCALE_BURSTS` leaves all out but
+//! bursts; run by `cargo test`
 //! it is a tiny one, so that it cannot rot.
 
 #![expect(
@@ -95,17 +96,19 @@ impl Rig {
         assert_eq!(told.kind, OutcomeKind::Applied, "{}", told.detail);
     }
 
-    /// Orders that arrive as fast as they are taken; the time until the last is proven.
-    fn burst(&mut self, count: u32) -> Duration {
+    /// Orders that arrive as fast as they are taken, ten thousand at a time; for each such burst the time until the last
+    /// is proven, and this process's processor time.
+    fn bursts(&mut self, count: u32) -> Vec<(Duration, Duration)> {
         let mut left = count;
-        let mut took = Duration::ZERO;
+        let mut all = Vec::new();
         while left > 0 {
             let piece = left.min(10_000);
             // Orders are made outside of what is measured.
             let orders: Vec<_> = (self.next..self.next + piece).map(|n| order(n, 86_400)).collect();
             self.next += piece;
             left -= piece;
-            took += timed(|| {
+            let before = tld_sys::usage::processor();
+            let ((), took) = timed(|| {
                 let (responder, outcomes) = (&self.responder, &self.outcomes);
                 for order in orders {
                     responder.submit_waiting(order).unwrap();
@@ -114,10 +117,21 @@ impl Rig {
                     let told = outcomes.recv_timeout(Duration::from_secs(60)).unwrap();
                     assert_eq!(told.kind, OutcomeKind::Applied, "{}", told.detail);
                 }
-            })
-            .1;
+            });
+            all.push((took, tld_sys::usage::processor() - before));
         }
-        took
+        all
+    }
+
+    /// Five bursts of `count` at most, shown; between them the log's thread gets a moment to end.
+    fn show_bursts(&mut self, present: u32, count: u32) {
+        for _ in 0..5 {
+            let (took, processor) = self.bursts(count)[0];
+            println!(
+                "burst of {count} orders to proven outcomes, {present} present: {took:?}, processor time {processor:?}"
+            );
+            std::thread::sleep(Duration::from_millis(300));
+        }
     }
 
     fn singles(&mut self, present: u32, count: usize) {
@@ -167,17 +181,29 @@ fn run(most: u32, singles: usize) {
     let small = most / 100;
     let mut rig = Rig::start(setup(home.path()), 0);
     rig.singles(0, singles);
-    let took = rig.burst(small);
-    println!("burst of {small} orders to proven outcomes, none present: {took:?}");
+    rig.show_bursts(0, small);
+    let bursts_only = std::env::var_os("TLD_SCALE_BURSTS").is_some();
+    let singles = if bursts_only { 1 } else { singles };
     rig.singles(small, singles);
     let before = resident_kib();
-    let took = rig.burst(most - small);
-    println!("{} more blocks in bursts of 10000: {took:?}", most - small);
+    let all = rig.bursts(most - small);
+    let sum = |which: fn(&(Duration, Duration)) -> Duration| all.iter().map(which).sum::<Duration>();
+    let (wall, processor) = (sum(|one| one.0), sum(|one| one.1));
+    println!("{} more blocks in bursts of 10000: {wall:?}, processor time {processor:?}", most - small);
+    for tenth in all.chunks(all.len().div_ceil(10)) {
+        println!(
+            "    the next {} bursts: {:?}",
+            tenth.len(),
+            tenth.iter().map(|one| one.1).sum::<Duration>()
+        );
+    }
     rig.singles(most, singles);
-    let took = rig.burst(small);
-    println!("burst of {small} orders, {most} present: {took:?}");
+    rig.show_bursts(most, small);
     let grown = resident_kib().saturating_sub(before) * 1024;
     println!("resident memory of this process: {} bytes per block", grown / u64::from(most));
+    if bursts_only {
+        return rig.responder.stop();
+    }
     let next = rig.next;
     let held = rig.responder.active().len();
     rig.responder.stop();

@@ -90,8 +90,10 @@ pub struct Limits {
     pub rotation: Rotation,
     /// Files that run at once.
     pub concurrent: usize,
-    /// Files that run for longer than half a second, beside those.
+    /// Files that rest or run for longer than half a second, beside those. Each takes four descriptors and a thread.
     pub slow: usize,
+    /// Bytes of memory that those may hold together.
+    pub slow_memory: u64,
     /// Undo runs of files at once, beside those.
     pub concurrent_reverts: usize,
     /// Orders that wait.
@@ -110,7 +112,8 @@ impl Default for Limits {
             processes: 64,
             rotation: Rotation::default(),
             concurrent: 64,
-            slow: 1_024,
+            slow: 2_048,
+            slow_memory: (tld_sys::host::memory() / 4).max(64 << 20),
             concurrent_reverts: 16,
             queue: 16_384,
             live: 1_200_000,
@@ -358,6 +361,9 @@ impl Responder {
         let boot_id = setup.boot_id.or_else(tld_sys::clock::boot_id).unwrap_or_default();
         let (journal, damage) = Journal::open(&setup.home, &boot_id)?;
         let (inbox, inputs) = sync_channel(setup.limits.queue);
+        let files = tld_sys::tcp::raise_open_files(OPEN_FILES);
+        let mut limits = setup.limits;
+        limits.slow = limits.slow.min(usize::try_from(files / FILES_OF_SLOW).unwrap_or(usize::MAX));
         let parts = Parts {
             journal,
             kernel,
@@ -366,7 +372,7 @@ impl Responder {
             writer: log::Writer::start(
                 &setup.home,
                 Arc::clone(&setup.log),
-                log::Keeper::new(&setup.home, setup.limits.rotation, &setup.zone, Arc::clone(&setup.clock)),
+                log::Keeper::new(&setup.home, limits.rotation, &setup.zone, Arc::clone(&setup.clock)),
             )?,
             clock: setup.clock,
             outcomes,
@@ -374,7 +380,7 @@ impl Responder {
             settings: Settings {
                 home: setup.home,
                 repeated_offenders: setup.repeated_offenders,
-                limits: setup.limits,
+                limits,
                 zone: setup.zone,
                 crash_at: setup.crash_at,
                 log: setup.log,
@@ -463,3 +469,7 @@ impl Responder {
 
 /// Default name of the nftables table.
 pub const TABLE: &str = "threatlockdown";
+/// Files that this process wants to be able to open.
+const OPEN_FILES: u64 = 16_384;
+/// One for each so many may be a slow file's place: it takes four, and the rest of this process needs the others.
+const FILES_OF_SLOW: u64 = 8;

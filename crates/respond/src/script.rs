@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -30,8 +31,6 @@ pub(crate) enum Verb {
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) home: PathBuf,
-    /// The file, checked and held.
-    pub(crate) fit: Fit,
     /// Relative to the home, as the contract's `argv[0]`.
     pub(crate) program: String,
     pub(crate) verb: Verb,
@@ -116,8 +115,14 @@ impl Report {
 }
 
 impl Job {
-    /// Runs it. `ask` gets the key line and how long it may take to decide.
-    pub(crate) fn run(&self, ask: impl FnOnce(Vec<u8>, Duration) -> Option<Answer>) -> Report {
+    /// Runs `fit`, the file, checked and held until it is started. `ask` gets the key line and how long it may take to
+    /// decide; `process` gets the number of the process.
+    pub(crate) fn run(
+        &self,
+        fit: Fit,
+        process: &AtomicU32,
+        ask: impl FnOnce(Vec<u8>, Duration) -> Option<Answer>,
+    ) -> Report {
         let words = self.dialect.words(self.verb);
         let spoken = words.is_none();
         let deadline = Deadline::after(self.total);
@@ -130,7 +135,7 @@ impl Job {
                 return Report::of(End::NotStarted(why.into()));
             }
         }
-        let (file, cwd) = (self.fit.path(), self.fit.cwd(&self.home));
+        let (file, cwd) = (fit.path(), fit.cwd(&self.home));
         let spec = Spec {
             argv0: Some(OsString::from(&self.program)),
             args: words.unwrap_or_default().into_iter().map(OsString::from).collect(),
@@ -147,6 +152,9 @@ impl Job {
                 return Report::of(End::NotStarted(why));
             }
         };
+        process.store(child.pid, Ordering::SeqCst);
+        // A thousand files that hang must not hold a thousand more descriptors.
+        drop(fit);
         let talked = match ask.filter(|_| spoken) {
             Some(ask) => self.talk(&mut child, &deadline, ask),
             None => Ok(()),

@@ -31,6 +31,15 @@ pub fn uname() -> [String; 5] {
         .map(|part| part.to_string_lossy().into_owned())
 }
 
+/// Bytes of memory that this machine has; 0 if it does not tell.
+#[must_use]
+pub fn memory() -> u64 {
+    let text = read_bounded(Path::new("/proc/meminfo"), 1 << 16).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    total.and_then(|rest| rest.split_ascii_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) << 10
+}
+
 fn short(name: &str) -> String {
     match name.split_once('.') {
         Some((short, _)) if !short.is_empty() => short.to_owned(),

@@ -261,13 +261,13 @@ impl Executor {
             self.log_line(program, &format!("Refused: {objection}"));
             return self.decline(order, row, program, OutcomeKind::Refused, objection);
         }
-        if self.waiting.len() >= self.settings.limits.queue {
-            let detail = format!("{} files wait to be run already", self.waiting.len());
+        if self.adds.waiting() >= self.settings.limits.queue {
+            let detail = format!("{} files wait to be run already", self.adds.waiting());
             return self.decline(order, row, program, OutcomeKind::Failed, detail);
         }
         let mut effect = self.effect(order, row, program);
         effect.length = order.timeout_secs;
-        self.waiting.push_back(effect.id);
+        self.adds.wait(&effect.program, effect.id);
         self.enter(order, row, effect, Kind::Script);
     }
 
@@ -351,7 +351,7 @@ impl Executor {
         for (at, step) in self.steps.iter().enumerate() {
             self.dirty.insert(step_row(step), at);
         }
-        self.waiting.retain(|id| !refused.contains(id));
+        self.adds.forget(|id| refused.contains(&id));
         self.waiting_locals.retain(|(id, _)| !refused.contains(id));
         batch.fresh.retain(|(id, _)| !refused.contains(id));
         for id in refused {
@@ -362,8 +362,11 @@ impl Executor {
     fn not_begun(&mut self, id: i64) {
         let Some(effect) = self.effects.get(&id) else { return };
         if effect.action.is_none() && effect.state == State::Applying {
-            let slots = if effect.local.is_some() { &mut self.running_locals } else { &mut self.running };
-            *slots = slots.saturating_sub(1);
+            if effect.local.is_some() {
+                self.running_locals = self.running_locals.saturating_sub(1);
+            } else {
+                self.adds.free(id);
+            }
         }
         let why = self.unwritable.as_ref().map_or("", |(why, _)| why.as_str());
         let detail = format!("the journal cannot be written, nothing was done: {why}");

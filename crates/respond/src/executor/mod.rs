@@ -14,6 +14,7 @@ mod record;
 mod replay;
 mod report;
 mod scripts;
+mod slots;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::Duration;
 
 use tld_model::{Evidence, Order, OrderId, Outcome, OutcomeKind, Stage, Timestamp, Zone};
+use tld_sys::child;
 use tld_sys::clock::Clock;
 use tld_sys::group::Groups;
 use tld_sys::nft::Spot;
@@ -43,6 +45,7 @@ use crate::reconcile::{Disturbance, Reconciler};
 use crate::scheduler::Scheduler;
 use crate::script::{Answer, Report, Verb};
 use crate::{ActiveEffect, CrashPoint, Limits, LogFn, RevertSelector, escalation};
+use slots::Slots;
 
 /// What reaches the executor.
 #[derive(Debug)]
@@ -139,14 +142,10 @@ pub(crate) struct Executor {
     settled: Vec<i64>,
     /// Rows whose end is still told by the clock of another boot.
     stale: Vec<i64>,
-    /// Files that run, in the order they began, and those that take long: the latter have slots of their own.
-    begun: VecDeque<(Duration, i64, Verb)>,
-    slow: HashSet<(i64, Verb)>,
+    /// Files that are to add and to undo something: undos have room of their own.
+    adds: Slots,
+    undos: Slots,
     parked: HashMap<String, VecDeque<Parked>>,
-    waiting: VecDeque<i64>,
-    waiting_reverts: VecDeque<i64>,
-    running: usize,
-    running_reverts: usize,
     waiting_locals: VecDeque<(i64, Verb)>,
     running_locals: usize,
     looking: bool,
@@ -185,6 +184,7 @@ impl Executor {
     pub(crate) fn new(parts: Parts) -> Self {
         let pruned = parts.clock.boot();
         let paused = crate::control::is_paused(&parts.settings.home);
+        let (adds, undos) = scripts::room(&parts.settings.limits);
         Self {
             settings: parts.settings,
             clock: parts.clock,
@@ -202,13 +202,9 @@ impl Executor {
             unwritten: HashMap::new(),
             settled: Vec::new(),
             stale: Vec::new(),
-            begun: VecDeque::new(),
-            slow: HashSet::new(),
+            adds,
+            undos,
             parked: HashMap::new(),
-            waiting: VecDeque::new(),
-            waiting_reverts: VecDeque::new(),
-            running: 0,
-            running_reverts: 0,
             waiting_locals: VecDeque::new(),
             running_locals: 0,
             looking: false,
@@ -244,7 +240,7 @@ impl Executor {
                 stop_at = Some(self.clock.boot() + STOP_GRACE);
             }
             // Files that run now get a moment to end, so that their state is known at the next start.
-            let busy = self.running + self.running_reverts + self.running_locals + self.slow.len() > 0;
+            let busy = self.adds.busy() + self.undos.busy() + self.running_locals > 0;
             if stop_at.is_some_and(|at| !busy || self.clock.boot() >= at) {
                 self.commit();
                 return;
@@ -257,9 +253,9 @@ impl Executor {
         let now = self.clock.boot();
         let longest =
             self.reconciler.pause().filter(|_| !self.paused).unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
-        let slow =
-            self.begun.front().filter(|_| !self.waiting.is_empty() || !self.waiting_reverts.is_empty());
-        let longest = slow.map_or(longest, |(at, ..)| (*at + scripts::SLOW).saturating_sub(now).min(longest));
+        let looks = [self.adds.next_look(), self.undos.next_look()];
+        let longest =
+            looks.into_iter().flatten().fold(longest, |longest, at| at.saturating_sub(now).min(longest));
         self.scheduler.next().map_or(longest, |due| due.saturating_sub(now).min(longest))
     }
 
@@ -316,7 +312,8 @@ impl Executor {
         let now = self.clock.boot();
         let due = self.scheduler.due(now, BATCH);
         self.revert(&due);
-        self.set_slow_apart(now);
+        self.adds.make_room(now, child::resting);
+        self.undos.make_room(now, child::resting);
         self.pump();
         if idle {
             for id in self.stale.split_off(self.stale.len().saturating_sub(IDLE_PIECE)) {

@@ -73,8 +73,8 @@ impl Executor {
         let desired = self.effects.values().filter(|effect| effect.state == State::Active).count();
         let stuck =
             self.effects.values().filter(|effect| effect.state == State::Reverting && effect.attempts > 0);
-        let running = self.running + self.running_reverts + self.running_locals + self.slow.len();
-        let waiting = self.waiting.len() + self.waiting_reverts.len() + self.waiting_locals.len();
+        let running = self.adds.busy() + self.undos.busy() + self.running_locals;
+        let waiting = self.adds.waiting() + self.undos.waiting() + self.waiting_locals.len();
         Status {
             desired,
             enforced: desired.saturating_sub(self.reconciler.missing()),

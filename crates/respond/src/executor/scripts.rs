@@ -1,34 +1,35 @@
 //! Effects that operators' files bring about: slots, keys, answers, results.
 
-use std::time::Duration;
-
 use tld_model::{Evidence, OutcomeKind, Stage};
 
+use super::slots::{Room, Slots};
 use super::{Aborted, After, Executor, Input, Parked, State};
-use crate::CrashPoint;
 use crate::actions::Failure;
 use crate::dialect::Dialect;
 use crate::executable::Denied;
 use crate::journal::Until;
 use crate::script::{self, Answer, End, Job, Report, Verb};
+use crate::{CrashPoint, Limits};
 
 impl Executor {
     /// Gives free slots to waiting files. Undos have slots of their own: files that hang on `add` cannot delay them.
     pub(super) fn pump(&mut self) {
         self.pump_locals();
-        while self.running < self.settings.limits.concurrent {
-            let Some(id) = self.waiting.pop_front() else { break };
-            let Some(effect) = self.effects.get_mut(&id) else { continue };
+        let now = self.clock.boot();
+        while let Some(id) = self.adds.next(now) {
+            let Some(effect) = self.effects.get_mut(&id) else {
+                self.adds.free(id);
+                continue;
+            };
             effect.state = State::Applying;
-            self.running += 1;
             self.note(id);
             self.after.push(After::Start(id, Verb::Add));
         }
-        while self.running_reverts < self.settings.limits.concurrent_reverts {
-            let Some(id) = self.waiting_reverts.pop_front() else { break };
+        while let Some(id) = self.undos.next(now) {
             if self.effects.contains_key(&id) {
-                self.running_reverts += 1;
                 self.after.push(After::Start(id, Verb::Delete));
+            } else {
+                self.undos.free(id);
             }
         }
     }
@@ -48,8 +49,8 @@ impl Executor {
         };
         let job = self.journal.order(id).map_err(|error| error.to_string()).and_then(|order| {
             let fit = crate::executable::fit(&self.settings.home, &effect.program);
-            Ok(Job {
-                fit: fit.map_err(Denied::text)?,
+            let fit = fit.map_err(Denied::text)?;
+            let job = Job {
                 home: self.settings.home.clone(),
                 program: effect.program.to_string(),
                 verb,
@@ -61,13 +62,15 @@ impl Executor {
                 limits: self.settings.limits.of_script(),
                 groups: self.settings.groups.clone(),
                 bounds: self.settings.limits.of_group(),
-            })
+            };
+            Ok((job, fit))
         });
-        self.begun.push_back((self.clock.boot(), id, verb));
+        let slots = if verb == Verb::Add { &self.adds } else { &self.undos };
+        let process = slots.process(id);
         let inbox = self.inbox.clone();
-        let spawned = job.and_then(|job| {
+        let spawned = job.and_then(|(job, fit)| {
             let work = move || {
-                let report = job.run(|line, left| {
+                let report = job.run(fit, &process, |line, left| {
                     let (reply, answer) = std::sync::mpsc::channel();
                     inbox.send(Input::Keys { effect: id, line, prior: None, reply }).ok()?;
                     answer.recv_timeout(left).ok()
@@ -85,30 +88,12 @@ impl Executor {
         }
     }
 
-    /// A file that takes long gives its slot up, so that others behind it start as soon as if it were not there.
-    pub(super) fn set_slow_apart(&mut self, now: Duration) {
-        while let Some((at, id, verb)) = self.begun.front().copied() {
-            if at + SLOW > now || self.slow.len() >= self.settings.limits.slow {
-                return;
-            }
-            self.begun.pop_front();
-            self.slow.insert((id, verb));
-            let slot = if verb == Verb::Add { &mut self.running } else { &mut self.running_reverts };
-            *slot = slot.saturating_sub(1);
-        }
-    }
-
     fn free(&mut self, id: i64, verb: Verb) {
-        if self.slow.remove(&(id, verb)) {
-            return;
+        match verb {
+            _ if self.is_local(id) => self.running_locals = self.running_locals.saturating_sub(1),
+            Verb::Add => self.adds.free(id),
+            Verb::Delete => self.undos.free(id),
         }
-        self.begun.retain(|(_, other, doing)| (*other, *doing) != (id, verb));
-        let slot = match verb {
-            _ if self.is_local(id) => &mut self.running_locals,
-            Verb::Add => &mut self.running,
-            Verb::Delete => &mut self.running_reverts,
-        };
-        *slot = slot.saturating_sub(1);
     }
 
     /// A file told its keys: it goes on, gives way to an active effect, or waits for one that is on its way.
@@ -307,7 +292,7 @@ impl Executor {
         let Some(effect) = self.effects.get_mut(&id) else { return };
         match effect.state {
             State::Accepted if effect.lifted => {
-                self.waiting.retain(|waiting| *waiting != id);
+                self.adds.forget(|waiting| waiting == id);
                 self.waiting_locals.retain(|(waiting, _)| *waiting != id);
                 self.close(
                     id,
@@ -332,8 +317,8 @@ impl Executor {
             if !self.waiting_locals.contains(&(id, Verb::Delete)) {
                 self.waiting_locals.push_back((id, Verb::Delete));
             }
-        } else if !self.waiting_reverts.contains(&id) {
-            self.waiting_reverts.push_back(id);
+        } else if let Some(effect) = self.effects.get(&id) {
+            self.undos.wait(&effect.program, id);
         }
     }
 
@@ -355,8 +340,8 @@ impl Executor {
         if effect.again {
             effect.again = false;
             effect.state = State::Accepted;
+            self.adds.wait(&effect.program, id);
             self.note(id);
-            self.waiting.push_back(id);
         } else if effect.failed {
             self.shut(id);
         } else if report.succeeded() {
@@ -381,5 +366,10 @@ fn evidence(report: &Report) -> Evidence {
     Evidence { read_back, exit_status: report.status(), stderr }
 }
 
-/// A file that runs longer is slow.
-pub(super) const SLOW: Duration = Duration::from_millis(500);
+/// Room for files that add and for those that undo.
+pub(super) fn room(limits: &Limits) -> (Slots, Slots) {
+    let of = |slots, parked, memory| Slots::new(Room { slots, parked, memory });
+    let few = limits.slow / 4;
+    let memory = limits.slow_memory;
+    (of(limits.concurrent, limits.slow, memory), of(limits.concurrent_reverts, few, memory / 4))
+}

@@ -13,6 +13,7 @@ use tld_model::{
 use tld_sys::clock::{ManualClock, SystemClock};
 use tld_sys::nft::Spot;
 
+use super::slots::{Room, Slots};
 use super::{Executor, Input, Parts, Settings};
 use crate::executable::Recogniser;
 use crate::guard::Guard;
@@ -518,7 +519,7 @@ fn a_file_that_waits_is_withdrawn_when_it_is_lifted() {
     let rig = Rig::new();
     place(rig.home.path(), "notify", b"#!/bin/sh\ntrue\n");
     let mut running = rig.start();
-    running.executor.running = usize::MAX / 2;
+    running.executor.adds = Slots::new(Room { slots: 0, parked: 0, memory: 0 });
     let mut notify = order("a", "203.0.113.7", 60);
     notify.executable = "notify".into();
     running.give([notify]);

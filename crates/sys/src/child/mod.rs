@@ -9,11 +9,15 @@
 //! so that a talkative child cannot hang on a full pipe.
 
 mod dialogue;
+#[cfg(target_os = "linux")]
+mod resting;
 mod start;
 #[cfg(target_os = "linux")]
 mod vfork;
 
 pub use dialogue::{Captured, ReadLine, read_line_deadline, run_capture};
+#[cfg(target_os = "linux")]
+pub use resting::{Resting, resting};
 pub use start::spawn;
 
 use std::ffi::OsString;

@@ -7,6 +7,8 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+#[cfg(target_os = "linux")]
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -132,6 +134,12 @@ impl Preparation {
         #[cfg(not(target_os = "linux"))]
         let entrance = None;
         Ok(Self { limits: spec.limits.clone(), root, highest, entrance })
+    }
+
+    /// What the child needs besides its standard descriptors.
+    #[cfg(target_os = "linux")]
+    pub(super) fn descriptor(&self) -> Option<RawFd> {
+        self.entrance.as_ref().map(AsRawFd::as_raw_fd)
     }
 
     /// In the child, before exec.

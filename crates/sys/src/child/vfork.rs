@@ -24,6 +24,8 @@ use super::{Child, Process, Spec, Stdin, Stdout};
 const STACK: usize = 128 << 10;
 const SHELL: &CStr = c"/bin/sh";
 const FAILED: c_int = 127;
+/// Descriptors that stay with us for long are moved to numbers from here on: what is above need not be copied for a child.
+const LONG_LIVED: RawFd = 1_024;
 
 /// Starts it. A file without an interpreter line is given to the shell, as the C library does.
 pub(super) fn start(spec: &Spec<'_>) -> io::Result<Child> {
@@ -48,6 +50,9 @@ pub(super) fn start(spec: &Spec<'_>) -> io::Result<Child> {
     let (stderr, errors) = pipe_with(PipeFlags::CLOEXEC)?;
     let theirs = [above(input)?, above(output)?, above(errors)?];
     let words = Words::of(spec)?;
+    let preparation = Preparation::of(spec)?;
+    let needed =
+        theirs.iter().map(AsRawFd::as_raw_fd).chain(preparation.descriptor()).chain(words.descriptors());
     let plan = Plan {
         program: words.program.as_ptr(),
         arguments: pointers(words.arguments.iter()),
@@ -55,11 +60,14 @@ pub(super) fn start(spec: &Spec<'_>) -> io::Result<Child> {
         environment: pointers(words.environment.iter()),
         cwd: words.cwd.as_ref().map(|cwd| cwd.as_ptr()),
         standard: theirs.each_ref().map(AsRawFd::as_raw_fd),
-        preparation: Preparation::of(spec)?,
+        first_unneeded: needed.fold(LONG_LIVED, |first, fd| first.max(fd.saturating_add(1))),
+        preparation,
         errno: AtomicI32::new(0),
     };
     let (pid, pidfd) = clone(&plan)?;
-    let pipes = [stdin, stdout, Some(File::from(stderr))];
+    let pipes =
+        [stdin, stdout, Some(File::from(stderr))].map(|pipe| pipe.map(|pipe| high(pipe.into()).into()));
+    let pidfd = pidfd.map(high);
     let child = Child::new(pid, Process::Numbered, pidfd, pipes);
     match plan.errno.load(Ordering::Relaxed) {
         0 => Ok(child),
@@ -78,6 +86,11 @@ pub(super) fn start(spec: &Spec<'_>) -> io::Result<Child> {
 /// The child puts its descriptors at 0, 1 and 2 one after the other, so none of them may stand there already.
 fn above(fd: OwnedFd) -> io::Result<OwnedFd> {
     if fd.as_raw_fd() > 2 { Ok(fd) } else { Ok(rustix::io::fcntl_dupfd_cloexec(&fd, 3)?) }
+}
+
+/// Moves one of ours out of the way, where the limit of open files allows it.
+fn high(fd: OwnedFd) -> OwnedFd {
+    rustix::io::fcntl_dupfd_cloexec(&fd, LONG_LIVED).unwrap_or(fd)
 }
 
 /// The texts of a start, as the kernel wants them.
@@ -106,6 +119,14 @@ impl Words {
         })
     }
 
+    /// Descriptors that the program and the directory are named by.
+    fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        let texts = [Some(&self.program), self.cwd.as_ref()].into_iter().flatten();
+        texts.filter_map(|text| {
+            text.to_str().ok()?.strip_prefix("/proc/self/fd/")?.split('/').next()?.parse().ok()
+        })
+    }
+
     /// The arguments after the name.
     fn further(&self) -> impl Iterator<Item = &CStr> {
         self.arguments.iter().skip(1).map(AsRef::as_ref)
@@ -128,6 +149,7 @@ struct Plan {
     environment: Vec<*const c_char>,
     cwd: Option<*const c_char>,
     standard: [RawFd; 3],
+    first_unneeded: RawFd,
     preparation: Preparation,
     /// Why there is no new program; 0 if there is one.
     errno: AtomicI32,
@@ -137,7 +159,7 @@ struct Plan {
 fn clone(plan: &Plan) -> io::Result<(u32, Option<OwnedFd>)> {
     let mut stack: Vec<MaybeUninit<u128>> = Vec::with_capacity(STACK / size_of::<u128>());
     let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::CLONE_PIDFD | libc::SIGCHLD;
     let mut pidfd: c_int = -1;
     // A handler of ours must not run in the child, where it would act on our memory.
     let before = mask_signals(None);
@@ -174,6 +196,9 @@ extern "C" fn become_program(plan: *mut c_void) -> c_int {
 impl Plan {
     /// Returns only if it fails, with the error number.
     fn carry_out(&self) -> i32 {
+        if let Err(errno) = self.own_descriptors() {
+            return errno;
+        }
         for (to, from) in (0..).zip(self.standard) {
             // SAFETY: both are numbers of open descriptors of this process, whose table is its own; 0 to 2 belong to the
             // new program.
@@ -201,6 +226,21 @@ impl Plan {
             }
         }
         last()
+    }
+}
+
+impl Plan {
+    /// A table of descriptors of its own, without those above: a thousand pipes to children that hang are not copied only
+    /// to be closed again. Until then it is ours that it looks at.
+    fn own_descriptors(&self) -> Result<(), i32> {
+        let (first, flags) = (self.first_unneeded.cast_unsigned(), libc::CLOSE_RANGE_UNSHARE);
+        // SAFETY: the calls take integers and touch no memory; both give this process a table of its own or fail.
+        #[expect(unsafe_code, reason = "no safe call for them")]
+        let failed = unsafe {
+            libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) != 0
+                && libc::unshare(libc::CLONE_FILES) != 0
+        };
+        if failed { Err(last()) } else { Ok(()) }
     }
 }
 
