@@ -324,22 +324,33 @@ fn a_file_goes_into_quarantine_and_comes_back_as_it_was() {
     });
 }
 
+/// A process that does not outlive its test.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn only_the_process_that_the_alert_means_is_ended() {
     isolated(|| {
         let host = Host::new();
         let running = host.start();
-        let sleeper = || std::process::Command::new("/bin/sleep").arg("600").spawn().unwrap();
-        let mut child = sleeper();
-        let file = std::fs::read_link(format!("/proc/{}/exe", child.id())).unwrap();
-        let data = |exe: &str| format!(r#"{{"pid":"{}","exe":"{exe}"}}"#, child.id());
+        let sleeper = std::process::Command::new("/bin/sleep").arg("600").spawn().unwrap();
+        let pid = sleeper.id();
+        let mut sleeper = Killed(sleeper);
+        let file = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+        let data = |exe: &str| format!(r#"{{"pid":"{pid}","exe":"{exe}"}}"#);
         let told = running.give(host.order("a", "kill-process", &data("/bin/other"), 0));
         assert_eq!(told.kind, OutcomeKind::Refused, "{}", told.detail);
         let mut early = host.order("b", "kill-process", &data(&file.display().to_string()), 0);
         early.created = Timestamp::from_secs(early.created.secs() - 60);
         assert_eq!(running.give(early).kind, OutcomeKind::Refused, "younger than the alert");
         running.applied(host.order("c", "kill-process", &data(&file.display().to_string()), 0));
-        assert!(!child.wait().unwrap().success());
+        assert!(!sleeper.0.wait().unwrap().success());
         let own = format!(r#"{{"pid":{}}}"#, std::process::id());
         assert_eq!(running.give(host.order("d", "kill-process", &own, 0)).kind, OutcomeKind::Refused);
         assert_eq!(
