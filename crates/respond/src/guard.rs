@@ -30,7 +30,18 @@ pub(crate) struct Guard {
 #[derive(Debug, Default)]
 struct Live {
     system: Vec<Protected>,
-    managers: Vec<IpAddr>,
+    reach: Reach,
+}
+
+/// What a host must reach to be lifted out of isolation from afar.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// Addresses of managers.
+    pub(crate) managers: Vec<IpAddr>,
+    /// Names of managers that have no address yet.
+    pub(crate) unknown: Vec<String>,
+    /// Name servers, if a manager is known by its name.
+    pub(crate) resolvers: Vec<IpAddr>,
 }
 
 /// The managers' addresses: those written as such at once, those behind names as soon as they are known.
@@ -63,6 +74,19 @@ impl Managers {
         }
     }
 
+    fn reach(&self) -> Reach {
+        let mut resolvers = Vec::new();
+        if !self.names.is_empty() {
+            resolvers = tld_sys::host::resolvers();
+            if resolvers.iter().any(IpAddr::is_loopback) {
+                resolvers.extend(tld_sys::host::upstream_resolvers());
+            }
+            resolvers.retain(|address| !is_any(*address) && !address.is_loopback());
+        }
+        let unknown = self.names.iter().filter(|name| !self.known.contains_key(*name)).cloned().collect();
+        Reach { managers: self.addresses(), unknown, resolvers }
+    }
+
     fn addresses(&self) -> Vec<IpAddr> {
         let mut all = self.fixed.clone();
         all.extend(self.known.values().flatten());
@@ -81,7 +105,7 @@ impl Guard {
         probe: Probe,
     ) -> std::io::Result<Self> {
         let mut managers = Managers::of(managers);
-        let live = Live { system: probe(), managers: managers.addresses() };
+        let live = Live { system: probe(), reach: managers.reach() };
         let live = Arc::new(RwLock::new(live));
         let (stop, stopped) = channel::<()>();
         let shared = Arc::clone(&live);
@@ -93,7 +117,7 @@ impl Guard {
                     managers.look_up();
                 }
                 round = round.wrapping_add(1);
-                let fresh = Live { system: probe(), managers: managers.addresses() };
+                let fresh = Live { system: probe(), reach: managers.reach() };
                 *shared.write().unwrap_or_else(PoisonError::into_inner) = fresh;
                 if !matches!(stopped.recv_timeout(REFRESH), Err(RecvTimeoutError::Timeout)) {
                     return;
@@ -107,23 +131,23 @@ impl Guard {
     /// What is known now, for a process that looks once. Names count that are found soon.
     pub(crate) fn once(configured: Vec<Network>, managers: &[String]) -> Self {
         let managers = Managers::of(managers);
-        let fixed = managers.addresses();
+        let fixed = managers.reach();
         let (found, answer) = channel();
         let work = move || {
             let mut managers = managers;
             managers.look_up();
-            let _ = found.send(managers.addresses());
+            let _ = found.send(managers.reach());
         };
         // A daemon waits for this process: a name server that is silent must not hold it.
         let started = std::thread::Builder::new().name("look-up".into()).spawn(work);
         let looked = started.ok().and_then(|_| answer.recv_timeout(LOOK_UP_ONCE).ok());
-        let live = Live { system: live(), managers: looked.unwrap_or(fixed) };
+        let live = Live { system: live(), reach: looked.unwrap_or(fixed) };
         Self { configured, live: Arc::new(RwLock::new(live)), stop: None, thread: None }
     }
 
-    /// The managers' addresses, as far as they are known now.
-    pub(crate) fn managers(&self) -> Vec<IpAddr> {
-        self.live.read().unwrap_or_else(PoisonError::into_inner).managers.clone()
+    /// What an isolated host must reach, as far as it is known now.
+    pub(crate) fn reach(&self) -> Reach {
+        self.live.read().unwrap_or_else(PoisonError::into_inner).reach.clone()
     }
 
     /// Why `address` must not be blocked; none when it may be.
@@ -133,7 +157,7 @@ impl Guard {
             return Some(objection);
         }
         let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
-        if live.managers.contains(&address) {
+        if live.reach.managers.contains(&address) {
             return Some(format!("{address} is a manager of this host"));
         }
         live.system
@@ -241,6 +265,6 @@ mod tests {
         assert_eq!(why("192.0.2.77").unwrap(), "192.0.2.77 is a manager of this host");
         assert!(why("192.0.2.78").is_some());
         assert_eq!(why("203.0.113.7"), None);
-        assert_eq!(guard.managers().len(), 2, "loopback is no way to a manager");
+        assert_eq!(guard.reach().managers.len(), 2, "loopback is no way to a manager");
     }
 }

@@ -3,7 +3,6 @@
 //! Invariant: writes the same log lines as the responder does.
 
 use std::io::{BufRead, Read as _, Write};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -15,7 +14,7 @@ use tld_sys::durable;
 
 use crate::actions::{self, Action, Call, Failure, Local, Ours, Places, Subject, Wanted};
 use crate::executor::check_keys_line;
-use crate::guard::Guard;
+use crate::guard::{Guard, Reach};
 use crate::kernel::{self, Kernel};
 use crate::log::{self, Lines};
 use crate::member;
@@ -105,7 +104,7 @@ impl Script {
         }
         let found = actions::of_name(name).ok_or_else(|| format!("no action is named '{name}'"))?;
         let guard = (command == "add").then(|| guard(&self.home));
-        let call = self.call(name, &message, guard.as_ref().map(Guard::managers).unwrap_or_default());
+        let call = self.call(name, &message, guard.as_ref().map(Guard::reach).unwrap_or_default());
         let (subject, keyed) = match found {
             Ours::Firewall(action) => (action.subject(&call.alert)?, true),
             Ours::Local(action) => (action.subject(&call)?, action.lasts()),
@@ -140,12 +139,12 @@ impl Script {
         Ok("Ended")
     }
 
-    fn call(&self, name: &str, message: &Value, managers: Vec<IpAddr>) -> Call {
+    fn call(&self, name: &str, message: &Value, reach: Reach) -> Call {
         let words = member::at(message, "parameters/extra_args").and_then(Value::as_array);
         let words = words.into_iter().flatten();
         Call {
             home: self.home.clone(),
-            places: self.places.clone().reaching(managers),
+            places: self.places.clone().reaching(reach),
             name: name.into(),
             alert: member::at(message, "parameters/alert").cloned().unwrap_or(Value::Null),
             extra_args: words.filter_map(Value::as_str).map(String::from).collect(),

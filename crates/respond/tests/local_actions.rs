@@ -335,6 +335,66 @@ impl Drop for Killed {
 }
 
 #[test]
+fn a_file_of_another_file_system_comes_back_as_it_was_and_never_as_another() {
+    if rustix::process::geteuid().as_raw() != 0 {
+        return skipped("root");
+    }
+    isolated(|| {
+        let host = Host::new();
+        let Ok(other) = tempfile::tempdir_in("/dev/shm") else { return skipped("/dev/shm") };
+        let file = other.path().join("evil");
+        let place = host.path("var/threatlockdown/quarantine");
+        let put = || {
+            let _ = std::fs::remove_file(&file);
+            std::fs::write(&file, "bad").unwrap();
+            std::os::unix::fs::chown(&file, Some(1), Some(2)).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+        };
+        let data = serde_json::json!({"file": file}).to_string();
+        let kept = || place.read_dir().unwrap().flatten().map(|entry| entry.path()).next();
+        let running = host.start();
+        put();
+        running.applied(host.order("a", "quarantine-file", &data, 600));
+        assert!(!file.exists() && kept().is_some());
+        running.lifted();
+        let seen = file.metadata().unwrap();
+        assert_eq!((seen.mode() & 0o7777, seen.uid(), seen.gid()), (0o640, 1, 2));
+        assert_eq!((std::fs::read(&file).unwrap().as_slice(), kept()), (&b"bad"[..], None));
+        // What is in quarantine by now is not given to the owner of what was taken.
+        put();
+        running.applied(host.order("b", "quarantine-file", &data, 600));
+        let inside = kept().unwrap();
+        std::fs::remove_file(&inside).unwrap();
+        std::fs::write(&inside, "a secret of somebody else").unwrap();
+        running.responder.revert(RevertSelector::All);
+        let told = running.next();
+        assert_eq!(told.kind, OutcomeKind::RevertFailed, "{}", told.detail);
+        assert!(told.detail.contains("not what was taken") && !file.exists(), "{}", told.detail);
+        running.responder.stop();
+    });
+}
+
+#[test]
+fn nothing_that_the_host_runs_on_goes_into_quarantine() {
+    isolated(|| {
+        let host = Host::new();
+        let running = host.start();
+        let own = std::env::current_exe().unwrap();
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let library =
+            maps.lines().find_map(|line| line.split(' ').next_back().filter(|file| file.contains("/libc")));
+        let files = [own.to_str(), library, Some("/etc/shadow"), Some("/usr/bin/bash"), Some("/etc/fstab")];
+        for file in files.into_iter().flatten() {
+            let data = serde_json::json!({"file": file}).to_string();
+            let told = running.give(host.order(file, "quarantine-file", &data, 600));
+            assert_eq!(told.kind, OutcomeKind::Refused, "{file}: {}", told.detail);
+            assert!(Path::new(file).exists() || file == "/etc/fstab");
+        }
+        running.responder.stop();
+    });
+}
+
+#[test]
 fn only_the_process_that_the_alert_means_is_ended() {
     isolated(|| {
         let host = Host::new();
@@ -502,6 +562,67 @@ fn an_isolated_host_reaches_its_manager_and_itself_only() {
         eventually("recorded", || running.responder.active().len() == 1);
         running.lifted();
         assert!(!present());
+        running.responder.stop();
+    });
+}
+
+#[test]
+fn a_manager_known_by_its_name_stays_in_reach_with_the_servers_that_know_the_name() {
+    if !Path::new("/usr/sbin/nft").is_file() {
+        return skipped("nft");
+    }
+    isolated(|| {
+        let host = Host::new();
+        let start = |managers: &[&str]| {
+            let mut setup = host.setup();
+            setup.managers = managers.iter().map(|name| (*name).to_owned()).collect();
+            host.start_with(setup)
+        };
+        let listed = || {
+            let mut command = std::process::Command::new("/usr/sbin/nft");
+            String::from_utf8(command.args(["list", "ruleset"]).output().unwrap().stdout).unwrap()
+        };
+        let running = start(&["no.such.name.invalid"]);
+        let told = running.give(host.order("a", "isolate-host", "{}", 600));
+        assert_eq!(told.kind, OutcomeKind::Refused, "{}", told.detail);
+        assert!(told.detail.contains("(no.such.name.invalid cannot be looked up)"), "{}", told.detail);
+        running.responder.stop();
+        // An address in a form that only the system's resolver takes for one: a name that is known without a server.
+        let (name, address) = ("3221225985", "192.0.2.1");
+        let running = start(&[name, "no.such.name.invalid"]);
+        let mut n = 0;
+        let proof = loop {
+            n += 1;
+            let told = running.give(host.order(&format!("b{n}"), "isolate-host", "{}", 600));
+            // Names are looked up beside everything else.
+            match told.kind {
+                OutcomeKind::Applied => break told.evidence.read_back.unwrap(),
+                _ => assert!(told.kind == OutcomeKind::Refused && n < 200, "{}", told.detail),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert!(
+            proof.contains(address) && proof.contains("no.such.name.invalid cannot be looked up"),
+            "{proof}"
+        );
+        let rules = listed();
+        assert!(rules.contains(address) && rules.contains("udp dport 67"), "{rules}");
+        let servers = tld_sys::host::resolvers();
+        if servers.iter().any(|server| !server.is_loopback() && !server.is_unspecified()) {
+            assert!(rules.contains("th dport { 53, 853 }"), "{rules}");
+        }
+        running.lifted();
+        running.responder.stop();
+        // Who opens a hole is noticed, where every manager is known.
+        let running = start(&[address]);
+        running.applied(host.order("c", "isolate-host", "{}", 600));
+        let whole = listed();
+        let hole = ["insert", "rule", "inet", "threatlockdown_isolation", "output", "accept"];
+        let mut command = std::process::Command::new("/usr/sbin/nft");
+        assert!(command.args(hole).status().unwrap().success());
+        eventually("the hole is closed", || listed() == whole);
+        eventually("recorded", || running.responder.active().len() == 1);
+        running.lifted();
         running.responder.stop();
     });
 }

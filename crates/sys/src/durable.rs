@@ -15,35 +15,48 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 /// Puts `bytes` in place of `path` with exactly `mode`: temporary file beside it, flushed, renamed over it,
 /// directory flushed. A symbolic link at `path` is replaced, not followed.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    replace_with(path, bytes, |file| set_mode(file, mode))
+    replace_with(path, bytes, |file| set_mode(file, mode), || true).map(drop)
 }
 
 /// Like [`replace`], but an existing file keeps its owner, mode, access list and security label, and a
 /// symbolic link its place: the file it names is replaced. A file that does not exist yet gets mode 0644.
 pub fn replace_keeping(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_keeping_if(path, bytes, || true).map(drop)
+}
+
+/// The same if `still` holds when everything but the last step is done: false, and nothing has changed, if it does not.
+/// What others change between that step and the question is lost; the time is that of one system call.
+pub fn replace_keeping_if(path: &Path, bytes: &[u8], still: impl FnOnce() -> bool) -> io::Result<bool> {
     let target = match std::fs::canonicalize(path) {
         Ok(target) => target,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return replace(path, bytes, 0o644),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return replace_with(path, bytes, |file| set_mode(file, 0o644), still);
+        }
         Err(e) => return Err(e),
     };
     let old = open_reading(&target)?;
-    replace_with(&target, bytes, |new| copy_attributes(&old, new))
+    replace_with(&target, bytes, |new| copy_attributes(&old, new), still)
 }
 
-fn replace_with(path: &Path, bytes: &[u8], dress: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+fn replace_with(
+    path: &Path,
+    bytes: &[u8],
+    dress: impl FnOnce(&File) -> io::Result<()>,
+    still: impl FnOnce() -> bool,
+) -> io::Result<bool> {
     let directory = parent(path);
     let (temporary, mut file) = temporary_beside(path, &directory)?;
     let written = dress(&file)
         .and_then(|()| file.write_all(bytes))
         .and_then(|()| file.sync_all())
-        .and_then(|()| std::fs::rename(&temporary, path));
+        .and_then(|()| if still() { std::fs::rename(&temporary, path).map(|()| true) } else { Ok(false) });
     drop(file);
-    if let Err(e) = written {
+    if !matches!(written, Ok(true)) {
         // The first error is the one to report; a left-over temporary file harms nobody.
         let _ = std::fs::remove_file(&temporary);
-        return Err(e);
+        return written;
     }
-    sync_directory(&directory)
+    sync_directory(&directory).map(|()| true)
 }
 
 fn temporary_beside(path: &Path, directory: &Path) -> io::Result<(PathBuf, File)> {

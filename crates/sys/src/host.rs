@@ -121,6 +121,11 @@ pub fn resolvers() -> Vec<IpAddr> {
     name_servers(&text(Path::new("/etc/resolv.conf")))
 }
 
+/// The servers that names are asked of in the end, where [`resolvers`] are only a local go-between.
+pub fn upstream_resolvers() -> Vec<IpAddr> {
+    name_servers(&text(Path::new("/run/systemd/resolve/resolv.conf")))
+}
+
 fn text(path: &Path) -> String {
     read_bounded(path, FILE).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }

@@ -9,6 +9,7 @@ use tld_model::Timestamp;
 
 use super::Subject;
 use super::firewall_drop::{NO_SOURCE, source};
+use crate::guard::Reach;
 use crate::member;
 
 /// Where this host keeps what actions change. Tests put other places here.
@@ -26,14 +27,21 @@ pub struct Places {
     pub tools: Vec<PathBuf>,
     /// Addresses of managers, which an isolated host may still talk to.
     pub managers: Vec<IpAddr>,
+    /// Names of managers that nobody could look up.
+    pub unknown_managers: Vec<String>,
+    /// Name servers that tell where a manager is.
+    pub resolvers: Vec<IpAddr>,
 }
 
 impl Places {
-    /// With these managers too.
-    pub(crate) fn reaching(mut self, managers: Vec<IpAddr>) -> Self {
-        self.managers.extend(managers);
-        self.managers.sort_unstable();
-        self.managers.dedup();
+    /// With these managers and name servers too.
+    pub(crate) fn reaching(mut self, reach: Reach) -> Self {
+        self.unknown_managers.extend(reach.unknown);
+        for (all, more) in [(&mut self.managers, reach.managers), (&mut self.resolvers, reach.resolvers)] {
+            all.extend(more);
+            all.sort_unstable();
+            all.dedup();
+        }
         self
     }
 }
@@ -47,6 +55,8 @@ impl Default for Places {
             bus: "/run/dbus/system_bus_socket".into(),
             tools: ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from).to_vec(),
             managers: Vec::new(),
+            unknown_managers: Vec::new(),
+            resolvers: Vec::new(),
         }
     }
 }

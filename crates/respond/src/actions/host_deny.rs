@@ -75,6 +75,17 @@ fn change(call: &Call, wishes: &[Wish]) -> Result<(HashSet<IpAddr>, bool), Failu
         return Ok((addresses(text.as_deref()), text.is_some()));
     }
     let _lock = lock(call)?;
+    for _ in 0..TRIES {
+        if let Some(after) = rewrite(call, wishes)? {
+            return Ok(after);
+        }
+    }
+    let path = call.places.hosts_deny.display();
+    Err(Failure::Failed(format!("somebody else changes `{path}` all the time")))
+}
+
+/// One try; none when somebody else changed the list meanwhile, whose change must not be lost.
+fn rewrite(call: &Call, wishes: &[Wish]) -> Result<Option<(HashSet<IpAddr>, bool)>, Failure> {
     let before = read(call)?;
     let present = addresses(before.as_deref());
     let gone: HashSet<IpAddr> = wishes
@@ -106,10 +117,14 @@ fn change(call: &Call, wishes: &[Wish]) -> Result<(HashSet<IpAddr>, bool), Failu
     if text.is_empty() && ours && before.is_some() {
         std::fs::remove_file(path).map_err(Failure::io("remove", path))?;
     } else if before.as_deref().unwrap_or_default() != text {
-        write(call, &text)?;
+        let still = || read(call).is_ok_and(|now| now == before);
+        let written = durable::replace_keeping_if(path, &bytes(&text), still);
+        if !written.map_err(Failure::io("write", path))? {
+            return Ok(None);
+        }
     }
     let after = read(call)?;
-    Ok((addresses(after.as_deref()), after.is_some()))
+    Ok(Some((addresses(after.as_deref()), after.is_some())))
 }
 
 fn address(subject: &Subject) -> Result<IpAddr, Failure> {
@@ -125,17 +140,16 @@ fn lock(call: &Call) -> Result<FileLock, Failure> {
 fn read(call: &Call) -> Result<Option<String>, Failure> {
     let path = &call.places.hosts_deny;
     match durable::read_bounded(path, MOST_BYTES) {
-        Ok(bytes) => String::from_utf8(bytes)
-            .map(Some)
-            .map_err(|error| Failure::Failed(format!("`{}` is no text: {error}", path.display()))),
+        // A comment in any encoding must not stand in the way: every byte becomes the character of its number and goes back
+        // as that byte.
+        Ok(bytes) => Ok(Some(bytes.into_iter().map(char::from).collect())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Failure::io("read", path)(error)),
     }
 }
 
-fn write(call: &Call, text: &str) -> Result<(), Failure> {
-    let path = &call.places.hosts_deny;
-    durable::replace_keeping(path, text.as_bytes()).map_err(Failure::io("write", path))
+fn bytes(text: &str) -> Vec<u8> {
+    text.chars().map(|one| u8::try_from(one).unwrap_or(b'?')).collect()
 }
 
 impl Local for HostDeny {
@@ -183,6 +197,7 @@ impl Local for HostDeny {
 }
 
 const MOST_BYTES: usize = 16 << 20;
+const TRIES: u32 = 100;
 
 #[cfg(test)]
 mod tests {
@@ -198,22 +213,39 @@ mod tests {
         assert!(!is("ALL:[2001:db8::70]", "2001:db8::7") && !is("", "10.0.0.1"));
     }
 
-    #[test]
-    fn a_burst_is_written_in_a_few_rounds_and_nobody_elses_lines_are_touched() {
-        // In memory where that can be had: it is the rounds that are looked at, not the disk.
-        let home = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-        let places =
-            super::super::Places { hosts_deny: home.path().join("hosts.deny"), ..Default::default() };
-        let begin = "# kept\nALL:10.9.9.9\nsshd:10.0.0.1";
-        durable::replace(&places.hosts_deny, begin.as_bytes(), 0o644).unwrap();
-        let call = Call {
-            home: home.path().into(),
+    fn call(home: &std::path::Path) -> Call {
+        let places = super::super::Places { hosts_deny: home.join("hosts.deny"), ..Default::default() };
+        Call {
+            home: home.into(),
             places,
             name: "host-deny".into(),
             alert: serde_json::Value::Null,
             extra_args: vec![],
             created: tld_model::Timestamp::from_secs(0),
-        };
+        }
+    }
+
+    #[test]
+    fn a_comment_in_another_encoding_stands_in_nobodys_way_and_stays_byte_for_byte() {
+        let home = tempfile::tempdir().unwrap();
+        let call = call(home.path());
+        let before = b"# l\xe4nger \xff\xc3\x28\r\nALL:10.9.9.9\n";
+        durable::replace(&call.places.hosts_deny, before, 0o644).unwrap();
+        let subject = Subject::Address([10, 0, 0, 1].into());
+        HostDeny.apply(&call, &subject, "absent").unwrap();
+        let read = || durable::read_bounded(&call.places.hosts_deny, 1_000).unwrap();
+        assert_eq!(read(), [&before[..], b"ALL:10.0.0.1\n"].concat());
+        HostDeny.revert(&call, &subject, "absent").unwrap();
+        assert_eq!(read(), before);
+    }
+
+    #[test]
+    fn a_burst_is_written_in_a_few_rounds_and_nobody_elses_lines_are_touched() {
+        // In memory where that can be had: it is the rounds that are looked at, not the disk.
+        let home = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let call = call(home.path());
+        let begin = "# kept\nALL:10.9.9.9\nsshd:10.0.0.1";
+        durable::replace(&call.places.hosts_deny, begin.as_bytes(), 0o644).unwrap();
         let all: Vec<Subject> =
             (0..1_000_u32).map(|n| Subject::Address(IpAddr::from((0x0a00_0000 + n).to_be_bytes()))).collect();
         let each = |work: &(dyn Fn(&Subject) + Sync)| {

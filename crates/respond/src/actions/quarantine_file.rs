@@ -2,7 +2,7 @@
 //! back when the response ends.
 //! Invariant: no symbolic link on the way is followed, so that nobody can aim the move at another file.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
@@ -35,6 +35,13 @@ impl Taken {
     /// The same file with the same content. Its mode may have changed: the one we set stays when it is moved by others.
     fn is(&self, other: &Self) -> bool {
         (self.device, self.inode, &self.sha256) == (other.device, other.inode, &other.sha256)
+    }
+
+    /// Whether what lies in quarantine is it: the moved file, or a copy of it. A moved one may have been written to
+    /// through a descriptor that somebody held.
+    fn is_kept_as(&self, kept: &Self) -> bool {
+        (self.device, self.inode) == (kept.device, kept.inode)
+            || (&self.sha256, self.size) == (&kept.sha256, kept.size)
     }
 
     /// Its name in the quarantine.
@@ -70,10 +77,15 @@ fn take(parent: &OwnedFd, name: &OsStr, shown: &Path) -> Result<(File, Taken), F
     }
     let mut digest = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer).map_err(Failure::io("read", shown))? {
+    let mut left = MOST_HASHED;
+    while left > 0 {
+        let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        match file.read(&mut buffer[..most]).map_err(Failure::io("read", shown))? {
             0 => break,
-            count => digest.update(&buffer[..count]),
+            count => {
+                digest.update(&buffer[..count]);
+                left -= count as u64;
+            }
         }
     }
     let taken = Taken {
@@ -88,24 +100,57 @@ fn take(parent: &OwnedFd, name: &OsStr, shown: &Path) -> Result<(File, Taken), F
     Ok((file, taken))
 }
 
-/// Moves within a file system, or copies durably and removes the original.
-fn shift(from: (&OwnedFd, &OsStr), to: (&OwnedFd, &OsStr), shown: &Path) -> Result<(), Failure> {
+/// Moves within a file system; between two, copies durably under another name first, so that a copy is whole or not
+/// there, removes the original and returns the copy. Cut off anywhere it can be done again.
+fn shift(
+    from: (&OwnedFd, &OsStr),
+    to: (&OwnedFd, &OsStr),
+    taken: &Taken,
+    shown: &Path,
+) -> Result<Option<File>, Failure> {
     let failed = |what: &'static str| {
         move |error: rustix::io::Errno| Failure::io(what, shown)(std::io::Error::from(error))
     };
     match rustix::fs::renameat_with(from.0, from.1, to.0, to.1, RenameFlags::NOREPLACE) {
         Err(rustix::io::Errno::XDEV) => {}
-        done => return done.map_err(failed("move")),
+        done => return done.map(|()| None).map_err(failed("move")),
     }
-    let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    if taken.size > MOST_HASHED {
+        let text = format!("`{}` is too large to be copied to another file system", shown.display());
+        return Err(Failure::Refused(text));
+    }
+    // Somebody may have put something else there meanwhile, which must neither hold us nor grow.
+    let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let source = rustix::fs::openat(from.0, from.1, read, Mode::empty()).map_err(failed("open"))?;
-    let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let target = rustix::fs::openat(to.0, to.1, write, Mode::empty()).map_err(failed("copy"))?;
+    let partial = OsString::from(format!(".{}.partial", taken.name()));
+    // Of an earlier try.
+    let _ = rustix::fs::unlinkat(to.0, &partial, AtFlags::empty());
+    let write = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let target = rustix::fs::openat(to.0, &partial, write, Mode::empty()).map_err(failed("copy"))?;
     let mut target = File::from(target);
-    std::io::copy(&mut File::from(source), &mut target)
+    let copied = std::io::copy(&mut File::from(source).take(taken.size + 1), &mut target)
         .and_then(|_| target.sync_all())
-        .map_err(Failure::io("copy", shown))?;
-    rustix::fs::unlinkat(from.0, from.1, AtFlags::empty()).map_err(failed("remove"))
+        .map_err(Failure::io("copy", shown))
+        .and_then(|()| take(to.0, &partial, shown));
+    let whole = copied.as_ref().is_ok_and(|(_, copy)| taken.is_kept_as(copy));
+    if !whole {
+        let _ = rustix::fs::unlinkat(to.0, &partial, AtFlags::empty());
+        copied?;
+        return Err(Failure::Failed(format!("`{}` changed meanwhile", shown.display())));
+    }
+    rustix::fs::renameat_with(to.0, &partial, to.0, to.1, RenameFlags::NOREPLACE).map_err(failed("place"))?;
+    rustix::fs::unlinkat(from.0, from.1, AtFlags::empty()).map_err(failed("remove"))?;
+    Ok(Some(target))
+}
+
+/// Whether the process that all others come from, or this one, runs on this file: programs, loader, libraries.
+fn is_in_use(path: &Path) -> bool {
+    ["/proc/1/maps", "/proc/self/maps"].iter().any(|maps| {
+        let bytes = durable::read_bounded(Path::new(maps), MAPS).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let files = text.lines().filter_map(|line| line.find('/').and_then(|at| line.get(at..)));
+        files.map(|file| Path::new(file.trim_end_matches(" (deleted)"))).any(|file| file == path)
+    })
 }
 
 fn exists(parent: &OwnedFd, name: &OsStr) -> bool {
@@ -135,7 +180,9 @@ impl Local for QuarantineFile {
     fn prior(&self, call: &Call, subject: &Subject) -> Result<String, Failure> {
         let (parent, name) = path(subject)?;
         let shown = parent.join(name);
-        let needed = NEVER.iter().any(|kept| shown.starts_with(kept)) || shown.starts_with(&call.home);
+        // Anybody may put files into the shared memory.
+        let kept = NEVER.iter().any(|kept| shown.starts_with(kept)) && !shown.starts_with("/dev/shm");
+        let needed = kept || shown.starts_with(&call.home) || is_in_use(&shown);
         if needed {
             return Err(Failure::Refused(format!("`{}` belongs to what this host needs", shown.display())));
         }
@@ -157,17 +204,25 @@ impl Local for QuarantineFile {
             if !now.is(&taken) {
                 return Err(Failure::Failed(format!("`{}` changed meanwhile", shown.display())));
             }
-            shift((&from, name), (&to, kept), &shown)?;
+            shift((&from, name), (&to, kept), &taken, &shown)?;
+            // Between the look and the move somebody may have put another file there, which is none of our business.
+            if !take_kept(&to, kept, &place).is_ok_and(|(_, moved)| taken.is_kept_as(&moved)) {
+                let back = rustix::fs::renameat_with(&to, kept, &from, name, RenameFlags::NOREPLACE);
+                let left = if back.is_ok() { "" } else { ", what took its place is kept in quarantine" };
+                return Err(Failure::Failed(format!("`{}` changed meanwhile{left}", shown.display())));
+            }
         }
-        // A copy gets a new inode, a moved file may have been changed through an open descriptor.
         let (file, now) = take_kept(&to, kept, &place)?;
         rustix::fs::fchmod(&file, Mode::empty())
             .map_err(|error| Failure::io("lock", &place)(error.into()))?;
         let _ = rustix::fs::fsync(File::open(&place).map_err(Failure::io("open", &place))?);
-        if exists(&from, name) && take(&from, name, &shown).is_ok_and(|(_, other)| other.is(&taken)) {
-            return Err(Failure::Failed(format!("`{}` is still in its place", shown.display())));
+        if take(&from, name, &shown).is_ok_and(|(_, other)| other.is(&taken)) {
+            // We died when the copy was made and the original was not removed yet.
+            rustix::fs::unlinkat(&from, name, AtFlags::empty())
+                .map_err(|error| Failure::io("remove", &shown)(error.into()))?;
         }
-        Ok(format!("`{}` is in quarantine, sha256 {}", shown.display(), now.sha256))
+        let part = if now.size > MOST_HASHED { " of its beginning" } else { "" };
+        Ok(format!("`{}` is in quarantine, sha256{part} {}", shown.display(), now.sha256))
     }
 
     fn revert(&self, call: &Call, subject: &Subject, prior: &str) -> Result<Proof, Failure> {
@@ -183,12 +238,25 @@ impl Local for QuarantineFile {
             _ => return Ok(format!("`{}` is not in quarantine", shown.display())),
         };
         let to = directory(parent)?;
-        let (file, _) = take_kept(&from, kept, &place)?;
+        let (file, now) = take_kept(&from, kept, &place)?;
+        if !taken.is_kept_as(&now) {
+            // It would be given to somebody whose it may not be.
+            return Err(Failure::Failed(format!(
+                "`{}` in quarantine is not what was taken",
+                shown.display()
+            )));
+        }
         let failed = |error: rustix::io::Errno| Failure::io("restore", &shown)(std::io::Error::from(error));
-        shift((&from, kept), (&to, name), &shown)?;
-        let restored = match take(&to, name, &shown) {
-            Ok((restored, _)) => restored,
-            Err(_) => file,
+        // A copy that nobody else can have made: before it is given back it is ours, and nobody may touch it.
+        let ours = |there: &Taken| there.uid == rustix::process::geteuid().as_raw() && there.mode == 0;
+        let placed = take(&to, name, &shown);
+        let restored = if placed.is_ok_and(|(_, there)| ours(&there) && taken.is_kept_as(&there)) {
+            // We died when it was in its place and the one in quarantine was not removed yet.
+            rustix::fs::unlinkat(&from, kept, AtFlags::empty()).map_err(failed)?;
+            take(&to, name, &shown)?.0
+        } else {
+            // Not by its name, where somebody may have put another file by now.
+            shift((&from, kept), (&to, name), &now, &shown)?.unwrap_or(file)
         };
         rustix::fs::fchown(&restored, Some(Uid::from_raw(taken.uid)), Some(Gid::from_raw(taken.gid)))
             .map_err(failed)?;
@@ -208,8 +276,25 @@ fn take_kept(place: &OwnedFd, kept: &OsStr, shown: &Path) -> Result<(File, Taken
     take(place, kept, &shown.join(kept))
 }
 
+/// What is hashed and copied of a file at the most, so that nobody keeps us busy with a large one.
+const MOST_HASHED: u64 = 1 << 30;
+const MAPS: usize = 4 << 20;
 /// Without these the host does not boot or cannot be logged in to.
-const NEVER: [&str; 12] = [
+const NEVER: [&str; 26] = [
+    "/bin/sh",
+    "/etc/fstab",
+    "/etc/hosts",
+    "/etc/ld.so.cache",
+    "/etc/nsswitch.conf",
+    "/lib/modules",
+    "/lib/systemd",
+    "/sbin/init",
+    "/usr/bin/bash",
+    "/usr/bin/dash",
+    "/usr/bin/login",
+    "/usr/bin/su",
+    "/usr/bin/sudo",
+    "/usr/lib/modules",
     "/proc",
     "/sys",
     "/dev",

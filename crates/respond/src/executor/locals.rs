@@ -97,7 +97,7 @@ impl Executor {
     pub(super) fn call(&self, order: &Order, program: &str) -> Call {
         Call {
             home: self.settings.home.clone(),
-            places: self.settings.places.clone().reaching(self.guard.managers()),
+            places: self.settings.places.clone().reaching(self.guard.reach()),
             name: program.rsplit('/').next().unwrap_or(program).into(),
             alert: script::alert(&order.alert),
             extra_args: order.extra_args.clone(),

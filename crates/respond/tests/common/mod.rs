@@ -63,11 +63,19 @@ impl Host {
     }
 
     pub fn start(&self) -> Running {
+        self.start_with(self.setup())
+    }
+
+    pub fn setup(&self) -> Setup {
         let mut setup = Setup::new(self.home.path().into(), Arc::new(SystemClock), Arc::new(|_| {}));
         setup.mode = Mode::Real;
         setup.zone = Zone::utc();
         setup.self_hash = Some(self_hash().unwrap());
         setup.places = self.places.clone();
+        setup
+    }
+
+    pub fn start_with(&self, setup: Setup) -> Running {
         let (sender, outcomes) = channel();
         Running { responder: Responder::start(setup, sender).unwrap(), outcomes }
     }

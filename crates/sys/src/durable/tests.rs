@@ -132,3 +132,19 @@ fn a_bounded_read_takes_the_limit_and_refuses_one_byte_more() {
     assert_eq!(read_bounded(&path, 5).unwrap(), b"12345");
     assert_eq!(read_bounded(&path, 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
 }
+
+#[test]
+fn what_another_changed_meanwhile_is_not_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("list");
+    replace(&path, b"before", 0o640).unwrap();
+    let changed = || {
+        replace(&path, b"theirs", 0o640).unwrap();
+        false
+    };
+    assert!(!replace_keeping_if(&path, b"ours", changed).unwrap());
+    assert_eq!(read_bounded(&path, 100).unwrap(), b"theirs");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left lying about");
+    assert!(replace_keeping_if(&path, b"ours", || true).unwrap());
+    assert_eq!(read_bounded(&path, 100).unwrap(), b"ours");
+}
