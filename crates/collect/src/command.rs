@@ -64,7 +64,9 @@ impl Command {
             let started = outlet.boot();
             let output = self.once(outlet);
             for message in messages(&self.name, &output, self.whole) {
-                if self.filter.passes(&message, outlet) && outlet.send(&location, message) == Err(Closed) {
+                if self.filter.passes(&message, outlet)
+                    && self.filter.send(&location, message, outlet) == Err(Closed)
+                {
                     return;
                 }
             }

@@ -156,7 +156,7 @@ impl Journal {
             && let Some(message) = entry.message()
             && self.filter.passes(&message, outlet)
         {
-            outlet.send(location, message)?;
+            self.filter.send(location, message, outlet)?;
         }
         if let Some(cursor) = entry.cursor() {
             *self.cursor.lock().unwrap_or_else(PoisonError::into_inner) = Some(cursor.to_owned());

@@ -18,6 +18,7 @@ mod outlet;
 mod position;
 mod process;
 mod reader;
+mod shape;
 mod source;
 mod tail;
 
@@ -270,6 +271,9 @@ fn save(positions: &Receiver<Positions>, path: &Path, log: &Log, settled: impl F
     }
 }
 
+/// The one output that there is, in the words of `target`.
+const OUTPUT: &str = "agent";
+
 struct Blocks<'a> {
     files: Vec<Source>,
     commands: Vec<Command>,
@@ -281,8 +285,9 @@ fn sort<'a>(localfiles: &'a [LocalFile], setup: &Setup) -> Blocks<'a> {
     let zone = Zone::system();
     for block in localfiles {
         let warn = |text: String| (setup.log)(&format!("{}:{}: {text}", block.file, block.line));
-        if !block.out_format.is_empty() {
-            warn("`out_format` is not supported, messages are sent as they are".to_owned());
+        if !block.target.is_empty() && !block.target.iter().any(|target| target == OUTPUT) {
+            warn(format!("not read: outputs other than `{OUTPUT}` are not built; add it to `target`"));
+            continue;
         }
         match block.log_format.as_str() {
             "journald" => blocks.journal.push(block),

@@ -19,7 +19,8 @@ use crate::format::{
     Stamped,
 };
 use crate::glob;
-use crate::outlet::Outlet;
+use crate::outlet::{Closed, Outlet};
+use crate::shape::Shape;
 
 /// Why a block is not read.
 #[derive(Debug, Error)]
@@ -40,11 +41,12 @@ fn again(expression: &Expression) -> Result<Arc<Expression>, CompileError> {
     Expression::compile(expression.kind(), expression.pattern()).map(Arc::new)
 }
 
-/// `ignore` and `restrict` of one block.
+/// `ignore`, `restrict` and `out_format` of one block.
 #[derive(Debug, Default)]
 pub(crate) struct Filter {
     ignore: Vec<Arc<Expression>>,
     restrict: Vec<Arc<Expression>>,
+    shape: Option<Shape>,
 }
 
 impl Filter {
@@ -52,7 +54,16 @@ impl Filter {
         Ok(Self {
             ignore: block.ignore.iter().map(again).collect::<Result<_, _>>()?,
             restrict: block.restrict.iter().map(again).collect::<Result<_, _>>()?,
+            shape: Shape::of(&block.out_format),
         })
+    }
+
+    /// Sends a text that has passed, in the form that the block wants.
+    pub(crate) fn send(&self, location: &Arc<[u8]>, text: Vec<u8>, outlet: &Outlet) -> Result<(), Closed> {
+        match &self.shape {
+            Some(shape) => outlet.send(location, shape.make(location, &text, outlet.now())),
+            None => outlet.send(location, text),
+        }
     }
 
     /// Whether a text is passed on; counts those that are not.

@@ -65,7 +65,7 @@ impl Way<'_> {
         if !self.source.filters_lines && !self.source.filter.passes(&text, self.outlet) {
             return Ok(());
         }
-        self.outlet.send(self.location, text)
+        self.source.filter.send(self.location, text, self.outlet)
     }
 }
 

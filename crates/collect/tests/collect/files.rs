@@ -257,6 +257,21 @@ fn ignore_and_restrict_hold_messages_back() {
 }
 
 #[test]
+fn a_message_gets_the_form_that_the_block_wants() {
+    let home = Home::new();
+    home.append("a.log", b"");
+    let mut source = block("a.log", "syslog");
+    source.ignore = vec![Expression::compile(Kind::Pcre2, b"^web").unwrap()];
+    source.out_format = vec![(None, "web: $(log)".to_owned())];
+    let mut elsewhere = block("b.log", "syslog");
+    elsewhere.target = vec!["siem".to_owned()];
+    let running = home.start(&[source, elsewhere]);
+    home.append("a.log", b"web ignored\nhello $(log)\n");
+    assert_eq!(running.line(), "web: hello $(log)");
+    home.wait_for("outputs other than `agent` are not built");
+}
+
+#[test]
 fn json_is_filtered_by_its_raw_line_and_labelled() {
     let home = Home::new();
     home.append("a.json", b"");
