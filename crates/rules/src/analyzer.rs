@@ -19,6 +19,7 @@ use crate::rule::Index;
 use crate::rule::condition::Moment;
 use crate::ruleset::Ruleset;
 mod finish;
+mod held;
 mod own;
 mod prepare;
 #[cfg(test)]
@@ -26,6 +27,7 @@ mod tests;
 
 use finish::Finding;
 pub use finish::Judged;
+use held::Held;
 pub use own::OwnRule;
 pub use prepare::{Prepared, Preparer};
 
@@ -130,7 +132,7 @@ pub struct Verdict<'e> {
     pub effects: Vec<Effect>,
     /// Searches of PCRE2 expressions that would have cost too much and were ended: what they look for was taken as absent.
     pub ended_searches: u32,
-    ruleset: Arc<Ruleset>,
+    ruleset: Held,
     /// Kept for its memory.
     outline: Outline,
 }
@@ -163,7 +165,7 @@ pub struct Trace {
 /// Judges events one after the other and remembers what rules need.
 #[derive(Debug)]
 pub struct Analyzer {
-    ruleset: Arc<Ruleset>,
+    ruleset: Held,
     preparer: Preparer,
     accumulator: Accumulator,
     state: State,
@@ -189,18 +191,18 @@ impl Analyzer {
             accumulator: Accumulator::default(),
             clock: i64::MIN,
             hour: Hour::default(),
-            ruleset,
+            ruleset: Held::new(ruleset),
         }
     }
 
     /// One more preparer for another thread.
     pub fn preparer(&self) -> Preparer {
-        Preparer::new(Arc::clone(&self.ruleset), self.preparer.settings.clone())
+        Preparer::new(Arc::clone(self.ruleset.shared()), self.preparer.settings.clone())
     }
 
     /// Whether a preparer prepares by the rules in force. Events of another one are prepared twice.
     pub fn owns(&self, preparer: &Preparer) -> bool {
-        Arc::ptr_eq(&self.ruleset, &preparer.ruleset)
+        self.ruleset.is(&preparer.ruleset)
     }
 
     /// Analyses one event.
@@ -234,12 +236,12 @@ impl Analyzer {
         let empty = State::new(Engine::default(), &ruleset);
         self.state = std::mem::replace(&mut self.state, empty).carried(&self.ruleset, &ruleset);
         self.preparer = Preparer::new(Arc::clone(&ruleset), self.preparer.settings.clone());
-        self.ruleset = ruleset;
+        self.ruleset = Held::new(ruleset);
     }
 
     /// The rules in force.
     pub fn ruleset(&self) -> &Arc<Ruleset> {
-        &self.ruleset
+        self.ruleset.shared()
     }
 
     /// Takes in first-time keys that an earlier process wrote down.
@@ -273,11 +275,11 @@ impl Analyzer {
 
     fn judge_traced<'e>(&mut self, prepared: Prepared<'e>, trace: Option<&mut Trace>) -> Judged<'e> {
         let mut prepared = prepared;
-        if !Arc::ptr_eq(&prepared.ruleset, &self.ruleset) {
+        if !self.ruleset.is(&prepared.ruleset) {
             prepared = self.preparer.prepare(prepared.decoded.event);
         }
         budget::begin();
-        let ruleset = Arc::clone(&self.ruleset);
+        let ruleset = self.ruleset.clone();
         let event = prepared.decoded.event;
         let now = self.advance(event);
         let decoder = prepared.decoded.decoder.map(|id| ruleset.decoders.info(id));

@@ -1,20 +1,25 @@
 //! Analysis on several threads with the result of one. Each lane takes a batch of events, prepares it, waits for its turn to
-//! compare it with what came before, makes the alerts, waits for its turn again and hands them on.
+//! compare it with what came before, makes the alerts, waits for its turn again and hands them on. The caller is a lane
+//! too: it fills batches, and works off one itself when enough of them wait.
 //!
 //! The two turns follow the order in which events came in, so the analyzer and the sink see exactly what a single thread
 //! would have shown them; everything else happens side by side. A batch stays with one lane, so nothing that borrows from
 //! an event crosses threads. Invariants: verdicts leave in the order of the events; at most a few batches wait, then
-//! [`Lanes::push`] does; an event that finds nothing on its way is handled at once by the caller.
+//! [`Lanes::push`] works; an event that finds nothing on its way is handled at once by the caller.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use tld_model::{Event, Timestamp};
 use tld_rules::{Analyzer, Preparer, Verdict};
+
+use apart::Apart;
+
+mod apart;
 
 /// An event on its way.
 #[derive(Debug, Clone)]
@@ -33,8 +38,8 @@ pub trait Sink: Send + 'static {
 
 /// A batch that is smaller is not worth waking another thread.
 const WORTH_WAKING: usize = 32;
-/// Most events of a batch: the others of the same burst begin while it is prepared.
-const BATCH: usize = 256;
+/// Most events of a batch: with what is made of them they should stay in a core's own cache.
+const BATCH: usize = 128;
 /// Bytes that close a batch.
 const BATCH_BYTES: usize = 1 << 20;
 
@@ -43,14 +48,14 @@ pub struct Lanes<S> {
     shared: Arc<Shared<S>>,
     /// Of the calling thread.
     preparer: Preparer,
-    batches: Option<SyncSender<Batch>>,
-    /// Threads asked for.
+    /// Threads asked for, the caller among them.
     wanted: usize,
     threads: Vec<JoinHandle<()>>,
     /// The next batch's ticket.
     next: u64,
     filling: Vec<Arrival>,
     filled: usize,
+    apart: Apart,
 }
 
 struct Batch {
@@ -61,6 +66,19 @@ struct Batch {
 struct Shared<S> {
     analyzer: Ordered<Analyzer>,
     sink: Ordered<S>,
+    waiting: Mutex<Waiting>,
+    more: Condvar,
+}
+
+/// Batches that nobody has begun, in the order of their tickets.
+#[derive(Default)]
+struct Waiting {
+    batches: VecDeque<Batch>,
+    /// Batches that are done. Whoever made the events takes them apart again: their memory came from that thread.
+    done: Vec<Vec<Arrival>>,
+    /// Lanes without work.
+    idle: usize,
+    ended: bool,
 }
 
 impl<S> fmt::Debug for Lanes<S> {
@@ -77,49 +95,92 @@ impl<S: Sink> Lanes<S> {
     /// enough to do, since most hosts never have it.
     pub fn new(analyzer: Analyzer, sink: S, threads: usize) -> Self {
         let preparer = analyzer.preparer();
-        let shared = Arc::new(Shared { analyzer: Ordered::new(analyzer), sink: Ordered::new(sink) });
+        let shared = Shared {
+            analyzer: Ordered::new(analyzer),
+            sink: Ordered::new(sink),
+            waiting: Mutex::default(),
+            more: Condvar::new(),
+        };
         Self {
-            shared,
+            shared: Arc::new(shared),
             preparer,
             wanted: threads,
-            batches: None,
             threads: Vec::new(),
             next: 0,
             filling: Vec::new(),
             filled: 0,
+            apart: Apart::default(),
         }
     }
 
     /// Takes an event. It may wait in a batch until [`Self::flush`], or until there are enough of them.
-    pub fn push(&mut self, arrival: Arrival) {
+    pub fn push(&mut self, mut arrival: Arrival) {
+        if self.wanted > 1 {
+            self.apart.part(&mut arrival.event);
+        }
         self.filled += arrival.event.text.len();
         self.filling.push(arrival);
         if self.filling.len() >= BATCH || self.filled >= BATCH_BYTES {
-            self.flush();
+            self.send();
         }
     }
 
-    /// Lets everything that was pushed go its way.
+    /// Lets everything that was pushed go its way; with the help of the caller, until other lanes have the rest.
     pub fn flush(&mut self) {
+        self.send();
+        while let Some(batch) = self.shared.pop(0) {
+            self.work(batch);
+        }
+    }
+
+    /// Takes events from a source until it has no more, which it may be asked again behind its end. Each lane asks for its
+    /// own batches, so that what an event takes is made, used and given back by one thread: the best way where nothing else
+    /// makes the events.
+    pub fn drain(&mut self, source: impl FnMut() -> Option<Arrival> + Send) {
+        self.flush();
+        let source = Mutex::new(Source { events: source, apart: Apart::default(), next: self.next });
+        let shared = &*self.shared;
+        std::thread::scope(|scope| {
+            for number in 1..self.wanted {
+                let mut preparer = shared.analyzer.peek(Analyzer::preparer);
+                let source = &source;
+                let named = std::thread::Builder::new().name(format!("analysis-{number}"));
+                // Without a thread the others do its part.
+                let _ = named.spawn_scoped(scope, move || shared.drain(&mut preparer, source));
+            }
+            shared.drain(&mut self.preparer, &source);
+        });
+        self.next = source.into_inner().unwrap_or_else(PoisonError::into_inner).next;
+    }
+
+    fn send(&mut self) {
+        self.apart.forget();
         if self.filling.is_empty() {
             return;
         }
         self.filled = 0;
-        let arrivals = std::mem::take(&mut self.filling);
+        let batch = Batch { ticket: self.next, arrivals: std::mem::take(&mut self.filling) };
         // What is handled here must not overtake what the lanes hold.
-        let idle = self.is_idle();
-        let batch = Batch { ticket: self.next, arrivals };
+        let alone = self.wanted <= 1 || self.is_idle() && batch.arrivals.len() < WORTH_WAKING;
         self.next += 1;
-        if self.wanted > 1 && !(idle && batch.arrivals.len() < WORTH_WAKING) {
+        if !alone {
             self.spawn();
         }
-        match &self.batches {
-            Some(batches) if !(idle && batch.arrivals.len() < WORTH_WAKING) => {
-                self.filling = Vec::with_capacity(BATCH);
-                // The lanes end after the sender, so there is always one that receives.
-                let _ = batches.send(batch);
-            }
-            _ => self.filling = self.shared.work(&mut self.preparer, batch),
+        if alone || self.threads.is_empty() {
+            self.work(batch);
+            return;
+        }
+        self.filling = self.shared.put(batch);
+        if let Some(oldest) = self.shared.pop(self.threads.len() * AHEAD) {
+            self.work(oldest);
+        }
+    }
+
+    fn work(&mut self, batch: Batch) {
+        let mut arrivals = self.shared.work(&mut self.preparer, batch);
+        arrivals.clear();
+        if self.filling.capacity() == 0 {
+            self.filling = arrivals;
         }
     }
 
@@ -131,6 +192,7 @@ impl<S: Sink> Lanes<S> {
     /// Shows analyzer and sink behind everything that was pushed, and before everything that will be.
     pub fn between<R>(&mut self, look: impl FnOnce(&mut Analyzer, &mut S) -> R) -> R {
         self.flush();
+        drop(std::mem::take(&mut lock(&self.shared.waiting).done));
         let ticket = self.next;
         self.next += 1;
         let mut analyzer = self.shared.analyzer.enter(ticket);
@@ -145,7 +207,8 @@ impl<S: Sink> Lanes<S> {
     /// Waits for everything on its way and ends the threads.
     pub fn finish<R>(mut self, look: impl FnOnce(&mut Analyzer, &mut S) -> R) -> R {
         let result = self.between(look);
-        self.batches = None;
+        lock(&self.shared.waiting).ended = true;
+        self.shared.more.notify_all();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
@@ -154,39 +217,95 @@ impl<S: Sink> Lanes<S> {
 
     /// Starts the threads, if they are not there. Without them the caller does everything.
     fn spawn(&mut self) {
-        if self.batches.is_some() {
+        if !self.threads.is_empty() {
             return;
         }
-        let (sender, receiver) = sync_channel(self.wanted);
-        let receiver = Arc::new(Mutex::new(receiver));
-        for number in 0..self.wanted {
-            let (shared, receiver) = (Arc::clone(&self.shared), Arc::clone(&receiver));
+        for number in 1..self.wanted {
+            let shared = Arc::clone(&self.shared);
             let preparer = self.shared.analyzer.peek(Analyzer::preparer);
-            let work = move || shared.lane(preparer, &receiver);
+            let work = move || shared.lane(preparer);
             let named = std::thread::Builder::new().name(format!("analysis-{number}"));
             self.threads.extend(named.spawn(work).ok());
         }
         if self.threads.is_empty() {
             self.wanted = 1;
-        } else {
-            self.batches = Some(sender);
         }
     }
 }
 
+/// Where lanes that drain get their events.
+struct Source<F> {
+    events: F,
+    apart: Apart,
+    /// The next batch's ticket.
+    next: u64,
+}
+
 impl<S: Sink> Shared<S> {
-    fn lane(&self, mut preparer: Preparer, batches: &Mutex<Receiver<Batch>>) {
+    fn drain(&self, preparer: &mut Preparer, source: &Mutex<Source<impl FnMut() -> Option<Arrival>>>) {
+        let mut arrivals = Vec::with_capacity(BATCH);
         loop {
-            // Batches are received in the order of their tickets, so the lowest one is always at work.
-            let batch = lock(batches).recv();
-            let Ok(batch) = batch else { return };
-            self.work(&mut preparer, batch);
+            let ticket = lock(source).fill(&mut arrivals);
+            if arrivals.is_empty() {
+                return;
+            }
+            arrivals = self.work(preparer, Batch { ticket, arrivals });
+            arrivals.clear();
         }
     }
 
-    /// All steps of one batch. Gives back the emptied vector.
+    fn lane(&self, mut preparer: Preparer) {
+        while let Some(batch) = self.take() {
+            let done = self.work(&mut preparer, batch);
+            lock(&self.waiting).done.push(done);
+        }
+    }
+
+    /// Leaves a batch to whoever comes first. Gives back an empty vector.
+    fn put(&self, batch: Batch) -> Vec<Arrival> {
+        let mut waiting = lock(&self.waiting);
+        waiting.batches.push_back(batch);
+        let wake = waiting.idle > 0;
+        let done = std::mem::take(&mut waiting.done);
+        drop(waiting);
+        if wake {
+            self.more.notify_one();
+        }
+        let mut emptied = done.into_iter().map(|mut arrivals| {
+            arrivals.clear();
+            arrivals
+        });
+        let first = emptied.next();
+        emptied.for_each(drop);
+        first.unwrap_or_else(|| Vec::with_capacity(BATCH))
+    }
+
+    /// The oldest batch, if more than so many wait. Batches leave in the order of their tickets, so the lowest one is
+    /// always at work.
+    fn pop(&self, over: usize) -> Option<Batch> {
+        let mut waiting = lock(&self.waiting);
+        if waiting.batches.len() > over { waiting.batches.pop_front() } else { None }
+    }
+
+    /// The oldest batch, or none at the end.
+    fn take(&self) -> Option<Batch> {
+        let mut waiting = lock(&self.waiting);
+        loop {
+            if let Some(batch) = waiting.batches.pop_front() {
+                return Some(batch);
+            }
+            if waiting.ended {
+                return None;
+            }
+            waiting.idle += 1;
+            waiting = self.more.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting.idle -= 1;
+        }
+    }
+
+    /// All steps of one batch. Gives it back.
     fn work(&self, preparer: &mut Preparer, batch: Batch) -> Vec<Arrival> {
-        let Batch { ticket, mut arrivals } = batch;
+        let Batch { ticket, arrivals } = batch;
         let mut fresh = None;
         let prepared: Vec<_> = arrivals.iter().map(|arrival| preparer.prepare(&arrival.event)).collect();
         let mut analyzer = self.analyzer.enter(ticket);
@@ -204,8 +323,24 @@ impl<S: Sink> Shared<S> {
             sink.take(arrival, verdict, preparer);
         }
         drop(sink);
-        arrivals.clear();
         arrivals
+    }
+}
+
+impl<F: FnMut() -> Option<Arrival>> Source<F> {
+    /// Fills the next batch and gives its ticket.
+    fn fill(&mut self, arrivals: &mut Vec<Arrival>) -> u64 {
+        let mut filled = 0;
+        while arrivals.len() < BATCH && filled < BATCH_BYTES {
+            let Some(mut arrival) = (self.events)() else { break };
+            self.apart.part(&mut arrival.event);
+            filled += arrival.event.text.len();
+            arrivals.push(arrival);
+        }
+        self.apart.forget();
+        let ticket = self.next;
+        self.next += u64::from(!arrivals.is_empty());
+        ticket
     }
 }
 
@@ -289,6 +424,9 @@ impl<T> Drop for Entered<'_, T> {
 pub fn usual() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(MOST_LANES)
 }
+
+/// Batches that wait for each thread before the caller works itself, so that none has to wait for the caller.
+const AHEAD: usize = 2;
 
 /// Beyond this the part that keeps the order is the limit.
 const MOST_LANES: usize = 4;

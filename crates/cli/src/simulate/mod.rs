@@ -178,18 +178,21 @@ impl Replay<'_> {
         let (wall, cpu) = (SystemClock.boot(), tld_sys::usage::processor());
         let mut interrupted = false;
         let mut lines = 0_u64;
-        while let Some(line) = self.reader.next() {
-            self.push(line);
+        let Self { options, lanes, reader, progress, signals, agent, .. } = &mut self;
+        let next = || {
+            if interrupted {
+                return None;
+            }
+            let line = reader.next()?;
             lines += 1;
             if lines.is_multiple_of(STRIDE) {
-                self.progress.show(self.reader.consumed(), lines);
-                let signal = self.signals.as_ref().and_then(|signals| signals.take().ok().flatten());
+                progress.show(reader.consumed(), lines);
+                let signal = signals.as_ref().and_then(|signals| signals.take().ok().flatten());
                 interrupted = signal.is_some();
-                if interrupted {
-                    break;
-                }
             }
-        }
+            Some(arrival(line, options.arrival, agent))
+        };
+        lanes.drain(next);
         let Self { options, prepared, lanes, mut reader, mut progress, threads, zone, .. } = self;
         let (mut tally, remembered) = lanes.finish(|analyzer, tally| {
             tally.ledger.finish();
@@ -223,19 +226,18 @@ impl Replay<'_> {
             interrupted,
         }
     }
+}
 
-    fn push(&mut self, line: Stamped) {
-        let received =
-            if self.options.arrival { Timestamp::from_nanos(SystemClock.wall_nanos()) } else { line.at };
-        let event = Event {
-            queue: QUEUE_LOCAL,
-            location: line.location,
-            agent: Arc::clone(&self.agent),
-            text: line.text,
-            received,
-        };
-        self.lanes.push(Arrival { event, at: received });
-    }
+fn arrival(line: Stamped, by_arrival: bool, agent: &Arc<Agent>) -> Arrival {
+    let received = if by_arrival { Timestamp::from_nanos(SystemClock.wall_nanos()) } else { line.at };
+    let event = Event {
+        queue: QUEUE_LOCAL,
+        location: line.location,
+        agent: Arc::clone(agent),
+        text: line.text,
+        received,
+    };
+    Arrival { event, at: received }
 }
 
 fn tell(summary: &Summary, options: &Options) -> Result<()> {

@@ -36,7 +36,7 @@ pub(super) struct Finding {
 impl Preparer {
     /// Makes the alert.
     pub fn finish<'e>(&mut self, judged: Judged<'e>) -> Verdict<'e> {
-        let rule = judged.finding.as_ref().map(|finding| winner(&judged, finding));
+        let rule = judged.finding.as_ref().map(|finding| self.winner(&judged, finding));
         let alerting = judged.finding.filter(|finding| !finding.silent);
         let alert = match &rule {
             Some(winner) if alerting.is_some() => Some(self.alert(&judged, winner)),
@@ -83,6 +83,26 @@ impl Preparer {
             local: self.settings.zone.local(verdict.decoded.event.received),
         };
         picture.json(shape, &mut Vec::with_capacity(2048))
+    }
+
+    fn winner(&mut self, judged: &Judged<'_>, finding: &Finding) -> Winner {
+        let ruleset = &judged.prepared.ruleset;
+        let rule = &ruleset.rules.all[finding.rule];
+        let texts = self.copies.of(ruleset, finding.rule);
+        Winner {
+            id: rule.info.id,
+            level: rule.info.level,
+            description: match &texts.description {
+                Some(description) => Some(Arc::clone(description)),
+                None if finding.silent => None,
+                None => Some(alert::expand(&rule.info.description, &judged.prepared.decoded).into()),
+            },
+            groups: Arc::clone(&texts.groups),
+            fired: finding.fired,
+            file: Arc::clone(&texts.file),
+            line: rule.info.line,
+            index: finding.rule,
+        }
     }
 
     fn alert(&mut self, judged: &Judged<'_>, winner: &Winner) -> Alert {
@@ -136,22 +156,4 @@ impl Preparer {
 fn described(rule: &Rule, winner: &Winner, event: &Decoded<'_>) -> Arc<[u8]> {
     let made = winner.description.as_ref().map(Arc::clone);
     made.unwrap_or_else(|| alert::expand(&rule.info.description, event).into())
-}
-
-fn winner(judged: &Judged<'_>, finding: &Finding) -> Winner {
-    let rule = &judged.prepared.ruleset.rules.all[finding.rule];
-    Winner {
-        id: rule.info.id,
-        level: rule.info.level,
-        description: match &rule.constant.description {
-            Some(description) => Some(Arc::clone(description)),
-            None if finding.silent => None,
-            None => Some(alert::expand(&rule.info.description, &judged.prepared.decoded).into()),
-        },
-        groups: Arc::clone(&rule.info.groups),
-        fired: finding.fired,
-        file: Arc::clone(&rule.info.file),
-        line: rule.info.line,
-        index: finding.rule,
-    }
 }

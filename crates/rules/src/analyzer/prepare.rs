@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tld_model::{Event, LocalTime};
 use tld_pattern::budget;
 
+use super::held::{Copies, Held};
 use super::{Mode, Settings, Verdict};
 use crate::decoder::{DecoderStep, Origins, Scratch};
 use crate::engine::{Outline, Plans, Question};
@@ -22,7 +23,7 @@ use crate::{Category, Decoded, StaticField};
 /// Prepares and finishes events; one per thread.
 #[derive(Debug)]
 pub struct Preparer {
-    pub(super) ruleset: Arc<Ruleset>,
+    pub(super) ruleset: Held,
     pub(super) settings: Settings,
     hosts: HostNames,
     scratch: Scratch,
@@ -33,6 +34,8 @@ pub struct Preparer {
     pub(super) buffer: Vec<u8>,
     /// Memory of events that are done.
     spare: Vec<Memory>,
+    /// Texts of rules that won.
+    pub(super) copies: Copies,
 }
 
 /// What preparing an event takes besides the event.
@@ -58,7 +61,7 @@ pub struct Prepared<'e> {
     /// Searches that ended before their answer was certain.
     pub(super) ended: u32,
     pub(super) second: Option<(i64, LocalTime)>,
-    pub(super) ruleset: Arc<Ruleset>,
+    pub(super) ruleset: Held,
 }
 
 impl Preparer {
@@ -72,7 +75,8 @@ impl Preparer {
             second: None,
             buffer: Vec::new(),
             spare: Vec::new(),
-            ruleset,
+            copies: Copies::default(),
+            ruleset: Held::new(ruleset),
             settings,
         }
     }
@@ -111,7 +115,7 @@ impl Preparer {
     }
 
     fn decode<'e>(&mut self, event: &'e Event, steps: Option<&mut Vec<DecoderStep>>) -> Prepared<'e> {
-        let ruleset = Arc::clone(&self.ruleset);
+        let ruleset = self.ruleset.clone();
         let memory = self.spare.pop().unwrap_or_default();
         let mut decoded = Decoded::within(event, memory.fields);
         predecode_into(&mut decoded, &self.hosts);

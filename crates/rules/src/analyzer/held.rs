@@ -1,0 +1,74 @@
+//! What every event needs of its rules, without a counter that threads share.
+//!
+//! Counting the users of one thing from several threads costs each of them a trip of that counter between their caches, several
+//! times an event, which is dearer than the event. So each preparer counts the users of its own handle and hands out its own
+//! copies of texts. Invariant: a copy says what its rule says.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use crate::rule::Index;
+use crate::ruleset::Ruleset;
+
+/// Holds a ruleset for the events of one thread.
+#[derive(Debug, Clone)]
+#[expect(clippy::redundant_allocation, reason = "the outer one counts this thread's users alone")]
+pub(super) struct Held(Arc<Arc<Ruleset>>);
+
+impl Held {
+    pub(super) fn new(ruleset: Arc<Ruleset>) -> Self {
+        Self(Arc::new(ruleset))
+    }
+
+    /// What all threads share.
+    pub(super) fn shared(&self) -> &Arc<Ruleset> {
+        &self.0
+    }
+
+    /// Whether both hold the same rules.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&*self.0, &*other.0)
+    }
+}
+
+impl Deref for Held {
+    type Target = Ruleset;
+
+    fn deref(&self) -> &Ruleset {
+        &self.0
+    }
+}
+
+/// Texts of a rule that verdicts carry along.
+#[derive(Debug)]
+pub(super) struct Texts {
+    /// If no value of the event stands in it.
+    pub(super) description: Option<Arc<[u8]>>,
+    pub(super) groups: Arc<str>,
+    pub(super) file: Arc<str>,
+}
+
+/// The texts of rules that have won, copied once.
+#[derive(Debug, Default)]
+pub(super) struct Copies {
+    of: Option<Held>,
+    texts: Vec<Option<Texts>>,
+}
+
+impl Copies {
+    pub(super) fn of(&mut self, ruleset: &Held, rule: Index) -> &Texts {
+        if !self.of.as_ref().is_some_and(|of| of.is(ruleset)) {
+            self.texts.clear();
+            self.texts.resize_with(ruleset.rules.all.len(), || None);
+            self.of = Some(ruleset.clone());
+        }
+        self.texts[rule].get_or_insert_with(|| {
+            let rule = &ruleset.rules.all[rule];
+            Texts {
+                description: rule.constant.description.as_deref().map(Arc::from),
+                groups: Arc::from(&*rule.info.groups),
+                file: Arc::from(&*rule.info.file),
+            }
+        })
+    }
+}
