@@ -50,7 +50,7 @@ enum Task {
         #[arg(default_value_t = 30)]
         minutes: u64,
     },
-    /// Take all figures anew and write them into docs/performance.md (an hour of a quiet machine; root for the latency)
+    /// Take all figures anew and write them into docs/performance.md (some ten minutes of a quiet machine; root for the responder)
     Report,
     /// Run the crash tests of the responder as often as asked (needs root)
     Crash {
