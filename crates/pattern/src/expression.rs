@@ -2,7 +2,7 @@
 //!
 //! Invariant: `find` clears the captures first, also when nothing matches.
 
-use crate::{Captures, CompileError, OsMatch, OsRegex, Pcre, text};
+use crate::{Captures, CompileError, Known, OsMatch, OsRegex, Pcre, text};
 
 /// Which engine reads a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,6 +71,30 @@ impl Expression {
             Self::OsRegex(regex) => regex.find(subject, captures).map(|place| following(place, subject)),
             Self::Pcre(pcre) => pcre.find(subject, captures),
             Self::OsMatch(_) | Self::Exact(_) => self.place(subject),
+        }
+    }
+
+    /// [`Expression::find`] for a caller who knows where the literals of [`Expression::by_alternative`] stand.
+    pub fn find_knowing(
+        &self,
+        subject: &[u8],
+        captures: &mut Captures,
+        known: impl Fn(usize) -> Known,
+    ) -> Option<usize> {
+        match self {
+            Self::OsRegex(regex) => {
+                regex.find_knowing(subject, captures, known).map(|place| following(place, subject))
+            }
+            _ => self.find(subject, captures),
+        }
+    }
+
+    /// For each alternative of an OSRegex a lower-case literal that must occur (ASCII case folded) where it matches; empty
+    /// where none is known.
+    pub fn by_alternative(&self) -> Vec<&[u8]> {
+        match self {
+            Self::OsRegex(regex) => regex.by_alternative().collect(),
+            _ => Vec::new(),
         }
     }
 

@@ -21,7 +21,7 @@ pub use expression::{Expression, Kind};
 pub use group::GroupPattern;
 pub use network::{AddressError, IpList, Network, canonical, parse_address};
 pub use osmatch::OsMatch;
-pub use osregex::OsRegex;
+pub use osregex::{Known, OsRegex};
 pub use pcre::Pcre;
 
 /// The longest pattern any engine takes, in bytes.

@@ -37,11 +37,6 @@ impl Needle {
     pub(crate) fn start_in(&self, haystack: &[u8]) -> Option<usize> {
         first(haystack, &self.text, self.pivot)
     }
-
-    /// Where it ends first in `haystack`.
-    pub(crate) fn end_in(&self, haystack: &[u8]) -> Option<usize> {
-        first(haystack, &self.text, self.pivot).map(|start| start + self.text.len())
-    }
 }
 
 /// Long literals before short ones, and among equals those of rare bytes.

@@ -7,6 +7,8 @@
 
 use std::collections::HashMap;
 
+use tld_pattern::Known;
+
 use crate::literals::{Bits, commonness};
 
 /// Bytes that are hashed. Shorter literals are not in a lexicon.
@@ -71,8 +73,8 @@ impl Needed {
 /// Which literals occur in one log.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// By literal.
-    there: Vec<bool>,
+    /// By literal the place behind the byte at which it begins first; 0 where it does not occur.
+    places: Vec<u32>,
     list: Vec<u32>,
     /// The log was looked through.
     read: bool,
@@ -81,7 +83,7 @@ pub(crate) struct Found {
 impl Found {
     /// Forgets the log.
     pub(crate) fn clear(&mut self) {
-        self.list.drain(..).for_each(|number| self.there[number as usize] = false);
+        self.list.drain(..).for_each(|number| self.places[number as usize] = 0);
         self.read = false;
     }
 
@@ -108,7 +110,19 @@ impl Found {
     }
 
     fn holds(&self, number: u32) -> bool {
-        self.there.get(number as usize).copied().unwrap_or(false)
+        self.places.get(number as usize).is_some_and(|place| *place > 0)
+    }
+
+    /// Where a literal stands in the log from some place on, as far as that is known.
+    pub(crate) fn known(&self, literal: Option<u32>, from: usize) -> Known {
+        let Some(place) = literal.and_then(|literal| self.places.get(literal as usize)) else {
+            return Known::Nothing;
+        };
+        match (*place as usize).checked_sub(1) {
+            None => Known::Absent,
+            // It may stand again behind that place.
+            Some(place) => place.checked_sub(from).map_or(Known::Nothing, Known::First),
+        }
     }
 }
 
@@ -191,7 +205,7 @@ impl Lexicon {
 
     /// Adds what occurs in a text.
     pub(crate) fn find(&self, text: &[u8], found: &mut Found) {
-        found.there.resize(self.entries.len(), false);
+        found.places.resize(self.entries.len(), 0);
         let Ok(table) = <&[u64; WORDS]>::try_from(&*self.table) else { return };
         for (at, gram) in grams(text).enumerate() {
             let hash = hash(gram);
@@ -209,14 +223,15 @@ impl Lexicon {
         let rank = (self.ranks[word] + (self.table[word] & ((1 << bit) - 1)).count_ones()) as usize;
         for number in self.starts[rank]..self.starts[rank + 1] {
             let entry = &self.entries[number as usize];
-            if entry.gram != gram || found.there[number as usize] {
+            if entry.gram != gram || found.places[number as usize] > 0 {
                 continue;
             }
             let Some(start) = at.checked_sub(usize::from(entry.offset)) else { continue };
             let own = entry.start as usize..entry.start as usize + usize::from(entry.length);
             let there = text.get(start..start + own.len());
             if there.is_some_and(|there| same(there, &self.cases[own.clone()], &self.texts[own])) {
-                found.there[number as usize] = true;
+                // Logs are far shorter than places can be counted.
+                found.places[number as usize] = start as u32 + 1;
                 found.list.push(number);
             }
         }
@@ -333,7 +348,12 @@ mod tests {
             for literal in &literals {
                 let there = folded.windows(literal.len()).any(|window| window == literal);
                 match lexicon.number(literal) {
-                    Some(number) => prop_assert_eq!(found.holds(number), there),
+                    Some(number) => {
+                        prop_assert_eq!(found.holds(number), there);
+                        let first = memchr::memmem::find(&folded, literal);
+                        let known = first.map_or(Known::Absent, Known::First);
+                        prop_assert_eq!(found.known(Some(number), 0), known);
+                    }
                     None => prop_assert!(literal.len() < GRAM),
                 }
             }
@@ -343,7 +363,7 @@ mod tests {
                 prop_assert_eq!(found.satisfies(&needed), any);
             }
             found.clear();
-            prop_assert!(found.list.is_empty() && !found.there.contains(&true));
+            prop_assert!(found.list.is_empty() && found.places.iter().all(|place| *place == 0));
         }
 
         #[test]

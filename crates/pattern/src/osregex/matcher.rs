@@ -4,7 +4,8 @@
 //! success must pass is refused at once, and starts at which the first item cannot hold are passed
 //! over. Invariant: a place in the program is always the index of an item.
 
-use super::program::{Alternative, Item, Quantifier, class_contains};
+use super::Known;
+use super::program::{Alternative, Item, Members, Quantifier};
 use crate::literal::{self, Needle};
 
 /// One alternative, ready to run.
@@ -24,13 +25,13 @@ pub(super) struct Program {
     first: First,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Op {
     Literal(u8),
-    /// A mark; where it is compared it stands for the byte `(`.
-    Mark(usize),
+    /// A mark; where it is compared it stands for the byte `(`. Patterns are far shorter than marks can be counted.
+    Mark(u16),
     Class {
-        set: ByteSet,
+        set: Members,
         quantifier: Quantifier,
         /// At most one byte of the pattern text is left behind the class letter.
         last: bool,
@@ -43,34 +44,38 @@ enum Op {
 }
 
 /// The bytes that end a run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Stop {
     None,
     One(u8),
     Two(u8, u8),
-    Set(ByteSet),
+    /// What the class refuses, what the next item accepts if it is a class, and its byte if it is a literal, 0 otherwise.
+    Several(Members, u8),
 }
 
 impl Stop {
-    fn new(set: &ByteSet, next: Option<&Op>) -> Self {
+    fn new(set: Members, next: Option<&Op>) -> Self {
         let taken = |byte| next.is_some_and(|next| next.takes(byte));
-        let stops = ByteSet::of(|byte| !set.contains(byte) || taken(byte));
-        let members: Vec<u8> = (1..=u8::MAX).filter(|&byte| stops.contains(byte)).collect();
-        match members[..] {
-            [] => Self::None,
-            [one] => Self::One(one),
-            [one, two] => Self::Two(one, two),
-            _ => Self::Set(stops),
+        let members: Vec<u8> = (1..=u8::MAX).filter(|&byte| !set.contains(byte) || taken(byte)).collect();
+        match (&members[..], next) {
+            ([], _) => Self::None,
+            ([one], _) => Self::One(*one),
+            ([one, two], _) => Self::Two(*one, *two),
+            (_, Some(Op::Class { set, .. })) => Self::Several(*set, 0),
+            (_, Some(literal)) => Self::Several(Members::NONE, literal.byte().unwrap_or(0)),
+            (_, None) => Self::Several(Members::NONE, 0),
         }
     }
 
-    /// How many bytes pass by. Subjects hold no NUL.
-    fn passed(&self, rest: &[u8]) -> usize {
+    /// How many bytes a run of this class passes by. Subjects hold no NUL.
+    fn passed(self, class: Members, rest: &[u8]) -> usize {
         let end = match self {
             Self::None => None,
-            Self::One(one) => memchr::memchr(*one, rest),
-            Self::Two(one, two) => memchr::memchr2(*one, *two, rest),
-            Self::Set(set) => rest.iter().position(|&byte| set.contains(byte)),
+            Self::One(one) => memchr::memchr(one, rest),
+            Self::Two(one, two) => memchr::memchr2(one, two, rest),
+            Self::Several(next, literal) => rest.iter().position(|&byte| {
+                !class.contains(byte) || next.contains(byte) || byte.to_ascii_lowercase() == literal
+            }),
         };
         end.unwrap_or(rest.len())
     }
@@ -83,7 +88,7 @@ enum First {
     Literal(u8),
     /// Several literals in a row, and whether they are the required ones.
     Run(Needle, bool),
-    Class(ByteSet),
+    Class(Members),
 }
 
 /// A set of byte values.
@@ -97,10 +102,6 @@ impl ByteSet {
             words[usize::from(byte >> 6)] |= 1 << (byte & 63);
         }
         Self(words)
-    }
-
-    fn of_class(name: u8) -> Self {
-        Self::of(|byte| class_contains(name, byte))
     }
 
     fn contains(&self, byte: u8) -> bool {
@@ -120,14 +121,14 @@ impl Program {
                 Item::Literal(byte) => Op::Literal(byte),
                 Item::Mark => {
                     marks += 1;
-                    Op::Mark(marks - 1)
+                    Op::Mark(u16::try_from(marks - 1).unwrap_or(u16::MAX))
                 }
                 Item::Class { name, quantifier } => {
                     let short = quantifier == Quantifier::None
                         && index + 2 == count
                         && !matches!(alternative.items[index + 1], Item::Class { .. });
                     let last = short || index + 1 == count;
-                    Op::Class { set: ByteSet::of_class(name), quantifier, last, stop: None, tail: false }
+                    Op::Class { set: Members::of_class(name), quantifier, last, stop: None, tail: false }
                 }
             })
             .collect();
@@ -185,25 +186,34 @@ impl Program {
         self.can_match
     }
 
-    /// Runs over `subject`; the answer is the reported place. `steps` is what may still be spent.
+    /// Runs over `subject`; the answer is the reported place. `steps` is what may still be spent, `known` what is known of
+    /// the required literal.
     pub(super) fn run(
         &self,
         subject: &[u8],
         marks: Option<&mut Vec<Option<usize>>>,
         steps: &mut u32,
+        known: Known,
     ) -> Option<isize> {
         let wrong = |(begin, first): (&ByteSet, &u8)| !begin.contains(*first);
         if !self.can_match || self.begin.as_ref().zip(subject.first()).is_some_and(wrong) {
             return None;
         }
+        let place = match known {
+            Known::Nothing => None,
+            Known::Absent => return None,
+            // What reaches behind the end stands behind a NUL, and nothing stands before it.
+            Known::First(place) if place + self.required().len() > subject.len() => return None,
+            Known::First(place) => Some(place),
+        };
         if self.plain && subject.len() < PLAIN_LIMIT {
-            let end = self.required.end_in(subject)?;
+            let end = place.or_else(|| self.required.start_in(subject))? + self.required().len();
             // Without a mark of its own; the buffer may hold those of the alternative before.
             marks.into_iter().for_each(Vec::clear);
             return isize::try_from(end - 1).ok();
         }
-        let found_anyway = !self.begin_anchored && matches!(self.first, First::Run(_, true));
-        if !found_anyway && !self.required.is_in(subject) {
+        let leads = !self.begin_anchored && matches!(self.first, First::Run(_, true));
+        if !leads && place.is_none() && !self.required.is_in(subject) {
             return None;
         }
         let marks = marks.map(|marks| {
@@ -223,7 +233,10 @@ impl Program {
             slots: [(0, 0); 4],
             filled: 0,
         };
-        state.skip_starts();
+        match place.filter(|_| leads) {
+            Some(place) => state.pass_starts(place),
+            None => state.skip_starts(),
+        }
         while state.s < subject.len() {
             *steps = steps.checked_sub(1)?;
             match state.step() {
@@ -256,11 +269,11 @@ fn set_stops(items: &mut [Op]) {
             [Op::Mark(_)] | [] => None,
             [next, ..] => Some(next),
         });
-        let next = next.cloned();
+        let next = next.copied();
         if let Some(Op::Class { set, stop, quantifier, tail, .. }) = items.get_mut(index)
             && *quantifier != Quantifier::None
         {
-            *stop = Some(Stop::new(set, next.as_ref()));
+            *stop = Some(Stop::new(*set, next.as_ref()));
             *tail = next.is_none();
         }
     }
@@ -347,9 +360,9 @@ impl<'a> State<'a, '_> {
         self.program.items.get(place)
     }
 
-    fn set_mark(&mut self, index: usize, value: usize) {
+    fn set_mark(&mut self, index: u16, value: usize) {
         if let Some(marks) = &mut self.marks {
-            marks[index] = Some(value);
+            marks[usize::from(index)] = Some(value);
         }
     }
 
@@ -381,6 +394,11 @@ impl<'a> State<'a, '_> {
             First::Class(set) => rest.iter().position(|&byte| set.contains(byte)),
         };
         let skipped = skipped.unwrap_or(rest.len());
+        self.pass_starts(skipped);
+    }
+
+    /// Passes over so many starts, none of which holds.
+    fn pass_starts(&mut self, skipped: usize) {
         if skipped > 0 {
             self.s += skipped;
             self.r = None;
@@ -413,7 +431,7 @@ impl<'a> State<'a, '_> {
                 if let Some(stop) = stop
                     && (self.run || *quantifier == Quantifier::Star)
                 {
-                    let passed = stop.passed(&self.subject[self.s..]);
+                    let passed = stop.passed(*set, &self.subject[self.s..]);
                     if passed > 0 {
                         self.run = true;
                         self.s += passed;
@@ -597,11 +615,16 @@ impl Op {
     }
 
     fn is_literal(&self, byte: u8) -> bool {
+        self.byte() == Some(byte.to_ascii_lowercase())
+    }
+
+    /// The byte that a literal accepts, case folded; one from 128 on accepts none.
+    fn byte(&self) -> Option<u8> {
         let own = match self {
             Self::Literal(own) => *own,
             Self::Mark(_) => b'(',
-            Self::Class { .. } => return false,
+            Self::Class { .. } => return None,
         };
-        own < 0x80 && own == byte.to_ascii_lowercase()
+        Some(own).filter(|own| *own < 0x80)
     }
 }

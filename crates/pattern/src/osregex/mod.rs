@@ -16,6 +16,17 @@ use matcher::Program;
 use crate::literal::Needle;
 use crate::{Captures, CompileError, text};
 
+/// What a caller knows of the place of a literal in a subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing.
+    Nothing,
+    /// It does not occur.
+    Absent,
+    /// It stands here, and nowhere before.
+    First(usize),
+}
+
 /// A compiled OSRegex.
 #[derive(Debug, Clone)]
 pub struct OsRegex {
@@ -50,18 +61,31 @@ impl OsRegex {
 
     /// Matches with captures. The answer is the reported place, which may be -1.
     pub fn find(&self, subject: &[u8], captures: &mut Captures) -> Option<isize> {
+        if self.groups && !self.may_match(text(subject)) {
+            captures.clear();
+            return None;
+        }
+        self.find_knowing(subject, captures, |_| Known::Nothing)
+    }
+
+    /// [`OsRegex::find`] for a caller who knows where the literals of [`OsRegex::by_alternative`] stand.
+    pub fn find_knowing(
+        &self,
+        subject: &[u8],
+        captures: &mut Captures,
+        known: impl Fn(usize) -> Known,
+    ) -> Option<isize> {
         captures.clear();
         if !self.groups {
             return self.place(subject);
         }
         let subject = text(subject);
-        if !self.may_match(subject) {
-            return None;
-        }
         let mut steps = Self::STEP_LIMIT;
         let mut marks = captures.take_marks();
-        let mut found =
-            self.alternatives.iter().filter_map(|program| program.run(subject, Some(&mut marks), &mut steps));
+        let alternatives = self.alternatives.iter().enumerate();
+        let mut found = alternatives.filter_map(|(number, program)| {
+            program.run(subject, Some(&mut marks), &mut steps, known(number))
+        });
         let place = found.next();
         let place = place.filter(|_| collect(&marks, captures));
         captures.give_marks(marks);
@@ -79,12 +103,18 @@ impl OsRegex {
             return None;
         }
         let mut steps = Self::STEP_LIMIT;
-        self.alternatives.iter().find_map(|program| program.run(subject, None, &mut steps))
+        self.alternatives.iter().find_map(|program| program.run(subject, None, &mut steps, Known::Nothing))
     }
 
     /// Whether `subject` matches, without captures.
     pub fn is_match(&self, subject: &[u8]) -> bool {
         self.place(subject).is_some()
+    }
+
+    /// For each alternative a lower-case literal that must occur (ASCII case folded) where it matches; empty where none is
+    /// known.
+    pub fn by_alternative(&self) -> impl Iterator<Item = &[u8]> {
+        self.alternatives.iter().map(Program::required)
     }
 
     /// Whether the pattern has a group.

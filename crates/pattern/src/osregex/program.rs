@@ -89,29 +89,50 @@ impl Alternative {
     }
 }
 
+/// The letters of all classes.
+const CLASSES: &[u8; 15] = b"dwsp()\\DWS.t$|<";
+
 /// Whether `\name` is an item at all.
 fn is_class(name: u8) -> bool {
-    matches!(
-        name,
-        b'd' | b'w'
-            | b's'
-            | b'p'
-            | b'('
-            | b')'
-            | b'\\'
-            | b'D'
-            | b'W'
-            | b'S'
-            | b'.'
-            | b't'
-            | b'$'
-            | b'|'
-            | b'<'
-    )
+    CLASSES.contains(&name)
+}
+
+/// For each byte the classes that contain it, a bit for each. Subjects never hold NUL.
+static MEMBERSHIP: [u16; 256] = {
+    let mut membership = [0; 256];
+    let mut byte = 1_usize;
+    while byte < 256 {
+        let mut class = 0;
+        while class < CLASSES.len() {
+            if class_contains(CLASSES[class], byte as u8) {
+                membership[byte] |= 1 << class;
+            }
+            class += 1;
+        }
+        byte += 1;
+    }
+    membership
+};
+
+/// The bytes of a class, or of none: two bytes that stand for a table which all programs share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Members(u16);
+
+impl Members {
+    pub(super) const NONE: Self = Self(0);
+
+    pub(super) fn of_class(name: u8) -> Self {
+        let class = CLASSES.iter().position(|known| *known == name);
+        Self(class.map_or(0, |class| 1 << class))
+    }
+
+    pub(super) fn contains(self, byte: u8) -> bool {
+        MEMBERSHIP[usize::from(byte)] & self.0 != 0
+    }
 }
 
 /// Whether class `name` contains `byte`; a subject never holds NUL.
-pub(super) fn class_contains(name: u8, byte: u8) -> bool {
+pub(super) const fn class_contains(name: u8, byte: u8) -> bool {
     let word = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'@' | b'_');
     match name {
         b'd' => byte.is_ascii_digit(),

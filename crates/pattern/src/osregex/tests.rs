@@ -188,6 +188,16 @@ fn the_serving_matcher_agrees_with_the_plain_procedure() {
                 let mut captures = Captures::new();
                 let served = regex.find(&subject, &mut captures).map(|place| (place, captures));
                 prop_assert_eq!(&served, &by_reference(&alternatives, &subject, regex.has_groups()));
+                let folded = subject.to_ascii_lowercase();
+                let words: Vec<&[u8]> = regex.by_alternative().collect();
+                let known = |number: usize| match words[number] {
+                    b"" => Known::Nothing,
+                    word => memchr::memmem::find(&folded, word).map_or(Known::Absent, Known::First),
+                };
+                let mut captures = Captures::new();
+                let knowing =
+                    regex.find_knowing(&subject, &mut captures, known).map(|place| (place, captures));
+                prop_assert_eq!(&knowing, &served);
                 let place = regex.place(&subject);
                 prop_assert_eq!(place, by_reference(&alternatives, &subject, false).map(|(place, _)| place));
                 if !literals.is_empty() && (served.is_some() || place.is_some()) {

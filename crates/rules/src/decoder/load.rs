@@ -158,7 +158,7 @@ impl Reader<'_> {
                 };
                 let order = draft.order.unwrap_or_default();
                 let rivals = contested::Rivals::new(&expression, &order);
-                Action::Regex(Box::new(Regex { expression, offset, order, rivals }))
+                Action::Regex(Box::new(Regex { expression, offset, order, rivals, literals: Box::default() }))
             }
             (None, Some(plugin)) => Action::Plugin { plugin: plugin.plugin, offset: plugin.offset },
             (None, None) => Action::None,

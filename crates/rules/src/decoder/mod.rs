@@ -318,6 +318,8 @@ struct Prematch {
 #[derive(Debug)]
 struct Regex {
     expression: Expression,
+    /// For each alternative of an OSRegex the literal of the lexicon that it needs, if one is known.
+    literals: Box<[Option<u32>]>,
     offset: Offset,
     order: Vec<Field>,
     rivals: contested::Rivals,

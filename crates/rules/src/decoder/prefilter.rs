@@ -51,6 +51,12 @@ pub(super) fn prepare(decoders: &mut Decoders, mut literals: Vec<Vec<u8>>) {
         literals.extend(expressions.flat_map(Expression::required_literals));
     }
     let lexicon = Lexicon::new(literals);
+    for decoder in &mut decoders.entries {
+        if let Action::Regex(regex) = &mut decoder.action {
+            let literals = regex.expression.by_alternative().into_iter();
+            regex.literals = literals.map(|literal| lexicon.number(literal)).collect();
+        }
+    }
     let entries = &decoders.entries;
     for top in decoders.with_program.iter_mut().chain(&mut decoders.without_program) {
         let mut expressions = 0;

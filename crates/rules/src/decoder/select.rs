@@ -263,7 +263,15 @@ impl<'e, 's> Run<'e, 's> {
                     Offset::AfterPrematch => after_prematch,
                     Offset::AfterRegex => self.after_regex.unwrap_or(after_prematch),
                 };
-                let place = regex.expression.find(tail(&self.log, from), &mut self.scratch.captures);
+                let subject = tail(&self.log, from);
+                let Scratch { captures, found, .. } = &mut *self.scratch;
+                let place = if found.is_read() && self.trace.is_none() {
+                    let literal = |number: usize| regex.literals.get(number).copied().flatten();
+                    let known = |number| found.known(literal(number), from);
+                    regex.expression.find_knowing(subject, captures, known)
+                } else {
+                    regex.expression.find(subject, captures)
+                };
                 self.note(number, DecoderTest::Regex, place.is_some());
                 if let Some(place) = place {
                     if decoded.dynamic().len() >= self.decoders.order_size {
