@@ -11,7 +11,7 @@ use tld_server::dispatch::fleet::control::{self, ControlError, Reply, Request};
 use tld_server::dispatch::ledger::{self, Audience, Draft, Filter, Listed, State};
 use tld_sys::clock::{Clock as _, SystemClock};
 
-use crate::paint::Paint;
+use crate::paint::{Paint, plain};
 
 /// Finished orders that are looked through for a target.
 const SEARCHED: u32 = 100_000;
@@ -50,7 +50,9 @@ pub(crate) fn list(home: &Path, agent: Option<AgentId>, finished: u32, json: boo
         let (agent, target, left) = (one.agent.to_string(), one.order.target.to_string(), left(one, now));
         let (response, state) = (&one.order.response, one.state.name());
         let outcome = last(one).map_or("-", |outcome| outcome.kind.name());
-        println!("{agent:<6} {target:<40} {response:<18} {left:>9}  {rule:<6} {state:<9} {outcome}");
+        let line =
+            format!("{agent:<6} {target:<40} {response:<18} {left:>9}  {rule:<6} {state:<9} {outcome}");
+        println!("{}", plain(&line));
     }
     Ok(true)
 }
@@ -73,8 +75,8 @@ pub(crate) fn show(home: &Path, target: &str, canonical: &str, json: bool) -> Re
         println!(
             "order {}: {} on {} by {place}, {}",
             order.id,
-            order.response,
-            order.target,
+            plain(&order.response),
+            plain(&order.target.to_string()),
             one.state.name()
         );
         let rule =
@@ -87,10 +89,10 @@ pub(crate) fn show(home: &Path, target: &str, canonical: &str, json: bool) -> Re
             println!("  {} left", left(one, now()));
         }
         for outcome in [&one.outcome, &one.ending].into_iter().flatten() {
-            println!("  {}: {}", outcome.kind, outcome.detail);
+            println!("  {}: {}", outcome.kind, plain(&outcome.detail));
             let proof = outcome.evidence.read_back.as_ref().or(outcome.evidence.stderr.as_ref());
             if let Some(proof) = proof {
-                println!("  evidence: {proof}");
+                println!("  evidence: {}", plain(proof.trim_end()));
             }
         }
     }
@@ -215,7 +217,7 @@ fn await_all(home: &Path, orders: &[OrderId], undoing: bool, json: bool) -> Resu
             println!("{}", serde_json::to_string(&outcome)?);
         } else {
             let Outcome { kind, response, target, detail, .. } = &outcome;
-            println!("{kind} {response} {target} by agent {agent}: {detail}");
+            println!("{}", plain(&format!("{kind} {response} {target} by agent {agent}: {detail}")));
         }
     }
     Ok(well)

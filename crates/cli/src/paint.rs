@@ -2,6 +2,16 @@
 
 use std::io::IsTerminal;
 
+/// A line that holds words of others (a script, an agent, a log): control characters are shown and not obeyed.
+pub(crate) fn plain(line: &str) -> String {
+    let shown = |one: char| {
+        // Marks of direction can turn the shown order of letters round.
+        let turns = matches!(one, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if one.is_control() || turns { format!("\\x{:02x}", u32::from(one)) } else { one.to_string() }
+    };
+    line.chars().map(shown).collect()
+}
+
 /// Paints words, or leaves them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Paint(bool);
@@ -65,4 +75,14 @@ impl Paint {
 
 fn allowed() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_others_move_no_cursor_and_turn_no_letters() {
+        assert_eq!(plain("a\u{1b}[31m\nb\u{9b}\u{202e}c ä"), "a\\x1b[31m\\x0ab\\x9b\\x202ec ä");
+    }
 }

@@ -15,7 +15,7 @@ use tld_sys::clock::{Clock, SystemClock};
 
 use crate::Home;
 use crate::orders::{self, Whom};
-use crate::paint::Paint;
+use crate::paint::{Paint, plain};
 
 const AFTER: &str = "\
 Examples:
@@ -233,8 +233,8 @@ fn show(common: &Common, target: &str) -> Result<ExitCode> {
         println!(
             "order {}: {} on {}, {}",
             one.order.id,
-            one.order.response,
-            one.order.target,
+            plain(&one.order.response),
+            plain(&one.order.target.to_string()),
             one.state.name()
         );
         let rule = one.order.rule.map_or_else(|| "none, by hand".to_owned(), |rule| rule.to_string());
@@ -243,10 +243,10 @@ fn show(common: &Common, target: &str) -> Result<ExitCode> {
             println!("  {} s left", until.since(now()).as_secs());
         }
         if let Some(outcome) = &one.outcome {
-            println!("  {}: {}", outcome.kind, outcome.detail);
+            println!("  {}: {}", outcome.kind, plain(&outcome.detail));
             let proof = outcome.evidence.read_back.as_ref().or(outcome.evidence.stderr.as_ref());
             if let Some(proof) = proof {
-                println!("  evidence: {proof}");
+                println!("  evidence: {}", plain(proof.trim_end()));
             }
         }
     }
@@ -319,6 +319,7 @@ fn carry_out(common: &Common, request: Request) -> Result<ExitCode> {
     let home = &common.home.home;
     let log = Arc::new(|line: &str| eprintln!("{line}"));
     let undoing = matches!(request, Request::Revert(_));
+    let longer = matches!(request, Request::Extend(..));
     let word = match request {
         Request::Pause => Some("responses are paused"),
         Request::Resume => Some("responses go on"),
@@ -370,7 +371,19 @@ fn carry_out(common: &Common, request: Request) -> Result<ExitCode> {
         if common.json {
             println!("{}", serde_json::to_string(outcome)?);
         } else {
-            println!("{} {} {}: {}", outcome.kind, outcome.response, outcome.target, outcome.detail);
+            let what = match longer.then(|| journal::find(home, &outcome.order)) {
+                // What it was told when it began is not what it has now.
+                Some(Ok(Some(Listed { until: Some(until), .. }))) => {
+                    format!(
+                        "extended {} {}: {} s left",
+                        outcome.response,
+                        outcome.target,
+                        until.since(now()).as_secs()
+                    )
+                }
+                _ => format!("{} {} {}: {}", outcome.kind, outcome.response, outcome.target, outcome.detail),
+            };
+            println!("{}", plain(&what));
         }
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -408,7 +421,7 @@ fn list(common: &Common, agent: Option<AgentId>, finished: u32) -> Result<ExitCo
     );
     let now = now();
     for one in &listed {
-        println!("{}", row(one, now));
+        println!("{}", plain(&row(one, now)));
     }
     if let Ok(Some(status)) = control::status(&home.home) {
         println!("{}", in_numbers(&status));
@@ -428,6 +441,9 @@ fn in_numbers(status: &control::Status) -> String {
         if count > 0 {
             text.push_str(&format!(", {count} {what}"));
         }
+    }
+    if status.paused {
+        text.push_str("\npaused by an operator: nothing is begun, looked after or put back until `threatlockdown responses resume`");
     }
     for why in [&status.journal, &status.firewall].into_iter().flatten() {
         text.push_str(&format!("\nALARM: {why}"));

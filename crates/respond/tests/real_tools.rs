@@ -258,6 +258,70 @@ fn a_wrapped_service_turns_a_denied_host_away_until_it_is_let_in_again() {
     });
 }
 
+/// Another host at the other end of a cable, with these addresses, that answers on port 7777 of each until the program ends.
+fn other_host(addresses: &'static [&'static str]) {
+    let (told, tells) = std::sync::mpsc::channel();
+    let (connected, cable) = std::sync::mpsc::channel::<()>();
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        tld_sys::net_namespace::enter_private().unwrap();
+        told.send(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
+        cable.recv().unwrap();
+        ip("link set d1 up");
+        for address in addresses {
+            if address.contains(':') {
+                ip(&format!("addr add {address}/64 dev d1 nodad"));
+            } else {
+                ip(&format!("addr add {address}/24 dev d1"));
+            }
+        }
+        for address in addresses {
+            let listener = TcpListener::bind(SocketAddr::new(address.parse().unwrap(), 7777)).unwrap();
+            std::thread::spawn(move || listener.incoming().for_each(drop));
+        }
+        ready.send(()).unwrap();
+    });
+    let thread = tells.recv_timeout(Duration::from_secs(20)).unwrap();
+    ip(&format!("link add d0 type veth peer name d1 netns {thread}"));
+    connected.send(()).unwrap();
+    is_ready.recv_timeout(Duration::from_secs(20)).unwrap();
+}
+
+#[test]
+fn an_isolated_host_talks_to_its_managers_and_to_nobody_else() {
+    if !tools(&[("ip", "iproute2"), ("nft", "nftables")]) {
+        return;
+    }
+    isolated(|| {
+        ip("link set lo up");
+        other_host(&["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"]);
+        ip("link set d0 up");
+        ip("addr add 192.0.2.10/24 dev d0");
+        ip("addr add 2001:db8::10/64 dev d0 nodad");
+        let reaches = |address: &str, patience: u64| {
+            let there = SocketAddr::new(address.parse().unwrap(), 7777);
+            std::net::TcpStream::connect_timeout(&there, Duration::from_secs(patience)).is_ok()
+        };
+        let (managers, others) = (["192.0.2.1", "2001:db8::1"], ["192.0.2.2", "2001:db8::2"]);
+        eventually("both families work", || managers.iter().chain(&others).all(|one| reaches(one, 5)));
+        let mut host = Host::new();
+        host.places.managers = managers.iter().map(|one| one.parse().unwrap()).collect();
+        let running = host.start();
+        running.applied(host.order("a", "isolate-host", "{}", 600));
+        let alone =
+            || managers.iter().all(|one| reaches(one, 20)) && !others.iter().any(|one| reaches(one, 1));
+        assert!(alone(), "isolated");
+        let nft = |args: &[&str]| said(Command::new("nft").args(args)).0;
+        assert!(nft(&["delete", "table", "inet", "threatlockdown_isolation"]), "tampered");
+        eventually("healed", || nft(&["list", "table", "inet", "threatlockdown_isolation"]));
+        assert!(alone(), "isolated again");
+        eventually("recorded", || running.responder.active().len() == 1);
+        running.lifted();
+        assert!(others.iter().all(|one| reaches(one, 20)), "free again");
+        running.responder.stop();
+    });
+}
+
 /// What the account tools say where `etc` is the directory of accounts.
 fn with_accounts(etc: &Path, command: &str) -> String {
     let script = format!("mount --bind {} /etc && {command}", etc.display());
