@@ -234,7 +234,7 @@ fn show(common: &Common, target: &str) -> Result<ExitCode> {
             "order {}: {} on {}, {}",
             one.order.id,
             plain(&one.order.response),
-            plain(&one.order.target.to_string()),
+            plain(&one.shown_target()),
             one.state.name()
         );
         let rule = one.order.rule.map_or_else(|| "none, by hand".to_owned(), |rule| rule.to_string());
@@ -485,12 +485,7 @@ fn row(one: &Listed, now: Timestamp) -> String {
         None => "for ever".to_owned(),
     };
     let rule = one.order.rule.map_or_else(|| "-".to_owned(), |rule| rule.to_string());
-    format!(
-        "{:<40} {:<18} {left:>9}  {rule:<6} {}",
-        one.order.target.to_string(),
-        one.order.response,
-        one.state.name()
-    )
+    format!("{:<40} {:<18} {left:>9}  {rule:<6} {}", one.shown_target(), one.order.response, one.state.name())
 }
 
 /// Effects that are shown of one target.

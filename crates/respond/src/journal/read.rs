@@ -83,6 +83,16 @@ pub fn about(home: &Path, target: &str, most: usize) -> Result<Vec<Listed>, Jour
 }
 
 impl Listed {
+    /// Whom or what it is about, for people: a file or a process is only named by the key.
+    #[must_use]
+    pub fn shown_target(&self) -> String {
+        let base = self.program.rsplit('/').next().unwrap_or_default();
+        match self.key.as_deref().and_then(|key| key.strip_prefix(base)?.strip_prefix('-')) {
+            Some(key) if self.order.target == tld_model::Target::None => key.to_owned(),
+            _ => self.order.target.to_string(),
+        }
+    }
+
     /// Whether it is about this order, address, account or file.
     fn concerns(&self, target: &str) -> bool {
         let of_outcome = self.outcome.as_ref().is_some_and(|outcome| outcome.target.to_string() == target);
