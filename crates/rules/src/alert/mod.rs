@@ -336,6 +336,7 @@ impl Constant {
         // The pieces are members of one object: its brace becomes the comma between them.
         middle[0] = b',';
         tail[0] = b',';
+        [&mut head, &mut middle, &mut tail].into_iter().for_each(Vec::shrink_to_fit);
         let fixed = memchr::memmem::find(&info.description, b"$(").is_none();
         let description = fixed.then(|| info.description.as_slice().into());
         Self { description, head, middle, tail }

@@ -1,45 +1,56 @@
 //! Remembered events indexed by what rules compare, so that a search meets only events it may count: one attacker's
 //! events are never walked for another's.
 //!
-//! Rules that search the same events by the same values share an index: its events in buckets by agent and by the values
-//! that must be the same. A bucket may hold more than belongs to it (keys are hashes, the search looks again), never less than
-//! the search can reach: a rule without `different_*` never looks beyond its first `frequency` events of a key, so
-//! the bucket keeps no more.
+//! Rules that search the same events by the same values share an index, and its events are found by agent and by the
+//! values that must be the same, as one keyed hash of 64 bits. Equal hashes are taken for equal values: among a million
+//! remembered events a search meets a stranger once in 10^13 times. A rule without `different_*` never looks beyond its
+//! first `frequency` events of a key, so its index keeps no more ([`Chains`]); the others keep all ([`Wide`]).
+//! What an alert shows of events, and what a reload may ask of them, is in the [`Store`].
 //! Invariant: equal to [`super::reference`] as long as state time does not run back.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::sync::Arc;
 
-use super::reference::{Found, Search, is_static_name, list_of};
-use super::remembered::{Remembered, Values};
+use super::chains::{Arrival, Chains};
+use super::record::Recalled;
+use super::reference::{Found, LAST_EVENTS, is_static_name, list_of};
+use super::remembered::Values;
+use super::store::{Number, Store};
+use super::wide::Wide;
 use crate::Decoded;
 use crate::hash::Quick;
 use crate::rule::correlation::{Correlation, Shared, Target};
 use crate::rule::{Index, Rule, Rules};
 
-/// Bytes that an event costs in each bucket it stands in.
-const PLACE_WEIGHT: usize = 64;
 /// Seconds between two sweeps over indexes that no event came to.
 const SWEEP: i64 = 60;
+/// Arrivals that are given up before memory is counted again.
+const STEP: usize = 64;
 
 /// The events of rules that search alike.
 #[derive(Debug)]
-struct Buckets {
+struct Place {
     /// The first of these rules.
     rule: Index,
     timeframe: i64,
-    /// Most events of a key that a search can reach; none where some rule may have to skip some.
-    most: Option<usize>,
-    by_key: HashMap<u64, VecDeque<Arc<Remembered>>, Quick>,
-    /// When which bucket got an event, oldest first.
-    order: VecDeque<(i64, u64)>,
+    /// Most events of a key that a search can reach.
+    most: usize,
+    holder: Holder,
+}
+
+/// Where the arrivals of an index are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    /// Those of this number, shared with other indexes of as long a timeframe.
+    Chains(usize),
+    /// Some rule may have to pass over events.
+    Wide(usize),
 }
 
 /// All indexes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Indexed {
-    indexes: Vec<Buckets>,
+    places: Vec<Place>,
     /// Index of a searching rule.
     of_rule: HashMap<Index, usize, Quick>,
     /// Hashes the values of keys.
@@ -48,216 +59,300 @@ pub(crate) struct Indexed {
     of_list: Vec<Vec<usize>>,
     /// Indexes of rules that search all events.
     of_all: Vec<usize>,
-    bytes: usize,
-    events: usize,
-    numbers: u64,
+    chains: Vec<Chains>,
+    wides: Vec<Wide>,
+    store: Store,
+    /// Times are kept as seconds since this one.
+    epoch: Option<i64>,
     swept: i64,
+    most_bytes: usize,
     /// Events that left although a timeframe could still reach them.
     pub(crate) lost: u64,
 }
 
 impl Indexed {
-    pub(crate) fn new(rules: &Rules) -> Self {
-        let mut indexed = Self { of_list: vec![Vec::new(); rules.lists], ..Self::default() };
+    pub(crate) fn new(rules: &Rules, most_bytes: usize) -> Self {
+        let mut indexed = Self {
+            places: Vec::new(),
+            of_rule: HashMap::default(),
+            quick: Quick::default(),
+            of_list: vec![Vec::new(); rules.lists],
+            of_all: Vec::new(),
+            chains: Vec::new(),
+            wides: Vec::new(),
+            store: Store::new(most_bytes),
+            epoch: None,
+            swept: 0,
+            most_bytes,
+            lost: 0,
+        };
         for (index, rule) in rules.all.iter().enumerate().filter(|(_, rule)| rule.searches()) {
-            let correlation = &rule.correlation;
-            let skips = !correlation.different.is_empty() || !correlation.different_fields.is_empty();
-            let timeframe = i64::from(correlation.timeframe);
-            let most = (!skips).then_some(correlation.frequency as usize + 1);
-            let alike =
-                |buckets: &Buckets| buckets.most.is_some() != skips && alike(&rules.all[buckets.rule], rule);
-            if let Some(place) = indexed.indexes.iter().position(alike) {
-                let buckets = &mut indexed.indexes[place];
-                buckets.timeframe = buckets.timeframe.max(timeframe);
-                buckets.most = buckets.most.max(most);
-                indexed.of_rule.insert(index, place);
-                continue;
+            indexed.place(index, rule, rules);
+        }
+        for place in &mut indexed.places {
+            if let Holder::Chains(number) = &mut place.holder {
+                let known = indexed.chains.iter().position(|chains| chains.timeframe == place.timeframe);
+                *number = known.unwrap_or_else(|| {
+                    indexed.chains.push(Chains::new(place.timeframe));
+                    indexed.chains.len() - 1
+                });
             }
-            let place = indexed.indexes.len();
-            match list_of(rule) {
-                Some(list) => indexed.of_list[list].push(place),
-                None if rule.searches_everything() => indexed.of_all.push(place),
-                None => continue,
-            }
-            indexed.of_rule.insert(index, place);
-            indexed.indexes.push(Buckets {
-                rule: index,
-                timeframe,
-                most,
-                by_key: HashMap::default(),
-                order: VecDeque::new(),
-            });
         }
         indexed
     }
 
-    pub(crate) fn search(&self, index: Index, rule: &Rule, event: &Decoded<'_>, now: i64) -> Found {
-        let Some(buckets) = self.of_rule.get(&index).and_then(|place| self.indexes.get(*place)) else {
+    /// Gives a searching rule its index.
+    fn place(&mut self, index: Index, rule: &Rule, rules: &Rules) {
+        let correlation = &rule.correlation;
+        let skips = !correlation.different.is_empty() || !correlation.different_fields.is_empty();
+        let alike = |place: &Place| {
+            matches!(place.holder, Holder::Wide(_)) == skips && alike(&rules.all[place.rule], rule)
+        };
+        let number = match self.places.iter().position(alike) {
+            Some(number) => number,
+            None => {
+                let number = self.places.len();
+                match list_of(rule) {
+                    Some(list) => self.of_list[list].push(number),
+                    None if rule.searches_everything() => self.of_all.push(number),
+                    None => return,
+                }
+                // Chains are shared out when all timeframes are known.
+                let holder = if skips { Holder::Wide(self.wides.len()) } else { Holder::Chains(0) };
+                if skips {
+                    self.wides.push(Wide::new());
+                }
+                self.places.push(Place { rule: index, timeframe: 0, most: 0, holder });
+                number
+            }
+        };
+        let place = &mut self.places[number];
+        place.timeframe = place.timeframe.max(i64::from(correlation.timeframe));
+        place.most = place.most.max(correlation.frequency as usize + 1);
+        if let Holder::Wide(wide) = place.holder {
+            self.wides[wide].serve(correlation);
+        }
+        self.of_rule.insert(index, number);
+    }
+
+    /// Looks for the earlier events of a rule, and marks the newest counted one when there are enough.
+    pub(crate) fn search(&mut self, index: Index, rule: &Rule, event: &Decoded<'_>, now: i64) -> Found {
+        let (Some(&number), Some(epoch)) = (self.of_rule.get(&index), self.epoch) else {
             return Found::Nothing(0);
         };
         let everything = rule.searches_everything();
-        let bucket =
-            key(&self.quick, &rule.correlation, everything, event).and_then(|key| buckets.by_key.get(&key));
-        let Some(bucket) = bucket else { return Found::Nothing(0) };
-        Search::of(rule, now).run(event, bucket.iter().rev())
+        let Some(key) = key(&self.quick, number, &rule.correlation, everything, event) else {
+            return Found::Nothing(0);
+        };
+        let Self { places, chains, wides, store, quick, .. } = self;
+        let search = Search { rule, everything, now: now - epoch };
+        match places[number].holder {
+            Holder::Chains(at) => search.run(store, chains[at].of(key).map(|arrival| (arrival, true))),
+            Holder::Wide(at) => search.run(store, wides[at].of(key, &rule.correlation, event, quick)),
+        }
     }
 
     /// Remembers an event that `winner` won.
-    pub(crate) fn remember(
-        &mut self,
-        event: &Decoded<'_>,
-        at: i64,
-        mark: u8,
-        winner: Index,
-        rules: &Rules,
-        most_bytes: usize,
-    ) {
+    pub(crate) fn remember(&mut self, event: &Decoded<'_>, at: i64, mark: u8, winner: Index, rules: &Rules) {
         if self.of_all.is_empty() && rules.feeds(winner).is_empty() {
             return;
         }
-        self.numbers += 1;
-        self.append(Arc::new(Remembered::new(event, at, mark, winner, self.numbers)), rules);
+        let at_once = self.time(at, rules);
+        let number = self.store.push(event, winner, mark);
+        self.enter_all(Arrival { at: at_once, event: number }, winner, event, &event.log, rules);
         if at - self.swept >= SWEEP {
             self.swept = at;
-            for place in 0..self.indexes.len() {
-                self.expire(place, at);
-            }
+            self.sweep(at_once);
         }
-        if self.bytes > most_bytes {
-            self.shed(most_bytes);
+        if self.bytes() > self.most_bytes || self.store.is_long() {
+            self.shed();
         }
     }
 
-    fn append(&mut self, event: Arc<Remembered>, rules: &Rules) {
-        self.bytes += event.weight();
-        self.events += 1;
-        let feeds = rules.feeds(event.winner);
-        for &(list, times) in feeds {
+    /// Seconds since the epoch. What came before the longest time that these can tell is out of reach anyway.
+    fn time(&mut self, at: i64, rules: &Rules) -> u32 {
+        let epoch = *self.epoch.get_or_insert(at);
+        u32::try_from(at - epoch).unwrap_or_else(|_| {
+            *self = Self { swept: self.swept, lost: self.lost, ..Self::new(rules, self.most_bytes) };
+            self.epoch = Some(at);
+            0
+        })
+    }
+
+    fn enter_all(&mut self, arrival: Arrival, winner: Index, event: &impl Values, log: &[u8], rules: &Rules) {
+        for &(list, times) in rules.feeds(winner) {
             for at in 0..self.of_list.get(list).map_or(0, Vec::len) {
-                let place = self.of_list[list][at];
-                self.enter(place, &event, times as usize, rules);
+                self.enter(self.of_list[list][at], arrival, times as usize, event, log, rules);
             }
         }
         for at in 0..self.of_all.len() {
-            self.enter(self.of_all[at], &event, 1, rules);
+            self.enter(self.of_all[at], arrival, 1, event, log, rules);
         }
-        self.release(event);
+        self.store.settle();
     }
 
-    fn enter(&mut self, place: usize, event: &Arc<Remembered>, times: usize, rules: &Rules) {
-        let now = event.at();
-        self.expire(place, now);
-        let buckets = &mut self.indexes[place];
-        let rule = &rules.all[buckets.rule];
+    fn enter(
+        &mut self,
+        number: usize,
+        arrival: Arrival,
+        times: usize,
+        event: &impl Values,
+        log: &[u8],
+        rules: &Rules,
+    ) {
+        let Self { places, chains, wides, store, quick, .. } = self;
+        let place = &places[number];
+        let rule = &rules.all[place.rule];
         if let Some(Target::Everything(Some(regex))) = &rule.place.target
-            && !regex.is_match(event.log())
+            && !regex.is_match(log)
         {
             return;
         }
-        let Some(key) = key(&self.quick, &rule.correlation, rule.searches_everything(), &**event) else {
+        let Some(key) = key(quick, number, &rule.correlation, rule.searches_everything(), event) else {
             return;
         };
-        let times = buckets.most.map_or(times, |most| times.min(most));
-        let bucket = buckets.by_key.entry(key).or_default();
-        bucket.extend(std::iter::repeat_n(Arc::clone(event), times));
-        let surplus = buckets.most.map_or(0, |most| bucket.len().saturating_sub(most));
-        let gone: Vec<_> = bucket.drain(..surplus).collect();
-        buckets.order.push_back((now, key));
-        self.bytes += PLACE_WEIGHT;
-        gone.into_iter().for_each(|event| self.release(event));
-    }
-
-    /// Takes out what lies before the rule's timeframe.
-    fn expire(&mut self, place: usize, now: i64) {
-        let buckets = &self.indexes[place];
-        let oldest = now - buckets.timeframe;
-        while self.indexes[place].order.front().is_some_and(|(at, _)| *at < oldest) {
-            self.drop_oldest(place);
-        }
-    }
-
-    /// Takes the oldest arrival of an index out, if its bucket still has it.
-    fn drop_oldest(&mut self, place: usize) {
-        let buckets = &mut self.indexes[place];
-        let Some((at, key)) = buckets.order.pop_front() else { return };
-        self.bytes = self.bytes.saturating_sub(PLACE_WEIGHT);
-        let mut gone = Vec::new();
-        if let Some(bucket) = buckets.by_key.get_mut(&key) {
-            // Arrivals of the same second leave with the first of them, one number at a time.
-            let number = bucket.front().filter(|event| event.at() <= at).map(|event| event.number);
-            while bucket.front().is_some_and(|event| Some(event.number) == number) {
-                gone.extend(bucket.pop_front());
+        match place.holder {
+            Holder::Chains(at) => {
+                let chains = &mut chains[at];
+                let times = times.min(place.most);
+                chains.expire(i64::from(arrival.at) - chains.timeframe, |event| _ = store.release(event));
+                for _ in 0..times {
+                    chains.push(key, arrival);
+                    store.hold(arrival.event);
+                }
+                chains.trim(key, place.most, times, |event| _ = store.release(event));
             }
-            if bucket.is_empty() {
-                buckets.by_key.remove(&key);
+            Holder::Wide(at) => {
+                let wide = &mut wides[at];
+                wide.expire(i64::from(arrival.at) - wide.timeframe, |event| _ = store.release(event));
+                wide.push(key, arrival, times, event, quick);
+                (0..times).for_each(|_| store.hold(arrival.event));
             }
         }
-        gone.into_iter().for_each(|event| self.release(event));
     }
 
-    /// Gives up one reference; the event's bytes are free when it was the last.
-    fn release(&mut self, event: Arc<Remembered>) {
-        if let Some(event) = Arc::into_inner(event) {
-            self.bytes = self.bytes.saturating_sub(event.weight());
-            self.events = self.events.saturating_sub(1);
+    /// Takes out what lies before all timeframes, and gives up memory that stands empty.
+    fn sweep(&mut self, now: u32) {
+        let Self { chains, wides, store, .. } = self;
+        for chains in chains {
+            chains.expire(i64::from(now) - chains.timeframe, |event| _ = store.release(event));
+            chains.tidy();
         }
+        for wide in wides {
+            wide.expire(i64::from(now) - wide.timeframe, |event| _ = store.release(event));
+            wide.tidy();
+        }
+        store.tidy();
     }
 
-    /// Frees a sixteenth of the budget, oldest events first.
-    fn shed(&mut self, most_bytes: usize) {
-        let aim = most_bytes - most_bytes / 16;
-        while self.bytes > aim {
-            let oldest = self.indexes.iter().enumerate();
-            let oldest = oldest.filter_map(|(place, buckets)| Some((buckets.order.front()?.0, place))).min();
-            let Some((at, place)) = oldest else { return };
-            let before = self.events;
-            while self.bytes > aim && self.indexes[place].order.front().is_some_and(|(next, _)| *next <= at) {
-                self.drop_oldest(place);
+    /// Frees a sixteenth of the budget, oldest arrivals first.
+    fn shed(&mut self) {
+        let aim = self.most_bytes - self.most_bytes / 16;
+        while self.bytes() > aim || self.store.is_long() {
+            let Self { chains, wides, store, lost, .. } = self;
+            let mut gone = |event| *lost += u64::from(store.release(event));
+            let chained = chains.iter().enumerate();
+            let chained = chained.filter_map(|(at, chains)| Some((chains.oldest()?, Holder::Chains(at))));
+            let wide = wides.iter().enumerate();
+            let wide = wide.filter_map(|(at, wide)| Some((wide.oldest()?, Holder::Wide(at))));
+            match chained.chain(wide).min_by_key(|(at, _)| *at) {
+                None => break,
+                Some((_, Holder::Chains(at))) => (0..STEP).for_each(|_| chains[at].pop(&mut gone)),
+                Some((_, Holder::Wide(at))) => (0..STEP).for_each(|_| wides[at].pop(&mut gone)),
             }
-            self.lost += (before - self.events) as u64;
         }
+        self.chains.iter_mut().for_each(Chains::tidy);
     }
 
     /// The clock was set back by so many seconds: everything stays as old as it was.
     pub(crate) fn shift(&mut self, back: i64) {
         self.swept -= back;
-        let mut last = None;
-        let mut events: Vec<&Arc<Remembered>> = Vec::with_capacity(self.events);
-        for buckets in &mut self.indexes {
-            buckets.order.iter_mut().for_each(|(at, _)| *at -= back);
-            events.extend(buckets.by_key.values().flatten());
-        }
-        // An event stands in many buckets and must be moved once.
-        events.sort_by_key(|event| event.number);
-        for event in events {
-            if last.replace(event.number) != Some(event.number) {
-                event.shift(back);
-            }
-        }
+        self.epoch = self.epoch.map(|epoch| epoch - back);
     }
 
     /// The same events under new rules; those whose winner is gone or changed are forgotten.
-    pub(crate) fn carried(self, rules: &Rules, winners: &HashMap<Index, Index>) -> Self {
-        let buckets = self.indexes.into_iter().flat_map(|buckets| buckets.by_key.into_values());
-        let mut events: Vec<Arc<Remembered>> = buckets.flatten().collect();
-        events.sort_by_key(|event| event.number);
-        events.dedup_by_key(|event| event.number);
+    pub(crate) fn carried(
+        mut self,
+        rules: &Rules,
+        most_bytes: usize,
+        winners: &HashMap<Index, Index>,
+    ) -> Self {
+        let chained = self.chains.iter().flat_map(Chains::all);
+        let mut arrivals: Vec<Arrival> = chained.chain(self.wides.iter().flat_map(Wide::all)).collect();
+        arrivals.sort_unstable_by_key(|arrival| self.store.age(arrival.event));
+        arrivals.dedup_by_key(|arrival| arrival.event);
+        self.chains.clear();
+        self.wides.clear();
         let mut indexed =
-            Self { numbers: self.numbers, swept: self.swept, lost: self.lost, ..Self::new(rules) };
-        for event in events {
-            if let Some(winner) = winners.get(&event.winner) {
-                indexed.append(Arc::new(event.won_by(*winner)), rules);
+            Self { epoch: self.epoch, swept: self.swept, lost: self.lost, ..Self::new(rules, most_bytes) };
+        for Arrival { at, event } in arrivals {
+            let mark = self.store.mark(event);
+            if let Some(mut recalled) = self.store.recall(event)
+                && let Some(winner) = winners.get(&recalled.winner())
+            {
+                indexed.take_over(&mut recalled, at, mark, *winner, rules);
             }
         }
         indexed
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.events
+    fn take_over(&mut self, event: &mut Recalled, at: u32, mark: u8, winner: Index, rules: &Rules) {
+        let number = self.store.push_recalled(event, winner, mark);
+        self.enter_all(Arrival { at, event: number }, winner, event, event.log(), rules);
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.store.len()
+    }
+
+    /// Memory that it holds.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        let chains: usize = self.chains.iter().map(Chains::bytes).sum();
+        chains + self.wides.iter().map(Wide::bytes).sum::<usize>() + self.store.bytes()
+    }
+}
+
+/// One search.
+struct Search<'a> {
+    rule: &'a Rule,
+    everything: bool,
+    now: i64,
+}
+
+impl Search<'_> {
+    /// Walks the arrivals, newest first; those that are told to differ do not count (analysis-rules 4).
+    fn run(&self, store: &mut Store, arrivals: impl Iterator<Item = (Arrival, bool)>) -> Found {
+        let Rule { info, correlation, .. } = self.rule;
+        let mut shown = [0; LAST_EVENTS];
+        let mut last = 0;
+        let mut counted = 0;
+        let mut newest: Option<Number> = None;
+        for (arrival, fits) in arrivals {
+            if self.now - i64::from(arrival.at) > i64::from(correlation.timeframe) {
+                return Found::Nothing(counted);
+            }
+            if !fits {
+                continue;
+            }
+            if store.mark(arrival.event) >= info.level {
+                return Found::Hidden(counted);
+            }
+            let count = counted < correlation.frequency;
+            if last < LAST_EVENTS && (count || !self.everything) {
+                shown[last] = arrival.event;
+                last += 1;
+            }
+            if count {
+                newest.get_or_insert(arrival.event);
+                counted += 1;
+                continue;
+            }
+            if let Some(newest) = newest {
+                store.set_mark(newest, info.level);
+            }
+            return Found::Enough(shown[..last].iter().map(|event| store.full_log(*event)).collect());
+        }
+        Found::Nothing(counted)
     }
 }
 
@@ -275,9 +370,16 @@ fn alike(one: &Rule, other: &Rule) -> bool {
     source && keys(one) == keys(other)
 }
 
-/// The bucket of an event; none when it lacks a value that must be the same, so that no search can ever count it.
-fn key(quick: &Quick, correlation: &Correlation, everything: bool, event: &impl Values) -> Option<u64> {
+/// The key of an event in an index; none when it lacks a value that must be the same, so that no search can ever count it.
+fn key(
+    quick: &Quick,
+    index: usize,
+    correlation: &Correlation,
+    everything: bool,
+    event: &impl Values,
+) -> Option<u64> {
     let mut hasher = quick.build_hasher();
+    index.hash(&mut hasher);
     if !correlation.any_agent {
         event.agent().hash(&mut hasher);
     }

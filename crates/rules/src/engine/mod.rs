@@ -3,12 +3,17 @@
 //! [`Pass`] walks the tree for one event and changes [`State`] as the contract does: in the order of the conditions,
 //! which is why conditions with side effects come last. Invariant: time is the event's own, never a clock's.
 
+mod chains;
 mod first_time;
 mod indexed;
 mod outline;
+mod pack;
 mod plan;
+mod record;
 mod reference;
 mod remembered;
+mod store;
+mod wide;
 mod window;
 
 use std::collections::{HashMap, VecDeque};
@@ -68,7 +73,7 @@ pub(crate) enum Memory {
 impl Memory {
     fn new(engine: Engine, ruleset: &Ruleset) -> Self {
         match engine {
-            Engine::Indexed => Self::Indexed(Indexed::new(&ruleset.rules)),
+            Engine::Indexed => Self::Indexed(Indexed::new(&ruleset.rules, ruleset.options.max_memory_bytes)),
             Engine::Reference => Self::Reference(Lists::new(&ruleset.rules)),
         }
     }
@@ -135,7 +140,9 @@ impl State {
             .filter_map(|(rule, window)| same.get(&rule).map(|rule| (*rule, window)))
             .collect();
         state.memory = match self.memory {
-            Memory::Indexed(memory) => Memory::Indexed(memory.carried(&new.rules, &same)),
+            Memory::Indexed(memory) => {
+                Memory::Indexed(memory.carried(&new.rules, new.options.max_memory_bytes, &same))
+            }
             Memory::Reference(memory) => Memory::Reference(memory.carried(&new.rules, &same)),
         };
         state.seen = self.seen;
@@ -358,12 +365,10 @@ impl Pass<'_, '_> {
 
     /// Remembers the event as one that `winner` won.
     pub(crate) fn remember(&mut self, winner: Index) {
-        let Ruleset { rules, options, horizon, .. } = self.ruleset;
+        let Ruleset { rules, horizon, .. } = self.ruleset;
         let (event, now, mark) = (self.event, self.now, self.mark);
         match &mut self.state.memory {
-            Memory::Indexed(memory) => {
-                memory.remember(event, now, mark, winner, rules, options.max_memory_bytes);
-            }
+            Memory::Indexed(memory) => memory.remember(event, now, mark, winner, rules),
             Memory::Reference(memory) => memory.remember(event, now, mark, winner, rules, *horizon),
         }
     }
@@ -403,15 +408,15 @@ impl Pass<'_, '_> {
         if !rule.searches() {
             return Found::Enough(Vec::new());
         }
-        let found = match &self.state.memory {
+        let mut found = match &mut self.state.memory {
             Memory::Indexed(memory) => memory.search(index, rule, self.event, self.now),
             Memory::Reference(memory) => memory.search(rule, self.event, self.now),
         };
         let level = rule.info.level;
-        self.last_events = match &found {
-            Found::Enough(events) => {
+        self.last_events = match &mut found {
+            Found::Enough(texts) => {
                 self.mark = level;
-                events.iter().map(|event| event.full_log().to_vec()).collect()
+                std::mem::take(texts)
             }
             Found::Hidden(_) => {
                 self.state.suppressed[index].marks += 1;

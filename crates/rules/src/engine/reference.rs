@@ -21,12 +21,12 @@ pub(crate) enum Found {
     Nothing(u32),
     /// An event that an alert of this or a higher level has used up hides the rest, behind so many.
     Hidden(u32),
-    /// Enough; the events in the order of the walk.
-    Enough(Vec<Arc<Remembered>>),
+    /// Enough; the texts of the events in the order of the walk.
+    Enough(Vec<Vec<u8>>),
 }
 
 /// Entries of the last-events list.
-const LAST_EVENTS: usize = 11;
+pub(super) const LAST_EVENTS: usize = 11;
 
 /// One search.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl<'a> Search<'a> {
         event: &Decoded<'_>,
         events: impl Iterator<Item = &'m Arc<Remembered>>,
     ) -> Found {
-        let mut last_events = Vec::new();
+        let mut last_events: Vec<&Arc<Remembered>> = Vec::new();
         let mut counted = 0;
         let mut newest: Option<&Arc<Remembered>> = None;
         for old in events {
@@ -71,7 +71,7 @@ impl<'a> Search<'a> {
             }
             let count = counted < self.correlation.frequency;
             if last_events.len() < LAST_EVENTS && (count || !self.everything) {
-                last_events.push(Arc::clone(old));
+                last_events.push(old);
             }
             if count {
                 newest.get_or_insert(old);
@@ -81,7 +81,7 @@ impl<'a> Search<'a> {
             if let Some(newest) = newest {
                 newest.set_mark(self.level);
             }
-            return Found::Enough(last_events);
+            return Found::Enough(last_events.iter().map(|event| event.full_log().to_vec()).collect());
         }
         Found::Nothing(counted)
     }

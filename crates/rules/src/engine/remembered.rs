@@ -104,10 +104,6 @@ impl Remembered {
     pub(crate) fn shift(&self, back: i64) {
         self.at.fetch_sub(back, Ordering::Relaxed);
     }
-
-    pub(crate) fn weight(&self) -> usize {
-        size_of::<Self>() + self.bytes.len() + self.dynamic.len() * size_of::<(Run, Run)>()
-    }
 }
 
 /// Most values are slices of the text: those are kept as places in it.

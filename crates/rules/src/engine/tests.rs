@@ -90,10 +90,14 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn ruleset(composites: &[Composite]) -> Arc<Ruleset> {
+    ruleset_with(composites, &Options::default())
+}
+
+fn ruleset_with(composites: &[Composite], options: &Options) -> Arc<Ruleset> {
     let rules: String = composites.iter().enumerate().map(|(at, rule)| rule.text(200 + at)).collect();
     let rules = format!("<group name=\"test,\">{BASE}{rules}</group>");
     let sources = |name: &str, text: &str| [Source::new(name, text.as_bytes())];
-    let loaded = Ruleset::load(&sources("d", DECODERS), &sources("r", &rules), &[], &Options::default());
+    let loaded = Ruleset::load(&sources("d", DECODERS), &sources("r", &rules), &[], options);
     loaded.ruleset.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))
 }
 
@@ -138,6 +142,37 @@ proptest! {
         prop_assert_eq!(&wanted, &run(Engine::Indexed, &rules));
         prop_assert_eq!(&wanted, &run(Engine::Indexed, &again));
         prop_assert_eq!(&wanted, &run(Engine::Reference, &again));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// So small a memory packs most of what it remembers, and is still large enough for all of it.
+    #[test]
+    fn both_engines_agree_on_hundreds_of_attackers_whose_events_are_packed_and_carried_over(
+        composites in proptest::collection::vec(composite(), 1..5),
+        longer in 1..15_u32,
+        seed in any::<u64>(),
+    ) {
+        let longer = |rule: &Composite| Composite { timeframe: rule.timeframe * longer, ..rule.clone() };
+        let composites: Vec<Composite> = composites.iter().map(longer).collect();
+        let options = Options { max_memory_bytes: 768 << 10, ..Options::default() };
+        let (rules, again) = (ruleset_with(&composites, &options), ruleset_with(&composites, &options));
+        let mut state = seed | 1;
+        let mut next = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        let mut step = |_| Step {
+            later: i64::from(next(8) == 0),
+            agent: next(2) as u32,
+            fields: [next(2), next(200), next(2), next(3)],
+        };
+        let steps: Vec<Step> = (0..1_500).map(&mut step).collect();
+        let wanted = answers(Engine::Reference, Mode::Daemon, [&rules, &rules], &steps);
+        prop_assert_eq!(&wanted, &answers(Engine::Indexed, Mode::Daemon, [&rules, &rules], &steps));
+        prop_assert_eq!(&wanted, &answers(Engine::Indexed, Mode::Daemon, [&rules, &again], &steps));
     }
 }
 

@@ -109,6 +109,15 @@ impl Rule {
         }
     }
 
+    /// Gives up memory that only reading it took: thousands of rules stay for as long as the program runs.
+    fn shrink(&mut self) {
+        self.conditions.shrink_to_fit();
+        self.info.description.shrink_to_fit();
+        self.info.parents.shrink_to_fit();
+        self.place.children.shrink_to_fit();
+        self.place.feeds.shrink_to_fit();
+    }
+
     /// Dynamic fields that its conditions look at.
     pub(crate) fn dynamic_fields(&self) -> impl Iterator<Item = &str> {
         self.conditions.iter().filter_map(|condition| condition.test.dynamic_field())

@@ -192,11 +192,13 @@ impl Tree {
             // never both (analysis-rules 3).
             rule.place.feeds = match rule.place.history {
                 Some(history) => vec![(history, 1)],
-                None => rule.place.groups.clone(),
+                None => std::mem::take(&mut rule.place.groups),
             };
             rule.info.frequency = rule.searches().then_some(rule.correlation.frequency + 2);
             rule.constant = Constant::new(rule);
+            rule.shrink();
         }
+        self.rules.all.shrink_to_fit();
         self.rules
     }
 }

@@ -1,0 +1,233 @@
+//! A remembered event as a run of bytes: whatever a later event may be compared with and whatever an alert may show of it.
+//!
+//! A record is a head of numbers, then a body: the full text, the location, and values that stand in neither. Numbers
+//! say where values stand in the body. Invariant: reading what was written gives every value back, byte for byte.
+
+use super::remembered::Values;
+use crate::rule::Index;
+use crate::{Category, Decoded, StaticField};
+use tld_model::AgentId;
+
+/// Numbers of a head that are not places in the body: winner, agent, category, static fields, count of dynamic ones.
+pub(super) const PLAIN: std::ops::Range<usize> = 4..9;
+/// In front of them: ends of text and location, then where the log begins and ends.
+const FULL_END: usize = 0;
+const LOCATION_END: usize = 1;
+const LOG: usize = 2;
+const WINNER: usize = 4;
+const AGENT: usize = 5;
+const CATEGORY: usize = 6;
+const MASK: usize = 7;
+const DYNAMIC: usize = 8;
+/// Behind them: where each static field begins and ends, then name and value of each dynamic one.
+const FIELDS: usize = 9;
+
+/// By number.
+const CATEGORIES: [Category; 8] = [
+    Category::Syslog,
+    Category::Firewall,
+    Category::Ids,
+    Category::WebLog,
+    Category::Squid,
+    Category::Windows,
+    Category::HostInformation,
+    Category::Ossec,
+];
+
+/// Writes records; keeps its buffers.
+#[derive(Debug, Default)]
+pub(super) struct Writer {
+    numbers: Vec<u32>,
+    head: Vec<u8>,
+    extra: Vec<u8>,
+}
+
+impl Writer {
+    /// Appends the record of an event.
+    pub(super) fn write(&mut self, event: &Decoded<'_>, winner: Index, out: &mut Vec<u8>) {
+        let (text, location) = (&*event.full_log, &*event.location);
+        let before = text.len() + location.len();
+        self.extra.clear();
+        self.numbers.clear();
+        let log = place(text, &event.log, before, &mut self.extra);
+        let category = CATEGORIES.iter().position(|known| *known == event.category).unwrap_or(0);
+        let agent = event.event.agent.id.0;
+        self.numbers.extend([number(text.len()), number(before), log.0, log.1]);
+        self.numbers.extend([number(winner), agent, category as u32, 0, 0]);
+        for field in StaticField::ALL {
+            if let Some(value) = event.field(field) {
+                self.numbers[MASK] |= 1 << field as u32;
+                let (start, end) = place(text, value, before, &mut self.extra);
+                self.numbers.extend([start, end]);
+            }
+        }
+        for (name, value) in event.dynamic() {
+            self.numbers[DYNAMIC] += 1;
+            let name = place(text, name, before, &mut self.extra);
+            let value = place(text, value, before, &mut self.extra);
+            self.numbers.extend([name.0, name.1, value.0, value.1]);
+        }
+        self.head(out);
+        out.extend_from_slice(text);
+        out.extend_from_slice(location);
+        out.extend_from_slice(&self.extra);
+    }
+
+    /// Appends a record made of its numbers and its body.
+    pub(super) fn compose(&mut self, numbers: &[u32], body: &[u8], out: &mut Vec<u8>) {
+        self.numbers.clear();
+        self.numbers.extend_from_slice(numbers);
+        self.head(out);
+        out.extend_from_slice(body);
+    }
+
+    fn head(&mut self, out: &mut Vec<u8>) {
+        self.head.clear();
+        self.numbers.iter().for_each(|number| put(*number, &mut self.head));
+        put(number(self.head.len()), out);
+        out.extend_from_slice(&self.head);
+    }
+}
+
+/// Where a value stands in the body: most are parts of the text.
+fn place(text: &[u8], value: &[u8], before: usize, extra: &mut Vec<u8>) -> (u32, u32) {
+    let offset = (value.as_ptr() as usize).wrapping_sub(text.as_ptr() as usize);
+    let inside = offset.checked_add(value.len()).is_some_and(|end| end <= text.len());
+    let start = if inside {
+        offset
+    } else {
+        extra.extend_from_slice(value);
+        before + extra.len() - value.len()
+    };
+    (number(start), number(start + value.len()))
+}
+
+/// No event reaches 4 GiB; what stood beyond would be absent.
+fn number(size: usize) -> u32 {
+    u32::try_from(size).unwrap_or(u32::MAX)
+}
+
+/// Appends a number, seven bits a byte.
+pub(super) fn put(mut number: u32, out: &mut Vec<u8>) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// Takes a number off the front.
+pub(super) fn take(bytes: &mut &[u8]) -> u32 {
+    let mut number = 0;
+    for shift in (0..35).step_by(7) {
+        let Some((byte, rest)) = bytes.split_first() else { break };
+        *bytes = rest;
+        number |= u32::from(byte & 0x7f) << shift;
+        if *byte < 0x80 {
+            break;
+        }
+    }
+    number
+}
+
+/// Numbers and body of a record.
+pub(super) fn split<'r>(mut record: &'r [u8], numbers: &mut Vec<u32>) -> &'r [u8] {
+    numbers.clear();
+    let length = take(&mut record) as usize;
+    let (mut head, body) = record.split_at(length.min(record.len()));
+    while !head.is_empty() {
+        numbers.push(take(&mut head));
+    }
+    body
+}
+
+/// The full text of a record.
+pub(super) fn full_log(mut record: &[u8]) -> &[u8] {
+    let length = take(&mut record) as usize;
+    let (mut head, body) = record.split_at(length.min(record.len()));
+    let end = take(&mut head) as usize;
+    body.get(..end).unwrap_or_default()
+}
+
+/// A record taken apart.
+#[derive(Debug, Default)]
+pub(super) struct Recalled {
+    numbers: Vec<u32>,
+    body: Vec<u8>,
+}
+
+impl Recalled {
+    /// Takes a record apart.
+    pub(super) fn new(record: &[u8]) -> Self {
+        let mut numbers = Vec::new();
+        let body = split(record, &mut numbers).to_vec();
+        Self { numbers, body }
+    }
+
+    /// The rule that won it.
+    pub(super) fn winner(&self) -> Index {
+        self.number(WINNER) as Index
+    }
+
+    /// Appends the record as one that another rule won.
+    pub(super) fn won_by(&mut self, winner: Index, writer: &mut Writer, out: &mut Vec<u8>) {
+        if let Some(place) = self.numbers.get_mut(WINNER) {
+            *place = number(winner);
+        }
+        writer.compose(&self.numbers, &self.body, out);
+    }
+
+    /// Its log.
+    pub(super) fn log(&self) -> &[u8] {
+        self.slice(LOG).unwrap_or_default()
+    }
+
+    fn number(&self, place: usize) -> u32 {
+        self.numbers.get(place).copied().unwrap_or(0)
+    }
+
+    /// What stands between the places that two neighbouring numbers tell.
+    fn slice(&self, number: usize) -> Option<&[u8]> {
+        let (start, end) = (*self.numbers.get(number)?, *self.numbers.get(number + 1)?);
+        self.body.get(start as usize..end as usize)
+    }
+
+    /// Where the numbers of dynamic fields begin.
+    fn dynamic(&self) -> usize {
+        FIELDS + 2 * self.number(MASK).count_ones() as usize
+    }
+}
+
+impl Values for Recalled {
+    fn agent(&self) -> AgentId {
+        AgentId(self.number(AGENT))
+    }
+
+    fn category(&self) -> Category {
+        CATEGORIES.get(self.number(CATEGORY) as usize).copied().unwrap_or_default()
+    }
+
+    fn location(&self) -> &[u8] {
+        let (start, end) = (self.number(FULL_END), self.number(LOCATION_END));
+        self.body.get(start as usize..end as usize).unwrap_or_default()
+    }
+
+    fn field(&self, field: StaticField) -> Option<&[u8]> {
+        let mask = self.number(MASK);
+        // Written in the order of `ALL`, which is the order of the numbers.
+        let earlier = StaticField::ALL.iter().take_while(|known| **known != field);
+        let earlier = earlier.filter(|known| mask >> (**known as u32) & 1 == 1).count();
+        (mask >> (field as u32) & 1 == 1).then(|| self.slice(FIELDS + 2 * earlier)).flatten()
+    }
+
+    fn dynamic_field(&self, name: &str) -> Option<&[u8]> {
+        let fields = (self.dynamic()..self.numbers.len()).step_by(4);
+        let named =
+            |at: &usize| self.slice(*at).is_some_and(|known| known.eq_ignore_ascii_case(name.as_bytes()));
+        fields.into_iter().find(named).and_then(|at| self.slice(at + 2))
+    }
+
+    fn has_dynamic(&self) -> bool {
+        self.number(DYNAMIC) > 0
+    }
+}
