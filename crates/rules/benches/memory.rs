@@ -164,7 +164,7 @@ fn timed(ruleset: &Arc<Ruleset>, text: &[u8]) -> ([f64; 3], (usize, usize)) {
         })
     };
     let mut fact = (0, 0);
-    let mut analyzer = self::analyzer(ruleset);
+    let mut analyzer = analyzer(ruleset);
     let start = processor();
     for event in events() {
         let verdict = analyzer.analyze(&event);
@@ -174,7 +174,7 @@ fn timed(ruleset: &Arc<Ruleset>, text: &[u8]) -> ([f64; 3], (usize, usize)) {
         analyzer.recycle(black_box(verdict));
     }
     let whole = processor() - start;
-    let mut analyzer = self::analyzer(ruleset);
+    let mut analyzer = analyzer(ruleset);
     let mut preparer = analyzer.preparer();
     let start = processor();
     for event in events() {

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use tld_model::{Alert, Event, Frame, RuleId, Timestamp, Zone};
 use tld_pattern::budget;
 
-use crate::Decoded;
 use crate::alert::{PlainForm, previous_output};
 use crate::decoder::{Accumulator, DecoderStep};
 use crate::engine::{self, Engine, Outline, Pass, RuleStep, State, Suppressed, WindowMode, Won};
 use crate::rule::Index;
 use crate::rule::condition::Moment;
 use crate::ruleset::Ruleset;
+use crate::{Decoded, Texts};
 mod finish;
 mod held;
 mod own;
@@ -125,7 +125,7 @@ pub struct Verdict<'e> {
     /// Logtest's `alert`: the level reaches `log_alert_level` and the event counts for later ones.
     pub alert_flag: bool,
     /// Logs of the events that a composite rule counted.
-    pub last_events: Vec<Vec<u8>>,
+    pub last_events: Texts,
     /// Text that `check_diff` compared with.
     pub previous_log: Option<Vec<u8>>,
     /// What is to be written down.
@@ -291,6 +291,7 @@ impl Analyzer {
             }
         }
         let walk_all = trace.is_some() || self.state.memory.engine() == Engine::Reference;
+        self.state.memory.begin();
         let decoded = &prepared.decoded;
         let mut pass = Pass {
             ruleset: &ruleset,
@@ -301,7 +302,7 @@ impl Analyzer {
             host: decoded.hostname().unwrap_or_default(),
             event: decoded,
             mark: 0,
-            last_events: Vec::new(),
+            last_events: Texts::default(),
             previous_log: None,
             effects: Vec::new(),
             trace: trace.is_some().then(Vec::new),

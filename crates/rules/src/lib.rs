@@ -12,6 +12,7 @@ mod literals;
 pub mod predecode;
 mod rule;
 mod ruleset;
+mod texts;
 
 pub use alert::{FormError, PlainForm};
 pub use analyzer::{
@@ -21,3 +22,4 @@ pub use engine::{Engine, Failure, RuleStep, Searched, Suppressed};
 pub use fields::{Category, Decoded, StaticField, Value};
 pub use rule::RuleInfo;
 pub use ruleset::{Counts, Differences, Loaded, Options, Ruleset};
+pub use texts::Texts;

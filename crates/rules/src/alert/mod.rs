@@ -22,7 +22,7 @@ pub(crate) use mitre_table::TECHNIQUES;
 use crate::analyzer::Settings;
 use crate::decoder::DecoderInfo;
 use crate::rule::Rule;
-use crate::{Decoded, StaticField};
+use crate::{Decoded, StaticField, Texts};
 use data::Tree;
 use json::Object;
 
@@ -33,7 +33,7 @@ pub(crate) struct Picture<'a> {
     pub(crate) event: &'a Decoded<'a>,
     pub(crate) decoder: Option<&'a DecoderInfo>,
     pub(crate) rule: Option<Chosen<'a>>,
-    pub(crate) last_events: &'a [Vec<u8>],
+    pub(crate) last_events: &'a Texts,
     pub(crate) previous_log: Option<&'a [u8]>,
     pub(crate) local: LocalTime,
 }
@@ -274,7 +274,7 @@ impl Picture<'_> {
         for (key, value) in event.dynamic().filter(|(_, value)| !value.is_empty()) {
             line(tail, &[key, b": ", value]);
         }
-        for last in self.last_events {
+        for last in self.last_events.iter() {
             line(tail, &[last]);
         }
         tail.push(b'\n');
@@ -450,11 +450,11 @@ fn line(out: &mut Vec<u8>, parts: &[&[u8]]) {
 }
 
 /// The last events as one text; nothing unless there are two and the second is not empty.
-pub(crate) fn previous_output(last_events: &[Vec<u8>]) -> Option<Vec<u8>> {
-    has_previous(last_events).then(|| last_events.join(&b'\n'))
+pub(crate) fn previous_output(last_events: &Texts) -> Option<Vec<u8>> {
+    has_previous(last_events).then(|| last_events.iter().collect::<Vec<_>>().join(&b'\n'))
 }
 
-fn has_previous(last_events: &[Vec<u8>]) -> bool {
+fn has_previous(last_events: &Texts) -> bool {
     last_events.get(1).is_some_and(|second| !second.is_empty())
 }
 

@@ -10,14 +10,14 @@ use super::{Effect, Mode, Prepared, Preparer, Verdict, Winner};
 use crate::alert::{self, Chosen, Picture, Shape};
 use crate::rule::condition::Moment;
 use crate::rule::{Index, Rule};
-use crate::{Decoded, StaticField};
+use crate::{Decoded, StaticField, Texts};
 
 /// An event that was compared with earlier ones. [`Preparer::finish`] makes a [`Verdict`] of it.
 #[derive(Debug)]
 pub struct Judged<'e> {
     pub(super) prepared: Prepared<'e>,
     pub(super) finding: Option<Finding>,
-    pub(super) last_events: Vec<Vec<u8>>,
+    pub(super) last_events: Texts,
     pub(super) previous_log: Option<Vec<u8>>,
     pub(super) effects: Vec<Effect>,
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tld_model::{Alert, AlertRule, Event, Frame, RuleId};
 
 use super::Preparer;
+use crate::Texts;
 use crate::alert::{self, Chosen, Picture, Shape};
 use crate::predecode::{HostNames, predecode};
 use crate::rule::{Rule, RuleInfo};
@@ -54,7 +55,7 @@ impl Preparer {
             event: &decoded,
             decoder: None,
             rule: Some(Chosen { rule: &rule, description: own.description.as_bytes(), fired: own.fired }),
-            last_events: &[],
+            last_events: &Texts::default(),
             previous_log: None,
             local: self.settings.zone.local(event.received),
         };

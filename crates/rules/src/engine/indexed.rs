@@ -17,13 +17,15 @@ use super::reference::{Found, LAST_EVENTS, is_static_name, list_of};
 use super::remembered::Values;
 use super::store::{Number, Store};
 use super::wide::Wide;
-use crate::Decoded;
 use crate::hash::Quick;
 use crate::rule::correlation::{Correlation, Shared, Target};
 use crate::rule::{Index, Rule, Rules};
+use crate::{Decoded, Texts};
 
 /// Seconds between two sweeps over indexes that no event came to.
 const SWEEP: i64 = 60;
+/// Bytes of a text, to ask for memory once.
+const USUAL: usize = 128;
 /// Arrivals that are given up before memory is counted again.
 const STEP: usize = 64;
 
@@ -66,6 +68,8 @@ pub(crate) struct Indexed {
     epoch: Option<i64>,
     swept: i64,
     most_bytes: usize,
+    /// Keys of the event in hand by index: what was searched is often entered.
+    keys: Vec<(usize, Option<u64>)>,
     /// Events that left although a timeframe could still reach them.
     pub(crate) lost: u64,
 }
@@ -84,6 +88,7 @@ impl Indexed {
             epoch: None,
             swept: 0,
             most_bytes,
+            keys: Vec::new(),
             lost: 0,
         };
         for (index, rule) in rules.all.iter().enumerate().filter(|(_, rule)| rule.searches()) {
@@ -135,16 +140,19 @@ impl Indexed {
         self.of_rule.insert(index, number);
     }
 
+    /// Begins with another event.
+    pub(crate) fn begin(&mut self) {
+        self.keys.clear();
+    }
+
     /// Looks for the earlier events of a rule, and marks the newest counted one when there are enough.
     pub(crate) fn search(&mut self, index: Index, rule: &Rule, event: &Decoded<'_>, now: i64) -> Found {
         let (Some(&number), Some(epoch)) = (self.of_rule.get(&index), self.epoch) else {
             return Found::Nothing(0);
         };
         let everything = rule.searches_everything();
-        let Some(key) = key(&self.quick, number, &rule.correlation, everything, event) else {
-            return Found::Nothing(0);
-        };
-        let Self { places, chains, wides, store, quick, .. } = self;
+        let Self { places, chains, wides, store, quick, keys, .. } = self;
+        let Some(key) = known_key(keys, quick, number, rule, event) else { return Found::Nothing(0) };
         let search = Search { rule, everything, now: now - epoch };
         match places[number].holder {
             Holder::Chains(at) => search.run(store, chains[at].of(key).map(|arrival| (arrival, true))),
@@ -200,7 +208,7 @@ impl Indexed {
         log: &[u8],
         rules: &Rules,
     ) {
-        let Self { places, chains, wides, store, quick, .. } = self;
+        let Self { places, chains, wides, store, quick, keys, .. } = self;
         let place = &places[number];
         let rule = &rules.all[place.rule];
         if let Some(Target::Everything(Some(regex))) = &rule.place.target
@@ -208,9 +216,7 @@ impl Indexed {
         {
             return;
         }
-        let Some(key) = key(quick, number, &rule.correlation, rule.searches_everything(), event) else {
-            return;
-        };
+        let Some(key) = known_key(keys, quick, number, rule, event) else { return };
         match place.holder {
             Holder::Chains(at) => {
                 let chains = &mut chains[at];
@@ -297,6 +303,7 @@ impl Indexed {
     }
 
     fn take_over(&mut self, event: &mut Recalled, at: u32, mark: u8, winner: Index, rules: &Rules) {
+        self.keys.clear();
         let number = self.store.push_recalled(event, winner, mark);
         self.enter_all(Arrival { at, event: number }, winner, event, event.log(), rules);
     }
@@ -350,7 +357,9 @@ impl Search<'_> {
             if let Some(newest) = newest {
                 store.set_mark(newest, info.level);
             }
-            return Found::Enough(shown[..last].iter().map(|event| store.full_log(*event)).collect());
+            let mut texts = Texts::with_capacity(last, last * USUAL);
+            shown[..last].iter().for_each(|event| store.tell(*event, &mut texts));
+            return Found::Enough(texts);
         }
         Found::Nothing(counted)
     }
@@ -398,4 +407,20 @@ fn key(
         value?.hash(&mut hasher);
     }
     Some(hasher.finish())
+}
+
+/// The same, worked out once per event.
+fn known_key(
+    keys: &mut Vec<(usize, Option<u64>)>,
+    quick: &Quick,
+    index: usize,
+    rule: &Rule,
+    event: &impl Values,
+) -> Option<u64> {
+    if let Some((_, key)) = keys.iter().find(|(known, _)| *known == index) {
+        return *key;
+    }
+    let key = key(quick, index, &rule.correlation, rule.searches_everything(), event);
+    keys.push((index, key));
+    key
 }

@@ -27,7 +27,7 @@ use crate::rule::condition::{Condition, Moment, Test};
 use crate::rule::correlation::Shared;
 use crate::rule::{Index, Rule};
 use crate::ruleset::Ruleset;
-use crate::{Decoded, StaticField};
+use crate::{Decoded, StaticField, Texts};
 use first_time::{FirstTime, KEY_LIMIT, Limits};
 use indexed::Indexed;
 pub(crate) use outline::{Outline, Question};
@@ -75,6 +75,13 @@ impl Memory {
         match engine {
             Engine::Indexed => Self::Indexed(Indexed::new(&ruleset.rules, ruleset.options.max_memory_bytes)),
             Engine::Reference => Self::Reference(Lists::new(&ruleset.rules)),
+        }
+    }
+
+    /// Begins with another event.
+    pub(crate) fn begin(&mut self) {
+        if let Self::Indexed(memory) = self {
+            memory.begin();
         }
     }
 
@@ -258,7 +265,7 @@ pub(crate) struct Pass<'a, 'e> {
     pub(crate) host: &'a [u8],
     /// Level of the rule whose search this event completed.
     pub(crate) mark: u8,
-    pub(crate) last_events: Vec<Vec<u8>>,
+    pub(crate) last_events: Texts,
     pub(crate) previous_log: Option<Vec<u8>>,
     pub(crate) effects: Vec<Effect>,
     pub(crate) trace: Option<Vec<RuleStep>>,
@@ -382,7 +389,7 @@ impl Pass<'_, '_> {
         let old = self.state.diffs.store(self.host, id, log);
         self.effects.push(Effect::Diff { host: self.host.to_vec(), rule: id, text: log.to_vec() });
         let Some(old) = old else { return false };
-        self.last_events = vec![b"Previous output:".to_vec(), old.clone()];
+        self.last_events = [&b"Previous output:"[..], &old].into_iter().collect();
         self.previous_log = Some(old);
         true
     }
@@ -406,7 +413,7 @@ impl Pass<'_, '_> {
 
     fn search(&mut self, index: Index, rule: &Rule) -> Found {
         if !rule.searches() {
-            return Found::Enough(Vec::new());
+            return Found::Enough(Texts::default());
         }
         let mut found = match &mut self.state.memory {
             Memory::Indexed(memory) => memory.search(index, rule, self.event, self.now),
@@ -420,9 +427,9 @@ impl Pass<'_, '_> {
             }
             Found::Hidden(_) => {
                 self.state.suppressed[index].marks += 1;
-                Vec::new()
+                Texts::default()
             }
-            Found::Nothing(_) => Vec::new(),
+            Found::Nothing(_) => Texts::default(),
         };
         found
     }

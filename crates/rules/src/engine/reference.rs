@@ -12,7 +12,7 @@ use tld_pattern::OsRegex;
 use super::remembered::{Remembered, Values};
 use crate::rule::correlation::{Correlation, Shared, Target};
 use crate::rule::{Index, ListId, Rule, Rules};
-use crate::{Decoded, StaticField};
+use crate::{Decoded, StaticField, Texts};
 
 /// What a search found.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(crate) enum Found {
     /// An event that an alert of this or a higher level has used up hides the rest, behind so many.
     Hidden(u32),
     /// Enough; the texts of the events in the order of the walk.
-    Enough(Vec<Vec<u8>>),
+    Enough(Texts),
 }
 
 /// Entries of the last-events list.
@@ -81,7 +81,7 @@ impl<'a> Search<'a> {
             if let Some(newest) = newest {
                 newest.set_mark(self.level);
             }
-            return Found::Enough(last_events.iter().map(|event| event.full_log().to_vec()).collect());
+            return Found::Enough(last_events.iter().map(|event| event.full_log()).collect());
         }
         Found::Nothing(counted)
     }

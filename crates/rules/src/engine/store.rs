@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 
 use super::pack::{Packer, Patterns};
 use super::record::{self, Recalled, Writer};
-use crate::Decoded;
 use crate::rule::Index;
+use crate::{Decoded, Texts};
 
 /// Numbers that one segment spans, as a power of two.
 const SPAN: u32 = 9;
@@ -227,9 +227,9 @@ impl Store {
         }
     }
 
-    /// The event's full text.
-    pub(super) fn full_log(&mut self, number: Number) -> Vec<u8> {
-        self.with_record(number, |record| record::full_log(record).to_vec()).unwrap_or_default()
+    /// Appends the event's full text.
+    pub(super) fn tell(&mut self, number: Number, texts: &mut Texts) {
+        self.with_record(number, |record| texts.push(record::full_log(record)));
     }
 
     /// The event with all its values.
@@ -402,7 +402,9 @@ mod tests {
     fn assert_there(store: &mut Store, number: Number, which: usize) {
         let recalled = store.recall(number).unwrap();
         let text = format!("Jan  1 00:00:00 h probe: a line of number {which} from 192.0.2.{}", which % 256);
-        assert_eq!(store.full_log(number), text.as_bytes());
+        let mut told = Texts::default();
+        store.tell(number, &mut told);
+        assert_eq!(told.get(0), Some(text.as_bytes()));
         assert_eq!(recalled.winner(), which);
         assert_eq!(recalled.location(), b"/var/log/probe");
         assert_eq!(recalled.field(StaticField::SrcIp), Some(format!("192.0.2.{}", which % 256).as_bytes()));

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tld_model::{Agent, AgentId, Event, RuleId, Timestamp};
 use tld_xml::Source;
 
-use crate::{Analyzer, Engine, Mode, Options, Ruleset, Settings};
+use crate::{Analyzer, Engine, Mode, Options, Ruleset, Settings, Texts};
 
 const DECODERS: &str = r#"
 <decoder name="probe"><program_name>^probe$</program_name></decoder>
@@ -102,7 +102,7 @@ fn ruleset_with(composites: &[Composite], options: &Options) -> Arc<Ruleset> {
 }
 
 /// What of a verdict two engines must agree on.
-type Answer = (Option<RuleId>, Vec<Vec<u8>>, u32, bool);
+type Answer = (Option<RuleId>, Texts, u32, bool);
 
 fn answers(engine: Engine, mode: Mode, rules: [&Arc<Ruleset>; 2], steps: &[Step]) -> Vec<Answer> {
     let settings = Settings { mode, ..Settings::default() };
@@ -121,7 +121,12 @@ fn answers(engine: Engine, mode: Mode, rules: [&Arc<Ruleset>; 2], steps: &[Step]
         event.agent = Arc::new(Agent { id: AgentId(step.agent), ..Agent::default() });
         let verdict = analyzer.analyze(&event);
         let rule = verdict.rule.as_ref();
-        (rule.map(|rule| rule.id), verdict.last_events, rule.map_or(0, |rule| rule.fired), verdict.alert_flag)
+        (
+            rule.map(|rule| rule.id),
+            verdict.last_events.clone(),
+            rule.map_or(0, |rule| rule.fired),
+            verdict.alert_flag,
+        )
     };
     steps.iter().enumerate().map(answer).collect()
 }
