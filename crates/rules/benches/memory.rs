@@ -71,7 +71,7 @@ fn memory(shared: &Path) {
     let hosts: Vec<Arc<Agent>> =
         (0..HOSTS).map(|id| Arc::new(Agent { id: AgentId(id), ..Agent::default() })).collect();
     let location: Arc<[u8]> = b"/var/log/auth.log"[..].into();
-    let mut analyzer = analyzer(&ruleset);
+    let mut analyzer = fresh(&ruleset);
     let mut most = 0;
     let mut report = |analyzer: &Analyzer, n: usize| {
         let (events, bytes, lost) = analyzer.memory();
@@ -164,7 +164,7 @@ fn timed(ruleset: &Arc<Ruleset>, text: &[u8]) -> ([f64; 3], (usize, usize)) {
         })
     };
     let mut fact = (0, 0);
-    let mut analyzer = analyzer(ruleset);
+    let mut analyzer = fresh(ruleset);
     let start = processor();
     for event in events() {
         let verdict = analyzer.analyze(&event);
@@ -174,7 +174,7 @@ fn timed(ruleset: &Arc<Ruleset>, text: &[u8]) -> ([f64; 3], (usize, usize)) {
         analyzer.recycle(black_box(verdict));
     }
     let whole = processor() - start;
-    let mut analyzer = analyzer(ruleset);
+    let mut analyzer = fresh(ruleset);
     let mut preparer = analyzer.preparer();
     let start = processor();
     for event in events() {
@@ -234,7 +234,7 @@ fn alerts_of(engine: Engine, ruleset: &Arc<Ruleset>, text: &[u8]) -> (usize, u64
     (count, hasher.finish())
 }
 
-fn analyzer(ruleset: &Arc<Ruleset>) -> Analyzer {
+fn fresh(ruleset: &Arc<Ruleset>) -> Analyzer {
     Analyzer::new(Arc::clone(ruleset), Settings { with_plain: false, ..Settings::default() })
 }
 

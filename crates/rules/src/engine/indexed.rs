@@ -135,7 +135,7 @@ impl Indexed {
         place.timeframe = place.timeframe.max(i64::from(correlation.timeframe));
         place.most = place.most.max(correlation.frequency as usize + 1);
         if let Holder::Wide(wide) = place.holder {
-            self.wides[wide].serve(correlation);
+            self.wides[wide].serve(index, correlation);
         }
         self.of_rule.insert(index, number);
     }
@@ -156,7 +156,9 @@ impl Indexed {
         let search = Search { rule, everything, now: now - epoch };
         match places[number].holder {
             Holder::Chains(at) => search.run(store, chains[at].of(key).map(|arrival| (arrival, true))),
-            Holder::Wide(at) => search.run(store, wides[at].of(key, &rule.correlation, event, quick)),
+            Holder::Wide(at) => {
+                search.run(store, wides[at].of(key, (index, &rule.correlation), event, quick))
+            }
         }
     }
 
@@ -217,10 +219,11 @@ impl Indexed {
             return;
         }
         let Some(key) = known_key(keys, quick, number, rule, event) else { return };
+        // No search gets beyond so many of one event.
+        let times = times.min(place.most);
         match place.holder {
             Holder::Chains(at) => {
                 let chains = &mut chains[at];
-                let times = times.min(place.most);
                 chains.expire(i64::from(arrival.at) - chains.timeframe, |event| _ = store.release(event));
                 for _ in 0..times {
                     chains.push(key, arrival);

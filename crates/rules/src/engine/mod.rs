@@ -66,14 +66,16 @@ pub enum Engine {
 /// Events that later ones may be compared with.
 #[derive(Debug)]
 pub(crate) enum Memory {
-    Indexed(Indexed),
+    Indexed(Box<Indexed>),
     Reference(Lists),
 }
 
 impl Memory {
     fn new(engine: Engine, ruleset: &Ruleset) -> Self {
         match engine {
-            Engine::Indexed => Self::Indexed(Indexed::new(&ruleset.rules, ruleset.options.max_memory_bytes)),
+            Engine::Indexed => {
+                Self::Indexed(Box::new(Indexed::new(&ruleset.rules, ruleset.options.max_memory_bytes)))
+            }
             Engine::Reference => Self::Reference(Lists::new(&ruleset.rules)),
         }
     }
@@ -148,7 +150,8 @@ impl State {
             .collect();
         state.memory = match self.memory {
             Memory::Indexed(memory) => {
-                Memory::Indexed(memory.carried(&new.rules, new.options.max_memory_bytes, &same))
+                let most = new.options.max_memory_bytes;
+                Memory::Indexed(Box::new(memory.carried(&new.rules, most, &same)))
             }
             Memory::Reference(memory) => Memory::Reference(memory.carried(&new.rules, &same)),
         };

@@ -96,7 +96,7 @@ pub(super) struct Store {
     pack_from: usize,
     /// So many segments have been looked at for packing.
     packed: usize,
-    spare: Vec<Box<Segment>>,
+    spare: Vec<Segment>,
     writer: Writer,
     packer: Packer,
     /// A record on its way from one form to the other.
@@ -276,7 +276,7 @@ impl Store {
             self.close();
             let mut segment = self.spare.pop().unwrap_or_default();
             segment.records.reserve(limit);
-            self.segments.push_back(Some(segment));
+            self.segments.push_back(Some(Box::new(segment)));
         }
         let newest = self.segments.back().and_then(Option::as_deref);
         let segment = (self.first + self.segments.len() as u32 - 1) % NUMBERS;
@@ -310,7 +310,7 @@ impl Store {
             self.bytes -= segment.bytes();
             if self.spare.len() < MOST_SPARE && segment.records.capacity() == self.segment_bytes {
                 segment.clear();
-                self.spare.push(segment);
+                self.spare.push(*segment);
             }
         }
         while self.segments.len() > 1 && self.segments.front().is_some_and(Option::is_none) {
@@ -363,11 +363,10 @@ impl Store {
             None => new.patterns = old.patterns.take(),
         }
         *bytes += new.bytes();
-        let old = std::mem::replace(&mut **old, new);
+        let mut old = std::mem::replace(&mut **old, new);
         if self.spare.len() < MOST_SPARE && old.records.capacity() == self.segment_bytes {
-            let mut spare = Box::new(old);
-            spare.clear();
-            self.spare.push(spare);
+            old.clear();
+            self.spare.push(old);
         }
     }
 }

@@ -9,6 +9,7 @@ use super::chains::Arrival;
 use super::reference::is_static_name;
 use super::remembered::Values;
 use crate::hash::Quick;
+use crate::rule::Index;
 use crate::rule::correlation::{Correlation, Shared};
 
 /// What a rule asks two events to differ in.
@@ -32,6 +33,8 @@ pub(super) struct Wide {
     /// Seconds after which an arrival leaves.
     pub(super) timeframe: i64,
     asked: Vec<Asked>,
+    /// Which of them each rule asks for.
+    of_rule: HashMap<Index, Vec<usize>, Quick>,
     buckets: HashMap<u64, Bucket, Quick>,
     /// When which bucket got an event, oldest first.
     order: VecDeque<(u32, u64)>,
@@ -45,6 +48,7 @@ impl Wide {
         Self {
             timeframe: 0,
             asked: Vec::new(),
+            of_rule: HashMap::default(),
             buckets: HashMap::default(),
             order: VecDeque::new(),
             arrivals: 0,
@@ -53,13 +57,16 @@ impl Wide {
     }
 
     /// Serves one more rule; only before the first arrival.
-    pub(super) fn serve(&mut self, correlation: &Correlation) {
+    pub(super) fn serve(&mut self, rule: Index, correlation: &Correlation) {
         self.timeframe = self.timeframe.max(i64::from(correlation.timeframe));
-        for asked in wanted(correlation) {
-            if !self.asked.contains(&asked) {
+        let mut place = |asked| {
+            self.asked.iter().position(|known| *known == asked).unwrap_or_else(|| {
                 self.asked.push(asked);
-            }
-        }
+                self.asked.len() - 1
+            })
+        };
+        let places = wanted(correlation).map(&mut place).collect();
+        self.of_rule.insert(rule, places);
     }
 
     /// Memory that it holds, roughly.
@@ -78,30 +85,28 @@ impl Wide {
         self.buckets.values().flat_map(|bucket| bucket.arrivals.iter().map(|(arrival, _)| *arrival))
     }
 
-    /// Arrivals of a key that differ from the event as a rule asks, newest first; the others too, told apart.
-    pub(super) fn of<'s, E: Values>(
-        &'s self,
+    /// Arrivals of a key, newest first, and whether each differs from the event as the rule asks.
+    pub(super) fn of(
+        &mut self,
         key: u64,
-        correlation: &Correlation,
-        event: &E,
+        rule: (Index, &Correlation),
+        event: &impl Values,
         quick: &Quick,
-    ) -> impl Iterator<Item = (Arrival, bool)> + use<'s, E> {
-        let place = |asked: Asked| {
-            let place = self.asked.iter().position(|known| *known == asked);
-            place.map(|place| (place, value(&asked, event, quick)))
-        };
-        let asked: Vec<(usize, u64)> = wanted(correlation).filter_map(place).collect();
-        let mixed = !correlation.different_fields.is_empty() && !event.has_dynamic();
-        let stride = self.asked.len();
-        let bucket = self.buckets.get(&key);
+    ) -> impl Iterator<Item = (Arrival, bool)> {
+        self.values.clear();
+        self.values.extend(self.asked.iter().map(|asked| value(asked, event, quick)));
+        let Self { asked, of_rule, buckets, values, .. } = self;
+        let (values, stride) = (&*values, asked.len());
+        let places = of_rule.get(&rule.0).map_or(&[][..], Vec::as_slice);
+        let mixed = !rule.1.different_fields.is_empty() && !event.has_dynamic();
+        let bucket = buckets.get(&key);
         bucket.into_iter().flat_map(move |bucket| {
-            let asked = asked.clone();
             let arrivals = bucket.arrivals.iter().enumerate().rev();
             arrivals.map(move |(number, (arrival, dynamic))| {
-                let equal = |(place, value): &(usize, u64)| {
-                    *value != 0 && bucket.values.get(number * stride + place) == Some(value)
+                let equal = |place: &usize| {
+                    values[*place] != 0 && bucket.values.get(number * stride + place) == Some(&values[*place])
                 };
-                let differs = !asked.iter().any(equal) && (!mixed || *dynamic);
+                let differs = !places.iter().any(equal) && (!mixed || *dynamic);
                 (*arrival, differs)
             })
         })
