@@ -23,8 +23,11 @@ use tld_wire::extension::{self, Ticket};
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// Process id, user id, and whether it is the part without root.
+type Part = (u32, u32, bool);
+
 /// Process ids and user ids of the processes of service `form` on this home, and whether it is the part without root.
-fn processes(home: &Home, form: &str) -> Vec<(u32, u32, bool)> {
+fn processes(home: &Home, form: &str) -> Vec<Part> {
     let program = format!("threatlockdown {form}");
     let wanted = home.path.path().display().to_string();
     let mut found = Vec::new();
@@ -56,8 +59,7 @@ fn the_reader_of_logs_has_no_root_and_the_block_is_real() {
     // As logs are on real hosts: not for everyone.
     fs::set_permissions(home.at("auth.log"), fs::Permissions::from_mode(0o600)).unwrap();
     let mut service = home.start(Some(&host), &["--user", "nobody"], &[]);
-    let parts = processes(&home, "standalone");
-    let reader = parts.iter().find(|(_, _, behind)| *behind).copied().unwrap_or_else(|| panic!("{parts:?}"));
+    let (parts, reader) = with_reader(&home, "standalone");
     assert_ne!(reader.1, 0, "the analysis is not root: {parts:?}");
     assert!(parts.iter().any(|(_, uid, behind)| !behind && *uid == 0), "the responder is root: {parts:?}");
 
@@ -79,6 +81,17 @@ fn the_reader_of_logs_has_no_root_and_the_block_is_real() {
         service.child.try_wait().unwrap().is_some()
     });
     assert!(host.blocked().contains(&"203.0.113.30".parse().unwrap()));
+}
+
+/// The processes once the reader is among them, and the reader.
+fn with_reader(home: &Home, form: &str) -> (Vec<Part>, Part) {
+    let (mut parts, mut reader) = (Vec::new(), None);
+    until(PATIENCE, "the reader runs", || {
+        parts = processes(home, form);
+        reader = parts.iter().find(|(_, _, behind)| *behind).copied();
+        reader.is_some()
+    });
+    (parts, reader.unwrap())
 }
 
 fn kill(process: u32) {
@@ -105,8 +118,7 @@ fn what_an_agent_reads_is_read_without_root_and_its_blocks_are_real() {
     let agent = start_agent(&home, Some(&near), &["--user", "absent"]);
     assert_eq!(agent.stop(), Some(0));
     let mut agent = start_agent(&home, Some(&near), &["--user", "nobody"]);
-    let parts = processes(&home, "agent");
-    let reader = parts.iter().find(|(_, _, behind)| *behind).copied().unwrap_or_else(|| panic!("{parts:?}"));
+    let (parts, reader) = with_reader(&home, "agent");
     assert_ne!(reader.1, 0, "the reader is not root: {parts:?}");
     assert!(parts.iter().any(|(_, uid, behind)| !behind && *uid == 0), "the responder is root: {parts:?}");
     until(PATIENCE, "it enrols and connects", || {

@@ -223,10 +223,10 @@ fn the_sessions_of_an_account_end_and_its_daemons_and_its_neighbours_do_not() {
             let mut command = std::process::Command::new("/usr/bin/setpriv");
             command.args([format!("--reuid={number}"), format!("--regid={number}"), "--clear-groups".into()]);
             command.args(words).stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
-            command.spawn().unwrap()
+            Killed(command.spawn().unwrap())
         };
         let login = ["/usr/bin/script", "-qc", "sleep 600", "/dev/null"];
-        let (mut his, mut hers) = (as_user(bob, &login), as_user(eve, &login));
+        let (mut his, _hers) = (as_user(bob, &login), as_user(eve, &login));
         let mut daemon = as_user(bob, &["/usr/bin/setsid", "sleep", "600"]);
         let with_terminal = |number: u32| {
             let every = std::fs::read_dir("/proc").unwrap().flatten();
@@ -245,15 +245,11 @@ fn the_sessions_of_an_account_end_and_its_daemons_and_its_neighbours_do_not() {
         assert!(proof.contains("its sessions were ended ("), "{proof}");
         assert_eq!(with_terminal(bob), 0);
         assert_eq!(std::fs::read_to_string(&asked).unwrap(), "terminate-user -- bob\n");
-        his.wait().unwrap();
+        his.0.wait().unwrap();
         assert!(with_terminal(eve) > 0, "her session goes on");
-        assert!(daemon.try_wait().unwrap().is_none(), "what is no login goes on");
+        assert!(daemon.0.try_wait().unwrap().is_none(), "what is no login goes on");
         running.lifted();
         running.responder.stop();
-        for child in [&mut hers, &mut daemon] {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
     });
 }
 
