@@ -224,6 +224,14 @@ impl FileLock {
     }
 }
 
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // Closing alone would leave it held for an instant where another thread has just started a child, which has all
+        // our descriptors until it execs.
+        let _ = self.file.unlock();
+    }
+}
+
 /// Waits for the lock on `path`, a file made if missing (mode 0600). Waits as long as the holder holds.
 pub fn lock_exclusive(path: &Path) -> io::Result<FileLock> {
     let file = open_lock(path)?;
