@@ -20,7 +20,7 @@ use std::time::Duration;
 use tld_model::{
     Contract, Order, OrderId, OrderOptions, Outcome, OutcomeKind, RawJson, Target, Timestamp, Timings,
 };
-use tld_respond::{CrashPoint, Places, Responder, RevertSelector, Setup, TABLE, self_hash};
+use tld_respond::{CrashPoint, Places, Responder, RevertSelector, Setup, State, TABLE, self_hash};
 use tld_sys::child::{Spec, run_capture};
 use tld_sys::clock::{Clock as _, SystemClock};
 use tld_sys::nft::{Firewall, Spot};
@@ -285,7 +285,9 @@ fn run(what: &str, n: usize, address: &str, point: &str, damaged: Option<usize>)
         }
     } else if !reverts {
         eventually(&format!("{what}: missing"), || in_place(home, case, address, true));
-        eventually(&format!("{what}: not active"), || responder.active().len() == 1);
+        eventually(&format!("{what}: not active"), || {
+            responder.active().iter().filter(|effect| effect.state == State::Active).count() == 1
+        });
         responder.revert(RevertSelector::All);
     }
     eventually(&format!("{what}: expired"), || !in_place(home, case, address, false));
