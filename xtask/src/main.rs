@@ -51,7 +51,10 @@ enum Task {
         minutes: u64,
     },
     /// Take all figures anew and write them into docs/performance.md (some ten minutes of a quiet machine; root for the responder)
-    Report,
+    Report {
+        /// Only the parts whose title holds this text, and print them instead of writing the page
+        only: Option<String>,
+    },
     /// Run the crash tests of the responder as often as asked (needs root)
     Crash {
         /// How often
@@ -73,7 +76,7 @@ fn main() -> Result<()> {
         Task::Cross => cross::check(),
         Task::Soak { minutes } => soak::soak(minutes),
         Task::Steady { minutes } => soak::steady(minutes),
-        Task::Report => report::report(),
+        Task::Report { only } => report::report(only.as_deref()),
         Task::Crash { runs } => soak::crash(runs),
         Task::Agents(options) => fleet::run(&options, root()),
         Task::Sizes => sizes::check(),

@@ -24,7 +24,7 @@ const BENCHES: &[(&str, &[&str])] =
     &[("tld-rules", &["engine", "stages"]), ("tld-cli", &["latency"]), ("tld-respond", &["scale"])];
 
 /// Measures everything and writes the page. What cannot be taken here is named there, and the rest is taken all the same.
-pub(crate) fn report() -> Result<()> {
+pub(crate) fn report(only: Option<&str>) -> Result<()> {
     let begin = Instant::now();
     let page = root().join(PAGE);
     let text = std::fs::read_to_string(&page).with_context(|| format!("cannot read {PAGE}"))?;
@@ -33,17 +33,31 @@ pub(crate) fn report() -> Result<()> {
     ensure!(shared.join("bench").is_dir(), "no generators below {}; set TLD_SHARED", shared.display());
     let folder = root().join("target/report");
     std::fs::create_dir_all(&folder)?;
-    build()?;
+    if only.is_none() {
+        build()?;
+    }
     println!("== built after {:.0} s", begin.elapsed().as_secs_f64());
 
     let mut out = String::new();
     writeln!(out, "{}\n", machine()?)?;
-    part(&mut out, "One thread and two", |out| threads(out, &shared, &folder))?;
-    part(&mut out, "Whole analysis, one thread", |out| bench(out, "tld-rules", "engine", &[]))?;
-    part(&mut out, "Stages", |out| bench(out, "tld-rules", "stages", &["--sample-count", "25"]))?;
-    part(&mut out, "From the line to the block in the kernel", |out| bench(out, "tld-cli", "latency", &[]))?;
-    part(&mut out, "The responder with 10,000 blocks", |out| bench(out, "tld-respond", "scale", &[]))?;
-    part(&mut out, "Peers on this machine", |out| peers::measure(out, &shared, &folder))?;
+    type Take<'a> = Box<dyn FnOnce(&mut String) -> Result<()> + 'a>;
+    let parts: [(&str, Take<'_>); 6] = [
+        ("One thread and two", Box::new(|out| threads(out, &shared, &folder))),
+        ("Whole analysis, one thread", Box::new(|out| bench(out, "tld-rules", "engine", &[]))),
+        ("Stages", Box::new(|out| bench(out, "tld-rules", "stages", &["--sample-count", "25"]))),
+        ("From the line to the block in the kernel", Box::new(|out| bench(out, "tld-cli", "latency", &[]))),
+        ("The responder with 10,000 blocks", Box::new(|out| bench(out, "tld-respond", "scale", &[]))),
+        ("Peers on this machine", Box::new(|out| peers::measure(out, &shared, &folder))),
+    ];
+    for (title, take) in parts {
+        if only.is_none_or(|only| title.to_lowercase().contains(&only.to_lowercase())) {
+            part(&mut out, title, take)?;
+        }
+    }
+    if only.is_some() {
+        println!("{out}");
+        return Ok(());
+    }
     writeln!(
         out,
         "Load average at the end: {}. All of it took {:.0} minutes.",
