@@ -58,7 +58,7 @@ const PEERS: &[Peer] = &[
     },
     Peer {
         name: "sshguard",
-        does: "`sshg-parser < LOG | sshg-blocker -a 60`: with counting, no firewall",
+        does: "`sshg-parser < LOG \\| sshg-blocker -a 60`: with counting, no firewall",
         needs: &["sshg-parser", "sshg-blocker"],
         slow: false,
         command: |log, _| {
