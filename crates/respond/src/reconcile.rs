@@ -131,8 +131,9 @@ impl Reconciler {
 }
 
 impl Executor {
-    /// Looks into what was told, goes on with a round, or begins one now and then.
-    pub(crate) fn reconcile(&mut self) {
+    /// Looks into what was told, goes on with a round, or begins one now and then. While orders come (not `idle`) a round
+    /// that nothing hurries goes on rarely.
+    pub(crate) fn reconcile(&mut self, idle: bool) {
         let now = self.boot();
         let Some(poll) = self.kernel_mut().map(|kernel| kernel.poll()) else { return };
         let state = self.reconciler();
@@ -153,7 +154,8 @@ impl Executor {
             return self.tell_mended(&mended, &reason);
         }
         if state.round.is_some() {
-            let due = state.looked.is_none_or(|at| now.saturating_sub(at) >= PIECE_PAUSE);
+            let pause = if idle { PIECE_PAUSE } else { BUSY_PAUSE };
+            let due = state.looked.is_none_or(|at| now.saturating_sub(at) >= pause);
             let urgent = state.round.as_ref().is_some_and(|round| round.urgent);
             if urgent || due {
                 self.go_on();
@@ -326,6 +328,8 @@ pub(crate) const SETTLE: Duration = Duration::from_millis(50);
 const PIECE: usize = 1_024;
 /// Between the pieces of a round that nothing hurries.
 const PIECE_PAUSE: Duration = Duration::from_millis(100);
+/// The same while orders come.
+const BUSY_PAUSE: Duration = Duration::from_secs(2);
 const MOST_SPOTS: usize = 10_000;
 /// Subjects whose heals are counted one by one; a flush of more is healed all the same.
 const MOST_TRACKED: usize = 50_000;

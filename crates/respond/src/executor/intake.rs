@@ -37,9 +37,11 @@ impl Executor {
         while !orders.is_empty() {
             let mut batch = Batch::default();
             let rest = orders.split_off(orders.len().min(BATCH));
+            self.journal.begin_reading();
             for (order, row) in orders {
                 self.admit(order, row, &mut batch);
             }
+            self.journal.end_reading();
             self.pump();
             if self.commit() {
                 self.crash(CrashPoint::BeforeApply);

@@ -322,7 +322,7 @@ impl Executor {
         }
         self.finish_step();
         if !self.paused {
-            self.reconcile();
+            self.reconcile(idle);
             self.look_at_locals();
         }
         if now.saturating_sub(self.pruned) > PRUNE {

@@ -2,6 +2,7 @@
 //! `synchronous=FULL`). One process writes, under a lock; everybody may read.
 //! Invariant: [`Journal::write`] returns only after its steps are on the disk, all of them or none.
 
+mod checkpoint;
 mod read;
 mod rows;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use tld_sys::clock::{Clock as _, SystemClock};
 use tld_sys::durable::{self, FileLock};
 
 use crate::escalation::Offender;
+use checkpoint::Checkpointer;
 use rows::{COLUMNS, LEAN};
 
 /// The journal cannot be used.
@@ -237,6 +239,8 @@ pub(crate) enum Step {
 /// The one writer.
 #[derive(Debug)]
 pub(crate) struct Journal {
+    /// Ends before the writer's connection is closed, which then tidies up.
+    checkpointer: Option<Checkpointer>,
     db: Connection,
     path: PathBuf,
     boot_id: String,
@@ -262,17 +266,20 @@ impl Journal {
             opened => (opened, None),
         };
         let (db, next) = opened?;
-        Ok((Self { db, path, boot_id: boot_id.into(), next, _lock: lock }, damage))
+        let checkpointer = Some(Checkpointer::start(&path));
+        Ok((Self { checkpointer, db, path, boot_id: boot_id.into(), next, _lock: lock }, damage))
     }
 
     /// Puts an empty journal in place of this one, which `error` shows to be damaged. Returns what to say about it.
     pub(crate) fn start_afresh(&mut self, error: &JournalError) -> Result<String, JournalError> {
         let at = |trouble: Trouble| trouble.at(&self.path);
+        self.checkpointer = None;
         // Closes the damaged one, so that nothing of it is written back behind the rename.
         self.db = Connection::open_in_memory().map_err(|error| at(error.into()))?;
         let aside = set_aside(&self.path)?;
         let (db, next) = connect(&self.path).map_err(at)?;
         (self.db, self.next) = (db, next);
+        self.checkpointer = Some(Checkpointer::start(&self.path));
         Ok(damage(error, &aside))
     }
 
@@ -287,7 +294,7 @@ impl Journal {
         if steps.is_empty() {
             return Ok(());
         }
-        let Self { db, boot_id, path, .. } = self;
+        let Self { db, boot_id, path, checkpointer, .. } = self;
         let mut written = || {
             let tx = db.transaction()?;
             for step in steps {
@@ -295,7 +302,11 @@ impl Journal {
             }
             Ok(tx.commit()?)
         };
-        written().map_err(|trouble: Trouble| trouble.at(path))
+        written().map_err(|trouble: Trouble| trouble.at(path))?;
+        if let Some(checkpointer) = checkpointer {
+            checkpointer.written(steps.len());
+        }
+        Ok(())
     }
 
     /// The effects behind `after` that are not closed, in the order they came, at most `most`.
@@ -357,6 +368,20 @@ impl Journal {
     /// meanwhile.
     pub(crate) fn reading(&self) -> Option<rusqlite::Transaction<'_>> {
         self.db.unchecked_transaction().ok()
+    }
+
+    /// Makes the reads that follow cheap, until [`Journal::end_reading`], which must come before the next write.
+    pub(crate) fn begin_reading(&self) {
+        // Reads work without it, only slower.
+        let _ = self.db.execute_batch("BEGIN");
+    }
+
+    /// See [`Journal::begin_reading`].
+    pub(crate) fn end_reading(&self) {
+        if !self.db.is_autocommit() {
+            // Nothing was written, so nothing can be lost.
+            let _ = self.db.execute_batch("ROLLBACK");
+        }
     }
 
     /// Outcomes that were not confirmed, the oldest first.
@@ -541,7 +566,8 @@ const MOST_OFFENDERS: i64 = 100_000;
 /// Rows that one pruning deletes, so that orders never wait long for it.
 const PIECE: i64 = 5_000;
 const CACHE_KIB: i64 = 16 << 10;
-const CHECKPOINT_PAGES: i64 = 4_000;
+/// Pages of the log at which the writer itself moves them: 128 MiB, which the thread for it should never let gather.
+const CHECKPOINT_PAGES: i64 = 32_000;
 /// A journal up to this size is checked as a whole at start; that takes a fraction of a second.
 const CHECKED_BYTES: u64 = 64 << 20;
 const LOCK_TRIES: u32 = 50;
