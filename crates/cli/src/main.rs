@@ -25,12 +25,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// What one thread remembers another one forgets: with the system's allocator both then wait for one lock, which costs two
-/// threads a fifth of their gain (docs/performance.md).
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 const AFTER: &str = "\
 Examples:
   threatlockdown standalone --demo         see a made-up attack blocked and reverted
