@@ -14,12 +14,12 @@ use crate::script::Verb;
 impl Executor {
     /// Replays the journal.
     ///
-    /// A `damage` that was found when it was opened, or is found now, leaves nothing to replay: what the firewall holds
-    /// is taken over instead.
+    /// A `damage` that was found when it was opened, or is found now, leaves nothing to replay, and neither does a journal
+    /// whose last changes are gone with their file: what the firewall holds is taken over instead.
     pub(crate) fn replay(&mut self, damage: Option<String>) -> Result<(), JournalError> {
         self.recogniser.warm(&self.settings.home);
-        if let Some(damage) = damage {
-            self.adopt(&damage)?;
+        if damage.is_some() || self.journal.is_empty() {
+            self.adopt(damage.as_deref())?;
         }
         let mut found = Found::default();
         let mut last = Some(0);
@@ -30,7 +30,7 @@ impl Executor {
                     let damage = self.journal.start_afresh(&error)?;
                     self.forget();
                     found = Found::default();
-                    self.adopt(&damage)?;
+                    self.adopt(Some(&damage))?;
                     None
                 }
                 Err(error) => return Err(error),
@@ -141,10 +141,12 @@ impl Executor {
         }
     }
 
-    /// Takes over what our table holds, in place of a journal that was damaged: every element becomes an effect that
-    /// is listed, can be lifted, and ends when its lease does.
-    fn adopt(&mut self, damage: &str) -> Result<(), JournalError> {
-        self.say(&format!("ALARM: {damage}"));
+    /// Takes over what our table holds, in place of a journal that was damaged or knows nothing: every element becomes an
+    /// effect that is listed, can be lifted, and ends when its lease does.
+    fn adopt(&mut self, damage: Option<&str>) -> Result<(), JournalError> {
+        if let Some(damage) = damage {
+            self.say(&format!("ALARM: {damage}"));
+        }
         let Some(kernel) = self.kernel.as_mut() else { return Ok(()) };
         let held = match kernel.list() {
             Ok(held) => held,
@@ -155,6 +157,12 @@ impl Executor {
                 return Ok(());
             }
         };
+        match damage {
+            // A first start.
+            None if held.is_empty() => return Ok(()),
+            None => self.say("ALARM: the journal is empty, though the firewall holds blocks of ours"),
+            Some(_) => {}
+        }
         let program = format!("active-response/bin/{ADOPTED}");
         let Some(Ours::Firewall(action)) = crate::actions::of_name(ADOPTED) else { return Ok(()) };
         let (now, mut endless, mut taken) = (self.now(), 0_usize, 0_usize);

@@ -307,7 +307,7 @@ impl Executor {
                 self.queue_revert(id);
             }
             // Its undo is under way, and what was to be done again behind it is not wanted any more.
-            State::Reverting if effect.again => effect.again = false,
+            State::Reverting if effect.again && effect.lifted => effect.again = false,
             State::Reverting => self.queue_revert(id),
             // Still on its way: it is undone as soon as it is in place.
             _ => {}

@@ -283,6 +283,11 @@ impl Journal {
         Ok(damage(error, &aside))
     }
 
+    /// Whether it has never held a row, or none that is kept.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.next <= 1
+    }
+
     /// A number for a new row.
     pub(crate) fn fresh_id(&mut self) -> i64 {
         self.next += 1;
