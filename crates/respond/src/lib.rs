@@ -398,7 +398,7 @@ impl Responder {
         let flag = Arc::clone(&ended);
         let mut executor = Executor::new(parts);
         executor.report_to(setup.reports);
-        executor.replay(damage)?;
+        executor.replay(damage.as_deref())?;
         executor.report_untold();
         let work = move || {
             executor.run(&inputs);

@@ -16,10 +16,10 @@ impl Executor {
     ///
     /// A `damage` that was found when it was opened, or is found now, leaves nothing to replay, and neither does a journal
     /// whose last changes are gone with their file: what the firewall holds is taken over instead.
-    pub(crate) fn replay(&mut self, damage: Option<String>) -> Result<(), JournalError> {
+    pub(crate) fn replay(&mut self, damage: Option<&str>) -> Result<(), JournalError> {
         self.recogniser.warm(&self.settings.home);
         if damage.is_some() || self.journal.is_empty() {
-            self.adopt(damage.as_deref())?;
+            self.adopt(damage)?;
         }
         let mut found = Found::default();
         let mut last = Some(0);

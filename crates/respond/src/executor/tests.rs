@@ -146,7 +146,7 @@ impl Rig {
             outcomes: sender,
             inbox,
         });
-        executor.replay(damage).unwrap();
+        executor.replay(damage.as_deref()).unwrap();
         Running { executor, outcomes, _inputs: inputs }
     }
 
