@@ -169,7 +169,7 @@ pub fn append_line(path: &Path, line: &[u8], mode: u32) -> io::Result<()> {
     }
 }
 
-fn open_appending(path: &Path, mode: u32) -> io::Result<File> {
+pub(crate) fn open_appending(path: &Path, mode: u32) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true);
     // NONBLOCK: opening a pipe somebody planted must not hang us.

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, lchown};
 use std::path::{Path, PathBuf};
 
-use crate::privilege;
+use crate::{durable, privilege};
 
 /// Groups whose members may read logs on common systems.
 const LOG_GROUPS: [&str; 2] = ["adm", "systemd-journal"];
@@ -36,16 +36,21 @@ impl ServiceUser {
         privilege::user(name).filter(|(uid, gid)| *uid != 0 && *gid != 0).map(|(uid, gid)| Self { uid, gid })
     }
 
-    /// Makes `written` of `home` the account's, and opens `read` to its group; what is absent is passed over.
+    /// Makes `written` of `home` the account's, and opens `read` to its group; what is absent is passed over, except `log`,
+    /// which is made: whoever writes its first line would own it, and that may be root.
     ///
     /// # Errors
-    /// When an owner cannot be changed.
+    /// When an owner cannot be changed, or the log cannot be made.
     pub fn give<'a>(
         self,
         home: &Path,
+        log: &'a str,
         written: impl IntoIterator<Item = &'a str>,
         read: impl IntoIterator<Item = &'a str>,
     ) -> Result<(), GiveError> {
+        let path = home.join(log);
+        durable::open_appending(&path, 0o640).map_err(|source| GiveError { path, source })?;
+        let written = written.into_iter().chain([log]);
         let written = written.into_iter().map(|path| (path, self.uid));
         for (path, uid) in written.chain(read.into_iter().map(|path| (path, 0))) {
             let path = home.join(path);
@@ -133,5 +138,20 @@ mod tests {
         symlink(&secret, own.join("link")).unwrap();
         change_owner(&own.join("link"), 65534, 65534).unwrap();
         assert_eq!(secret.metadata().unwrap().uid(), 65534, "root's own link is followed");
+    }
+
+    #[test]
+    fn the_log_belongs_to_the_service_user_before_anybody_writes_to_it() {
+        if !privilege::is_root() {
+            assert!(std::env::var_os("TLD_REQUIRE_ALL").is_none(), "needs root");
+            println!("skipped: needs root");
+            return;
+        }
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join("logs")).unwrap();
+        let user = ServiceUser { uid: 65534, gid: 65534 };
+        user.give(home.path(), "logs/ossec.log", ["logs", "absent"], [""]).unwrap();
+        let about = home.path().join("logs/ossec.log").metadata().unwrap();
+        assert_eq!((about.uid(), about.mode() & 0o777), (65534, 0o640));
     }
 }

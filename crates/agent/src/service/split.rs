@@ -21,9 +21,8 @@ use crate::responder::listen::Admission;
 use crate::responder::voice::Voice;
 
 /// What the other part writes.
-const WRITTEN: [&str; 10] = [
+const WRITTEN: [&str; 9] = [
     "logs",
-    "logs/ossec.log",
     "etc/client.keys",
     "etc/shared",
     "queue/alerts",
@@ -34,6 +33,8 @@ const WRITTEN: [&str; 10] = [
     SPOOL,
 ];
 const SPOOL: &str = "queue/threatlockdown/spool";
+/// Both write to it.
+const LOG: &str = "logs/ossec.log";
 /// What it only reads; executables and journal stay root's.
 const READ: [&str; 10] = [
     "",
@@ -79,7 +80,7 @@ pub(super) fn hand_over(home: &Path, user: ServiceUser) -> Result<(), SplitError
         .flatten()
         .map(|file| format!("{SPOOL}/{}", file.file_name().to_string_lossy()))
         .collect();
-    user.give(home, WRITTEN.into_iter().chain(waiting.iter().map(String::as_str)), READ)?;
+    user.give(home, LOG, WRITTEN.into_iter().chain(waiting.iter().map(String::as_str)), READ)?;
     Ok(user.open(home, &OPEN)?)
 }
 

@@ -18,9 +18,8 @@ use tld_sys::signal::termination;
 use super::{Form, Ground, Task};
 
 /// What the analysis writes.
-const WRITTEN: [&str; 14] = [
+const WRITTEN: [&str; 13] = [
     "logs",
-    "logs/ossec.log",
     "logs/alerts",
     "logs/archives",
     "queue/fts",
@@ -34,6 +33,8 @@ const WRITTEN: [&str; 14] = [
     MANAGER_FOLDER,
     REPORT_FOLDER,
 ];
+/// Both write to it.
+const LOG: &str = "logs/ossec.log";
 /// What it only reads; executables and journal stay root's.
 const READ: [&str; 13] = [
     "",
@@ -94,7 +95,7 @@ fn hand_over(home: &Path, user: ServiceUser) -> Result<()> {
             files.push(format!("{folder}/{}", file.file_name().to_string_lossy()));
         }
     }
-    user.give(home, WRITTEN, READ.into_iter().chain(files.iter().map(String::as_str)))?;
+    user.give(home, LOG, WRITTEN, READ.into_iter().chain(files.iter().map(String::as_str)))?;
     Ok(())
 }
 
