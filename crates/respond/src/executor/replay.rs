@@ -18,7 +18,7 @@ impl Executor {
     /// whose last changes are gone with their file: what the firewall holds is taken over instead.
     pub(crate) fn replay(&mut self, damage: Option<&str>) -> Result<(), JournalError> {
         self.recogniser.warm(&self.settings.home);
-        if damage.is_some() || self.journal.is_empty() {
+        if damage.is_some() || self.journal.is_blank() {
             self.adopt(damage)?;
         }
         let mut found = Found::default();
@@ -158,7 +158,7 @@ impl Executor {
             }
         };
         match damage {
-            // A first start.
+            // Nothing was ever begun.
             None if held.is_empty() => return Ok(()),
             None => self.say("ALARM: the journal is empty, though the firewall holds blocks of ours"),
             Some(_) => {}

@@ -245,6 +245,8 @@ pub(crate) struct Journal {
     path: PathBuf,
     boot_id: String,
     next: i64,
+    /// The file was there before.
+    found: bool,
     _lock: FileLock,
 }
 
@@ -257,6 +259,7 @@ impl Journal {
         durable::create_dirs(&directory, 0o750)
             .map_err(|source| JournalError::Directory { path: directory.clone(), source })?;
         let lock = take_lock(&directory.join("journal.lock"))?;
+        let found = path.exists();
         let (opened, damage) = match connect(&path).map_err(|trouble| trouble.at(&path)) {
             Err(error) if error.is_damage() => {
                 let aside = set_aside(&path)?;
@@ -267,7 +270,7 @@ impl Journal {
         };
         let (db, next) = opened?;
         let checkpointer = Some(Checkpointer::start(&path));
-        Ok((Self { checkpointer, db, path, boot_id: boot_id.into(), next, _lock: lock }, damage))
+        Ok((Self { checkpointer, db, path, boot_id: boot_id.into(), next, found, _lock: lock }, damage))
     }
 
     /// Puts an empty journal in place of this one, which `error` shows to be damaged. Returns what to say about it.
@@ -283,9 +286,9 @@ impl Journal {
         Ok(damage(error, &aside))
     }
 
-    /// Whether it has never held a row, or none that is kept.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.next <= 1
+    /// Whether it was there when it was opened and knows nothing: it may have lost what was written last.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.found && self.next <= 1
     }
 
     /// A number for a new row.

@@ -56,14 +56,14 @@ fn a_damaged_journal_is_replaced_and_the_firewalls_blocks_are_taken_over() {
 }
 
 #[test]
-fn blocks_of_a_journal_that_is_gone_are_taken_over() {
+fn blocks_of_a_journal_that_lost_all_it_knew_are_taken_over() {
     let rig = Rig::new();
     let mut running = rig.start();
     running.give([order("a", "203.0.113.7", 600)]);
     drop(running);
-    for suffix in ["", "-wal", "-shm"] {
-        let _ = std::fs::remove_file(rig.home.path().join(format!("var/threatlockdown/journal.db{suffix}")));
-    }
+    let path = |suffix: &str| rig.home.path().join(format!("var/threatlockdown/journal.db{suffix}"));
+    let _ = std::fs::remove_file(path("-wal"));
+    std::fs::write(path(""), b"").unwrap();
     let mut running = rig.start();
     assert_eq!(running.executor.active().len(), 1);
     running.executor.cycle(vec![Input::Revert(RevertSelector::All)]);
