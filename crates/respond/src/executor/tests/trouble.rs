@@ -63,7 +63,7 @@ fn blocks_of_a_journal_that_lost_all_it_knew_are_taken_over() {
     drop(running);
     let path = |suffix: &str| rig.home.path().join(format!("var/threatlockdown/journal.db{suffix}"));
     let _ = std::fs::remove_file(path("-wal"));
-    std::fs::write(path(""), b"").unwrap();
+    tld_sys::durable::replace(&path(""), b"", 0o600).unwrap();
     let mut running = rig.start();
     assert_eq!(running.executor.active().len(), 1);
     running.executor.cycle(vec![Input::Revert(RevertSelector::All)]);
