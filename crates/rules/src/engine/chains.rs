@@ -12,8 +12,10 @@ const CHUNK: usize = 512;
 const LARGE: usize = 1 << 17;
 /// No place, no event.
 const NONE: u32 = u32::MAX;
-/// Places beyond this one are numbered anew.
-const LAST: u32 = u32::MAX - (1 << 16);
+/// Bits of a head that tell its place; the others are a sketch of the keys that share it. Tests get to the limits.
+const PLACE: u32 = if cfg!(test) { 9 } else { 24 };
+/// So many arrivals leave no bits for sketches.
+const MANY: usize = 1 << (PLACE - 2);
 
 /// One arrival of one key.
 #[derive(Debug, Clone, Copy)]
@@ -49,12 +51,21 @@ pub(super) struct Chains {
     next: u32,
     /// Arrivals in between that left early.
     left: u32,
-    /// The newest place of the keys that share a hash.
+    /// The newest place of the keys that share a hash, below a sketch of those keys: a key that is not in there needs no
+    /// look at an arrival, which most likely is in no cache.
     heads: Vec<u32>,
+    /// Heads hold sketches.
+    sketched: bool,
 }
 
 fn halves(key: u64) -> [u32; 2] {
     [key as u32, (key >> 32) as u32]
+}
+
+/// A key's bit above the place.
+fn sketch_of(key: [u32; 2]) -> u32 {
+    // Not the bits by which keys share a head.
+    1 << (PLACE + key[1] % (u32::BITS - PLACE))
 }
 
 impl Chains {
@@ -68,6 +79,7 @@ impl Chains {
             next: 0,
             left: 0,
             heads: Vec::new(),
+            sketched: true,
         }
     }
 
@@ -109,15 +121,27 @@ impl Chains {
         let length = (self.next - self.first) as usize;
         let share = if length > LARGE { 4 } else { 2 };
         let sparse = self.left as usize * share > length && length > CHUNK;
-        if length >= self.heads.len() || sparse || self.next >= LAST {
+        let last = if self.sketched { (1 << PLACE) - 1 } else { NONE };
+        if length >= self.heads.len() || sparse || self.next >= last {
             self.rebuild();
         }
-        let key = halves(key);
+        self.chain(halves(key), arrival);
+    }
+
+    /// Appends an arrival and makes it the newest of its key.
+    fn chain(&mut self, key: [u32; 2], Arrival { at, event }: Arrival) {
         let slot = self.slot(key);
-        let older = self.heads[slot];
-        let older = if self.there(older) { older } else { NONE };
-        let place = self.append(Node { key, older, at: arrival.at, event: arrival.event });
-        self.heads[slot] = place;
+        let head = self.heads[slot];
+        let older = self.place_in(head);
+        let sketch = if older == NONE { 0 } else { head & !((1 << PLACE) - 1) };
+        let place = self.append(Node { key, older, at, event });
+        self.heads[slot] = if self.sketched { place | sketch | sketch_of(key) } else { place };
+    }
+
+    /// The place that a head tells, if it has not left.
+    fn place_in(&self, head: u32) -> u32 {
+        let place = if self.sketched && head != NONE { head & ((1 << PLACE) - 1) } else { head };
+        if self.there(place) { place } else { NONE }
     }
 
     /// Takes out what a key has beyond its newest `most` arrivals, `surplus` at most.
@@ -185,8 +209,10 @@ impl Chains {
         key[0] as usize & (self.heads.len() - 1)
     }
 
+    /// Where the arrivals of a key begin.
     fn head(&self, key: [u32; 2]) -> u32 {
-        if self.heads.is_empty() { NONE } else { self.heads[self.slot(key)] }
+        let head = if self.heads.is_empty() { NONE } else { self.heads[self.slot(key)] };
+        if self.sketched && head & sketch_of(key) == 0 { NONE } else { self.place_in(head) }
     }
 
     fn node(&self, place: u32) -> &Node {
@@ -223,15 +249,13 @@ impl Chains {
         self.heads.resize(slots, NONE);
         let old = std::mem::take(&mut self.chunks);
         (self.start, self.first, self.next, self.left) = (0, 0, 0, 0);
+        self.sketched = length < MANY;
         let mut passed = 0;
         for chunk in old {
             for (at, node) in chunk.iter().enumerate() {
                 let inside = (skipped..skipped + nodes).contains(&(passed + at));
                 if inside && node.event != NONE {
-                    let slot = self.slot(node.key);
-                    let older = self.heads[slot];
-                    let place = self.append(Node { older, ..*node });
-                    self.heads[slot] = place;
+                    self.chain(node.key, Arrival { at: node.at, event: node.event });
                 }
             }
             passed += chunk.len();

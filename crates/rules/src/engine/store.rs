@@ -31,11 +31,14 @@ const MOST_SPARE: usize = 4;
 /// A remembered event.
 pub(super) type Number = u32;
 
+/// A bit for each number of a segment.
+type Marked = [u64; 1 << (SPAN - 6)];
+
 /// Some events that came one after the other.
 #[derive(Debug, Default)]
 struct Segment {
     /// Which of its numbers are here; none: the first ones.
-    here: Option<Box<[u64; 1 << (SPAN - 6)]>>,
+    here: Option<Box<Marked>>,
     /// How many places hold the event, above eight bits of its mark.
     status: Vec<u32>,
     ends: Vec<u32>,
@@ -87,6 +90,8 @@ impl Segment {
 #[derive(Debug)]
 pub(super) struct Store {
     segments: VecDeque<Option<Box<Segment>>>,
+    /// For each of them which of its events have a mark: few have, and most searches want to know no more.
+    marked: VecDeque<Marked>,
     /// Number of the first segment.
     first: u32,
     live: usize,
@@ -108,6 +113,7 @@ impl Store {
     pub(super) fn new(most_bytes: usize) -> Self {
         Self {
             segments: VecDeque::new(),
+            marked: VecDeque::new(),
             first: 0,
             live: 0,
             bytes: 0,
@@ -130,7 +136,8 @@ impl Store {
     pub(super) fn bytes(&self) -> usize {
         let newest = self.segments.back().and_then(Option::as_deref).map_or(0, Segment::bytes);
         let spare = self.spare.len() * self.segment_bytes;
-        self.bytes + newest + spare + self.segments.capacity() * size_of::<usize>()
+        let lists = self.segments.capacity() * size_of::<usize>();
+        self.bytes + newest + spare + lists + self.marked.capacity() * size_of::<Marked>()
     }
 
     /// How many numbers came before this one: numbers begin anew, this does not.
@@ -153,6 +160,7 @@ impl Store {
             segment.ends.push(segment.records.len() as u32);
             segment.status.push(u32::from(mark));
         }
+        self.note_mark(number, mark);
         number
     }
 
@@ -165,6 +173,7 @@ impl Store {
             segment.ends.push(segment.records.len() as u32);
             segment.status.push(u32::from(mark));
         }
+        self.note_mark(number, mark);
         number
     }
 
@@ -217,10 +226,26 @@ impl Store {
 
     /// The level of the alert that used the event up.
     pub(super) fn mark(&self, number: Number) -> u8 {
-        self.find(number).map_or(0, |segment| segment.status[segment.rank(number)] as u8)
+        let place = place(self.first, number);
+        let at = number as usize & ((1 << SPAN) - 1);
+        if self.marked.get(place).is_none_or(|marked| marked[at / 64] >> (at % 64) & 1 == 0) {
+            return 0;
+        }
+        let segment = self.segments.get(place).and_then(Option::as_deref);
+        segment.map_or(0, |segment| segment.status[segment.rank(number)] as u8)
+    }
+
+    /// Keeps in mind whether an event has a mark at all.
+    fn note_mark(&mut self, number: Number, mark: u8) {
+        let at = number as usize & ((1 << SPAN) - 1);
+        if let Some(marked) = self.marked.get_mut(place(self.first, number)) {
+            let bit = 1 << (at % 64);
+            marked[at / 64] = if mark > 0 { marked[at / 64] | bit } else { marked[at / 64] & !bit };
+        }
     }
 
     pub(super) fn set_mark(&mut self, number: Number, level: u8) {
+        self.note_mark(number, level);
         if let Some((_, segment)) = self.segment(number) {
             let rank = segment.rank(number);
             segment.status[rank] = segment.status[rank] & !0xff | u32::from(level);
@@ -242,6 +267,7 @@ impl Store {
         self.spare.clear();
         if self.segments.capacity() > 1024 && self.segments.len() < self.segments.capacity() / 4 {
             self.segments.shrink_to_fit();
+            self.marked.shrink_to_fit();
         }
     }
 
@@ -253,10 +279,6 @@ impl Store {
         buffer.clear();
         packer.unpack(record, patterns, buffer);
         Some(read(buffer))
-    }
-
-    fn find(&self, number: Number) -> Option<&Segment> {
-        self.segments.get(place(self.first, number))?.as_deref()
     }
 
     fn segment(&mut self, number: Number) -> Option<(usize, &mut Segment)> {
@@ -277,6 +299,7 @@ impl Store {
             let mut segment = self.spare.pop().unwrap_or_default();
             segment.records.reserve(limit);
             self.segments.push_back(Some(Box::new(segment)));
+            self.marked.push_back([0; 1 << (SPAN - 6)]);
         }
         let newest = self.segments.back().and_then(Option::as_deref);
         let segment = (self.first + self.segments.len() as u32 - 1) % NUMBERS;
@@ -315,6 +338,7 @@ impl Store {
         }
         while self.segments.len() > 1 && self.segments.front().is_some_and(Option::is_none) {
             self.segments.pop_front();
+            self.marked.pop_front();
             self.first = (self.first + 1) % NUMBERS;
             self.packed = self.packed.saturating_sub(1);
         }
