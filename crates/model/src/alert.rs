@@ -3,6 +3,15 @@
 use crate::{Agent, RuleId, Timestamp};
 use std::sync::Arc;
 
+/// What the alerts of one rule say alike. Shared between all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleTexts {
+    /// Description, before expansion.
+    pub description: Vec<u8>,
+    /// Raw group string (comma list), the text that `rules_group` is matched with.
+    pub groups: String,
+}
+
 /// The rule part of an alert.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlertRule {
@@ -10,43 +19,85 @@ pub struct AlertRule {
     pub id: RuleId,
     /// 0–16.
     pub level: u8,
-    /// Expanded description.
-    pub description: Vec<u8>,
-    /// Raw group string (comma list), the text that `rules_group` is matched with.
-    pub groups: Arc<str>,
+    /// The rule's texts.
+    pub texts: Arc<RuleTexts>,
+    /// The description with the event's values; none where no value stands in it.
+    pub expanded: Option<Box<[u8]>>,
 }
 
-/// The two byte runs around an alert's `id` value, so that the id is the only thing formatted late.
+impl AlertRule {
+    /// A rule that shares nothing, with a description that needs no values.
+    pub fn new(id: RuleId, level: u8, description: &[u8], groups: &str) -> Self {
+        let texts = RuleTexts { description: description.to_vec(), groups: groups.to_owned() };
+        Self { id, level, texts: Arc::new(texts), expanded: None }
+    }
+
+    /// The description that the alert shows.
+    pub fn description(&self) -> &[u8] {
+        self.expanded.as_deref().unwrap_or(&self.texts.description)
+    }
+
+    /// Raw group string (comma list).
+    pub fn groups(&self) -> &str {
+        &self.texts.groups
+    }
+}
+
+/// A rendered alert with a gap in the place of its id, so that the id is the only thing formatted late.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Frame {
-    /// Everything before the id.
-    pub head: Vec<u8>,
-    /// Everything behind the id.
-    pub tail: Vec<u8>,
+    text: Vec<u8>,
+    gap: usize,
 }
 
 impl Frame {
+    /// A text whose gap lies before the byte of that number, or at its end.
+    pub fn new(text: Vec<u8>, gap: usize) -> Self {
+        let gap = gap.min(text.len());
+        Self { text, gap }
+    }
+
+    /// The two byte runs around the gap.
+    pub fn around(head: &[u8], tail: &[u8]) -> Self {
+        Self { text: [head, tail].concat(), gap: head.len() }
+    }
+
+    /// Everything before the id.
+    pub fn head(&self) -> &[u8] {
+        &self.text[..self.gap]
+    }
+
+    /// Everything behind the id.
+    pub fn tail(&self) -> &[u8] {
+        &self.text[self.gap..]
+    }
+
     /// Writes the whole text with this id.
     pub fn write(&self, id: &str, out: &mut Vec<u8>) {
         out.reserve(self.len(id));
-        out.extend_from_slice(&self.head);
+        out.extend_from_slice(self.head());
         out.extend_from_slice(id.as_bytes());
-        out.extend_from_slice(&self.tail);
+        out.extend_from_slice(self.tail());
     }
 
     /// Rendered length in bytes with this id.
     pub fn len(&self, id: &str) -> usize {
-        self.head.len() + id.len() + self.tail.len()
+        self.text.len() + id.len()
     }
 
     /// Bytes of memory behind it.
     pub fn weight(&self) -> usize {
-        self.head.capacity() + self.tail.capacity()
+        self.text.capacity()
     }
 
     /// True when nothing was rendered.
     pub fn is_empty(&self) -> bool {
-        self.head.is_empty() && self.tail.is_empty()
+        self.text.is_empty()
+    }
+
+    /// The memory of a frame that is done, for another one.
+    pub fn into_memory(self) -> Vec<u8> {
+        self.text
     }
 }
 
@@ -87,7 +138,7 @@ impl Alert {
         size_of::<Self>()
             + self.json.weight()
             + self.plain.weight()
-            + self.rule.description.capacity()
+            + self.rule.expanded.as_ref().map_or(0, |text| text.len())
             + optional(&self.srcip)
             + optional(&self.dstuser)
             + contested

@@ -10,7 +10,7 @@ mod order;
 mod outcome;
 pub mod time;
 
-pub use alert::{Alert, AlertRule, Frame};
+pub use alert::{Alert, AlertRule, Frame, RuleTexts};
 pub use event::{Agent, Event, QUEUE_LOCAL, QUEUE_SYSLOG, QUEUE_WINDOWS};
 pub use id::{AgentId, OrderId, ParseId, RuleId};
 pub use json::read_shallow;

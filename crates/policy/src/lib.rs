@@ -115,7 +115,7 @@ impl Policy {
     }
 
     fn refusal(&self, alert: &Alert, subject: &Subject, uses: Uses, because: Because) -> Option<Reason> {
-        let own_log = alert.rule.groups.split(',').any(|group| group == "active_response");
+        let own_log = alert.rule.groups().split(',').any(|group| group == "active_response");
         if own_log && because == Because::Level {
             return Some(Reason::OwnLog);
         }

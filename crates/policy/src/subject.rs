@@ -44,7 +44,7 @@ struct EventData {
 impl Subject {
     /// Reads the alert. The JSON is only parsed for Windows events, whose addresses stand nowhere else.
     pub fn of(alert: &Alert) -> Self {
-        let windows = if memchr_win(&alert.json.tail) { event_data(alert) } else { EventData::default() };
+        let windows = if memchr_win(alert.json.tail()) { event_data(alert) } else { EventData::default() };
         let raw_source = alert.srcip.clone();
         let candidates =
             [windows.ip_address.map(String::into_bytes), windows.destination_ip.map(String::into_bytes)];

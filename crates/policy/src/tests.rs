@@ -51,14 +51,9 @@ fn alert(rule: u32, srcip: Option<&str>, dstuser: Option<&str>) -> Alert {
     let info = ruleset.rule(RuleId(rule)).unwrap();
     Alert {
         at: Timestamp::EPOCH,
-        rule: AlertRule {
-            id: info.id,
-            level: info.level,
-            description: vec![],
-            groups: Arc::clone(&info.groups),
-        },
+        rule: AlertRule::new(info.id, info.level, b"", &info.groups),
         agent: Arc::default(),
-        json: Frame { head: b"{".to_vec(), tail: b"}".to_vec() },
+        json: Frame::around(b"{", b"}"),
         plain: Frame::default(),
         srcip: srcip.map(|text| text.as_bytes().to_vec()),
         dstuser: dstuser.map(|text| text.as_bytes().to_vec()),
@@ -199,10 +194,10 @@ fn destinations_follow_the_contracts_order() {
 #[test]
 fn a_windows_address_is_used_and_checked_where_srcip_is_no_address() {
     let mut alert = alert(100_001, Some("-"), None);
-    alert.json = Frame {
-        head: br#"{"id":""#.to_vec(),
-        tail: br#"","data":{"win":{"eventdata":{"ipAddress":"-","destinationIp":"192.0.2.9"}}}}"#.to_vec(),
-    };
+    alert.json = Frame::around(
+        br#"{"id":""#,
+        br#"","data":{"win":{"eventdata":{"ipAddress":"-","destinationIp":"192.0.2.9"}}}}"#,
+    );
     let found = verdicts(&policy(&response("drop", "<level>5</level>")), &alert);
     assert_eq!(found, [Err(Reason::AllowListed { entry: "192.0.2.0/24".into() })]);
 }

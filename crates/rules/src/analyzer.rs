@@ -93,23 +93,14 @@ pub enum Effect {
 }
 
 /// The rule that an event is reported under.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Winner {
     /// Number.
     pub id: RuleId,
     /// 0–16.
     pub level: u8,
-    /// Expanded; shared with the rule where nothing had to be. None for an event without alert whose description would
-    /// first have to be put together.
-    pub description: Option<Arc<[u8]>>,
-    /// Raw group string.
-    pub groups: Arc<str>,
     /// How often it won since the last full hour.
     pub fired: u32,
-    /// File of the rule.
-    pub file: Arc<str>,
-    /// Line of the rule.
-    pub line: u32,
     index: Index,
 }
 

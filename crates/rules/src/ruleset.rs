@@ -7,6 +7,8 @@ use std::sync::Arc;
 use tld_model::RuleId;
 use tld_xml::{Diagnostic, Source};
 
+use crate::Texts;
+use crate::alert;
 use crate::decoder::{DecoderOptions, Decoders};
 use crate::engine;
 use crate::fields::FieldNames;
@@ -59,6 +61,8 @@ pub struct Ruleset {
     pub(crate) decoders: Decoders,
     pub(crate) rules: Rules,
     pub(crate) options: Options,
+    /// What alerts show of each decoder.
+    pub(crate) shown: Texts,
     /// Seconds after which no rule can look back to an event.
     pub(crate) horizon: i64,
     lists: usize,
@@ -109,7 +113,8 @@ impl Ruleset {
         decoders.set_literals(engine::log_literals(&rules));
         let composite = || rules.all.iter().filter(|rule| rule.searches());
         let horizon = composite().map(|rule| i64::from(rule.correlation.timeframe)).max().unwrap_or(0);
-        let ruleset = Self { decoders, rules, options: options.clone(), horizon, lists: lists.len() };
+        let shown = alert::decoders(&decoders);
+        let ruleset = Self { decoders, rules, options: options.clone(), shown, horizon, lists: lists.len() };
         let valid = !diagnostics.iter().any(Diagnostic::is_error);
         Loaded { ruleset: valid.then(|| Arc::new(ruleset)), diagnostics }
     }

@@ -42,6 +42,12 @@ impl Texts {
         (0..self.len()).filter_map(|number| self.get(number))
     }
 
+    /// Gives up memory beyond what the texts take.
+    pub(crate) fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.ends.shrink_to_fit();
+    }
+
     /// Forgets all.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();

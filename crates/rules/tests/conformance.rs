@@ -250,7 +250,7 @@ fn leaving_out_rules_that_cannot_match_changes_no_answer() {
         let told = |verdict: &Verdict<'_>| {
             let rule = verdict.rule.as_ref();
             (
-                rule.map(|rule| (rule.id, rule.description.clone(), rule.fired)),
+                rule.map(|rule| (rule.id, rule.fired)),
                 verdict.alert.clone(),
                 verdict.last_events.clone(),
                 verdict.effects.clone(),

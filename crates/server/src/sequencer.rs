@@ -178,10 +178,10 @@ mod tests {
     use super::*;
 
     fn alert(secs: i64, logged: bool) -> Alert {
-        let frame = |head: &str| Frame { head: head.into(), tail: b"tail".to_vec() };
+        let frame = |head: &str| Frame::around(head.as_bytes(), b"tail");
         Alert {
             at: Timestamp::from_secs(secs),
-            rule: AlertRule { id: RuleId(5710), level: 5, description: vec![], groups: "sshd,".into() },
+            rule: AlertRule::new(RuleId(5710), 5, b"", "sshd,"),
             agent: Arc::default(),
             json: frame("{"),
             plain: frame("** Alert "),

@@ -57,7 +57,7 @@ impl Observer for Watcher {
             at: event.received,
             rule: alert.rule.id.to_string(),
             level: alert.rule.level,
-            description: String::from_utf8_lossy(&alert.rule.description).into_owned(),
+            description: String::from_utf8_lossy(alert.rule.description()).into_owned(),
             id: id.to_owned(),
             considered: considered.to_vec(),
         });

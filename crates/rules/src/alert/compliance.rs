@@ -2,8 +2,9 @@
 //! compliance (analysis-output 1.1). Invariant: a name that `rule` has already is left out, since the text is a sender's.
 
 use super::groups;
+use super::json::Object;
+use super::page::Page;
 use crate::Decoded;
-use crate::decoder::DecoderInfo;
 use crate::rule::RuleInfo;
 
 /// Bytes of a rootcheck text that count.
@@ -24,16 +25,24 @@ const TAKEN: [&[u8]; 10] = [
     b"groups",
 ];
 
-pub(super) type Array<'a> = (Vec<u8>, Vec<&'a [u8]>);
+type Array<'a> = (Vec<u8>, Vec<&'a [u8]>);
+
+/// Appends the arrays of an event that may name some.
+#[cold]
+#[inline(never)]
+pub(super) fn write(event: &Decoded<'_>, sca: bool, rule: &RuleInfo, page: &mut Page) {
+    for (name, values) in of(event, sca, rule) {
+        let mut array = Vec::new();
+        Object::open(&mut array).texts(&name, values.iter().copied());
+        array[0] = b',';
+        page.append(&array);
+    }
+}
 
 /// The arrays in order of appearance.
-pub(super) fn of<'a>(
-    event: &'a Decoded<'_>,
-    decoder: Option<&DecoderInfo>,
-    rule: &RuleInfo,
-) -> Vec<Array<'a>> {
+fn of<'a>(event: &'a Decoded<'_>, sca: bool, rule: &RuleInfo) -> Vec<Array<'a>> {
     let mut found: Vec<Array<'a>> = Vec::new();
-    if decoder.is_some_and(|decoder| decoder.name == "sca") {
+    if sca {
         for (key, value) in event.dynamic() {
             if let Some(name) = key.strip_prefix(b"sca.check.compliance.") {
                 found.push((name.to_vec(), words(value)));

@@ -2,9 +2,8 @@
 //!
 //! Invariant: a rendered alert is one line whatever the event holds, because senders choose the values.
 
-use tld_model::Frame;
-
 use super::Picture;
+use super::page::Page;
 use crate::StaticField;
 
 /// What stands in for a value that the event lacks.
@@ -99,51 +98,49 @@ impl PlainForm {
         self.pieces.contains(&Piece::Token(Token::Offset))
     }
 
-    /// The line around the gap for the offset; without one, the gap is at its end.
-    pub(super) fn render(&self, picture: &Picture<'_>, out: &mut Vec<u8>) -> Frame {
-        let Some(chosen) = picture.rule else { return Frame::default() };
+    /// Writes the line; where the gap for the offset is, without one at its end.
+    pub(super) fn render(&self, picture: &Picture<'_>, out: &mut Page) -> usize {
+        let Some(chosen) = picture.rule else { return 0 };
         let event = picture.event;
-        out.clear();
         let mut gap = None;
         for piece in &self.pieces {
             let info = &chosen.rule.info;
             match piece {
-                Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
+                Piece::Text(text) => out.append(text.as_bytes()),
                 Piece::Token(Token::Timestamp) => {
-                    out.extend_from_slice(event.event.received.secs().to_string().as_bytes());
+                    out.append(event.event.received.secs().to_string().as_bytes());
                 }
                 Piece::Token(Token::Offset) => gap = Some(out.len()),
-                Piece::Token(Token::Mail) => out.extend_from_slice(if info.mail { b"mail " } else { b"" }),
+                Piece::Token(Token::Mail) => out.append(if info.mail { b"mail " } else { b"" }),
                 Piece::Token(Token::Host) => value(event.hostname(), out),
                 Piece::Token(Token::Location) => value(Some(&event.location), out),
-                Piece::Token(Token::RuleId) => out.extend_from_slice(info.id.to_string().as_bytes()),
-                Piece::Token(Token::Level) => out.extend_from_slice(info.level.to_string().as_bytes()),
+                Piece::Token(Token::RuleId) => out.decimal(info.id.0),
+                Piece::Token(Token::Level) => out.decimal(u32::from(info.level)),
                 Piece::Token(Token::SrcIp) => value(event.field(StaticField::SrcIp), out),
                 Piece::Token(Token::DstUser) => value(event.field(StaticField::DstUser), out),
                 Piece::Token(Token::FullLog) => one_line(&event.full_log, out),
                 Piece::Token(Token::Description) => one_line(chosen.description, out),
-                Piece::Token(Token::Groups) => out.extend_from_slice(info.groups.as_bytes()),
+                Piece::Token(Token::Groups) => out.append(info.groups.as_bytes()),
             }
         }
         out.push(b'\n');
-        let (head, tail) = out.split_at(gap.unwrap_or(out.len()));
-        Frame { head: head.to_vec(), tail: tail.to_vec() }
+        gap.unwrap_or(out.len())
     }
 }
 
-fn value(value: Option<&[u8]>, out: &mut Vec<u8>) {
+fn value(value: Option<&[u8]>, out: &mut Page) {
     one_line(value.filter(|value| !value.is_empty()).unwrap_or(ABSENT), out);
 }
 
 /// Appends text with its line ends written as `\n` and `\r`.
-fn one_line(text: &[u8], out: &mut Vec<u8>) {
+fn one_line(text: &[u8], out: &mut Page) {
     let mut rest = text;
     while let Some(at) = memchr::memchr2(b'\n', b'\r', rest) {
-        out.extend_from_slice(&rest[..at]);
-        out.extend_from_slice(if rest[at] == b'\n' { b"\\n" } else { b"\\r" });
+        out.append(&rest[..at]);
+        out.append(if rest[at] == b'\n' { b"\\n" } else { b"\\r" });
         rest = &rest[at + 1..];
     }
-    out.extend_from_slice(rest);
+    out.append(rest);
 }
 
 #[cfg(test)]
@@ -159,8 +156,8 @@ mod tests {
 
     #[test]
     fn line_ends_in_values_are_written_out() {
-        let mut out = Vec::new();
+        let mut out = Page::default();
         one_line(b"a\nb\r\nc", &mut out);
-        assert_eq!(out, b"a\\nb\\r\\nc");
+        assert_eq!(out.written(), b"a\\nb\\r\\nc");
     }
 }

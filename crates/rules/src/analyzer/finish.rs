@@ -7,7 +7,7 @@ use tld_model::{Alert, AlertRule, Frame};
 use tld_pattern::budget;
 
 use super::{Effect, Mode, Prepared, Preparer, Verdict, Winner};
-use crate::alert::{self, Chosen, Picture, Shape};
+use crate::alert::{self, Chosen, Picture, Renderer, Shape};
 use crate::rule::condition::Moment;
 use crate::rule::{Index, Rule};
 use crate::{Decoded, StaticField, Texts};
@@ -36,18 +36,21 @@ pub(super) struct Finding {
 impl Preparer {
     /// Makes the alert.
     pub fn finish<'e>(&mut self, judged: Judged<'e>) -> Verdict<'e> {
-        let rule = judged.finding.as_ref().map(|finding| self.winner(&judged, finding));
-        let alerting = judged.finding.filter(|finding| !finding.silent);
-        let alert = match &rule {
-            Some(winner) if alerting.is_some() => Some(self.alert(&judged, winner)),
+        let alert = match judged.finding {
+            Some(finding) if !finding.silent => Some(self.alert(&judged, finding)),
             _ => None,
         };
-        let Judged { prepared, last_events, previous_log, effects, .. } = judged;
+        let Judged { prepared, finding, last_events, previous_log, effects } = judged;
+        let rules = &prepared.ruleset.rules.all;
+        let winner = |finding: Finding| {
+            let info = &rules[finding.rule].info;
+            Winner { id: info.id, level: info.level, fired: finding.fired, index: finding.rule }
+        };
         let level = prepared.ruleset.options.log_alert_level;
         Verdict {
             alert_flag: alert.as_ref().is_some_and(|alert| alert.rule.level >= level),
             decoded: prepared.decoded,
-            rule,
+            rule: finding.map(winner),
             alert,
             last_events,
             previous_log,
@@ -64,63 +67,51 @@ impl Preparer {
             Mode::Daemon => Shape::Archive,
             Mode::Logtest => Shape::Logtest,
         };
-        let rules = &verdict.ruleset.rules;
-        let made =
-            verdict.rule.as_ref().map(|winner| described(&rules.all[winner.index], winner, &verdict.decoded));
-        let chosen = verdict.rule.as_ref().zip(made.as_deref()).map(|(winner, description)| Chosen {
-            rule: &rules.all[winner.index],
-            description,
-            fired: winner.fired,
-        });
-        let decoder = verdict.decoded.decoder.map(|id| verdict.ruleset.decoders.info(id));
+        let ruleset = &verdict.ruleset;
+        let event = &verdict.decoded;
+        let rule = verdict.rule.as_ref().map(|winner| (&ruleset.rules.all[winner.index], winner.fired));
+        let expanded = rule.and_then(|(rule, _)| expanded(rule, event));
         let picture = Picture {
             settings: &self.settings,
-            event: &verdict.decoded,
-            decoder,
-            rule: chosen,
+            event,
+            decoder: event.decoder.map(|id| ruleset.decoders.info(id)),
+            decoders: &ruleset.shown,
+            rule: rule.map(|(rule, fired)| Chosen {
+                rule,
+                description: expanded.as_deref().unwrap_or(&rule.info.description),
+                fired,
+            }),
             last_events: &verdict.last_events,
             previous_log: verdict.previous_log.as_deref(),
-            local: self.settings.zone.local(verdict.decoded.event.received),
+            local: self.settings.zone.local(event.event.received),
         };
-        picture.json(shape, &mut Vec::with_capacity(2048))
+        picture.json(shape, &mut Renderer::new(&self.settings))
     }
 
-    fn winner(&mut self, judged: &Judged<'_>, finding: &Finding) -> Winner {
-        let ruleset = &judged.prepared.ruleset;
-        let rule = &ruleset.rules.all[finding.rule];
-        let texts = self.copies.of(ruleset, finding.rule);
-        Winner {
-            id: rule.info.id,
-            level: rule.info.level,
-            description: match &texts.description {
-                Some(description) => Some(Arc::clone(description)),
-                None if finding.silent => None,
-                None => Some(alert::expand(&rule.info.description, &judged.prepared.decoded).into()),
-            },
-            groups: Arc::clone(&texts.groups),
-            fired: finding.fired,
-            file: Arc::clone(&texts.file),
-            line: rule.info.line,
-            index: finding.rule,
-        }
-    }
-
-    fn alert(&mut self, judged: &Judged<'_>, winner: &Winner) -> Alert {
+    fn alert(&mut self, judged: &Judged<'_>, finding: Finding) -> Alert {
         let Prepared { decoded: event, ruleset, origins, .. } = &judged.prepared;
-        let rule = &ruleset.rules.all[winner.index];
-        let description = described(rule, winner, event);
+        let rule = &ruleset.rules.all[finding.rule];
+        let expanded = expanded(rule, event);
         let known = judged.prepared.second.or(self.second);
         let moment = Moment::after(event.event.received, &self.settings.zone, known);
         let picture = Picture {
             settings: &self.settings,
             event,
             decoder: event.decoder.map(|id| ruleset.decoders.info(id)),
-            rule: Some(Chosen { rule, description: &description, fired: winner.fired }),
+            decoders: &ruleset.shown,
+            rule: Some(Chosen {
+                rule,
+                description: expanded.as_deref().unwrap_or(&rule.info.description),
+                fired: finding.fired,
+            }),
             last_events: &judged.last_events,
             previous_log: judged.previous_log.as_deref(),
             local: *moment.local(),
         };
         self.second = moment.known();
+        let renderer = &mut self.renderer;
+        let json = picture.json(Shape::Alert, renderer);
+        let plain = if self.settings.with_plain { picture.plain(renderer) } else { Frame::default() };
         budget::begin();
         let target = |field| event.field(field).map(<[u8]>::to_vec);
         let (srcip, dstuser) = (target(StaticField::SrcIp), target(StaticField::DstUser));
@@ -130,18 +121,13 @@ impl Preparer {
             let contested = ruleset.decoders.contested_from(event, origins).into_iter();
             contested.flat_map(|(field, values)| values.into_iter().map(move |v| (field.name(), v))).collect()
         };
-        let buffer = &mut self.buffer;
+        let texts = Arc::clone(self.copies.of(ruleset, finding.rule));
         Alert {
             at: event.event.received,
-            rule: AlertRule {
-                id: winner.id,
-                level: winner.level,
-                description: description.to_vec(),
-                groups: Arc::clone(&winner.groups),
-            },
+            rule: AlertRule { id: rule.info.id, level: rule.info.level, texts, expanded },
             agent: Arc::clone(&event.event.agent),
-            json: picture.json(Shape::Alert, buffer),
-            plain: if self.settings.with_plain { picture.plain(buffer) } else { Frame::default() },
+            json,
+            plain,
             srcip,
             dstuser,
             logged: rule.info.log,
@@ -152,8 +138,7 @@ impl Preparer {
     }
 }
 
-/// The description of a winner, made now if it was not yet.
-fn described(rule: &Rule, winner: &Winner, event: &Decoded<'_>) -> Arc<[u8]> {
-    let made = winner.description.as_ref().map(Arc::clone);
-    made.unwrap_or_else(|| alert::expand(&rule.info.description, event).into())
+/// The description with the event's values, if any stand in it.
+fn expanded(rule: &Rule, event: &Decoded<'_>) -> Option<Box<[u8]>> {
+    (!rule.constant.is_fixed()).then(|| alert::expand(&rule.info.description, event).into())
 }

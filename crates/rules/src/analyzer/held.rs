@@ -7,6 +7,8 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use tld_model::RuleTexts;
+
 use crate::rule::Index;
 use crate::ruleset::Ruleset;
 
@@ -39,36 +41,20 @@ impl Deref for Held {
     }
 }
 
-/// Texts of a rule that verdicts carry along.
-#[derive(Debug)]
-pub(super) struct Texts {
-    /// If no value of the event stands in it.
-    pub(super) description: Option<Arc<[u8]>>,
-    pub(super) groups: Arc<str>,
-    pub(super) file: Arc<str>,
-}
-
-/// The texts of rules that have won, copied once.
+/// The texts of rules that have alerted, copied once.
 #[derive(Debug, Default)]
 pub(super) struct Copies {
     of: Option<Held>,
-    texts: Vec<Option<Texts>>,
+    texts: Vec<Option<Arc<RuleTexts>>>,
 }
 
 impl Copies {
-    pub(super) fn of(&mut self, ruleset: &Held, rule: Index) -> &Texts {
+    pub(super) fn of(&mut self, ruleset: &Held, rule: Index) -> &Arc<RuleTexts> {
         if !self.of.as_ref().is_some_and(|of| of.is(ruleset)) {
             self.texts.clear();
             self.texts.resize_with(ruleset.rules.all.len(), || None);
             self.of = Some(ruleset.clone());
         }
-        self.texts[rule].get_or_insert_with(|| {
-            let rule = &ruleset.rules.all[rule];
-            Texts {
-                description: rule.constant.description.as_deref().map(Arc::from),
-                groups: Arc::from(&*rule.info.groups),
-                file: Arc::from(&*rule.info.file),
-            }
-        })
+        self.texts[rule].get_or_insert_with(|| Arc::new(ruleset.rules.all[rule].texts()))
     }
 }

@@ -7,7 +7,7 @@ use tld_model::{Alert, AlertRule, Event, Frame, RuleId};
 
 use super::Preparer;
 use crate::Texts;
-use crate::alert::{self, Chosen, Picture, Shape};
+use crate::alert::{self, Chosen, Picture, Renderer, Shape};
 use crate::predecode::{HostNames, predecode};
 use crate::rule::{Rule, RuleInfo};
 
@@ -54,23 +54,19 @@ impl Preparer {
             settings: &self.settings,
             event: &decoded,
             decoder: None,
+            decoders: &self.ruleset.shown,
             rule: Some(Chosen { rule: &rule, description: own.description.as_bytes(), fired: own.fired }),
             last_events: &Texts::default(),
             previous_log: None,
             local: self.settings.zone.local(event.received),
         };
-        let mut buffer = Vec::new();
+        let mut renderer = Renderer::new(&self.settings);
         Alert {
             at: event.received,
-            rule: AlertRule {
-                id: own.id,
-                level: own.level,
-                description: own.description.into(),
-                groups: Arc::clone(&rule.info.groups),
-            },
+            rule: AlertRule::new(own.id, own.level, own.description.as_bytes(), own.groups),
             agent: Arc::clone(&event.agent),
-            json: picture.json(Shape::Alert, &mut buffer),
-            plain: if self.settings.with_plain { picture.plain(&mut buffer) } else { Frame::default() },
+            json: picture.json(Shape::Alert, &mut renderer),
+            plain: if self.settings.with_plain { picture.plain(&mut renderer) } else { Frame::default() },
             srcip: None,
             dstuser: None,
             logged: rule.info.log,

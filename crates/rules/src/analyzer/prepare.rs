@@ -11,6 +11,7 @@ use tld_pattern::budget;
 
 use super::held::{Copies, Held};
 use super::{Mode, Settings, Verdict};
+use crate::alert::Renderer;
 use crate::decoder::{DecoderStep, Origins, Scratch};
 use crate::engine::{Outline, Plans, Question};
 use crate::fields::FieldMemory;
@@ -30,11 +31,11 @@ pub struct Preparer {
     plans: Plans,
     /// Local time of the last second that was asked for.
     pub(super) second: Option<(i64, LocalTime)>,
-    /// What alerts are rendered in.
-    pub(super) buffer: Vec<u8>,
+    /// Renders alerts.
+    pub(super) renderer: Renderer,
     /// Memory of events that are done.
     spare: Vec<Memory>,
-    /// Texts of rules that won.
+    /// Texts of rules that alerted.
     pub(super) copies: Copies,
 }
 
@@ -73,7 +74,7 @@ impl Preparer {
             scratch: Scratch::new(),
             plans: Plans::default(),
             second: None,
-            buffer: Vec::new(),
+            renderer: Renderer::new(&settings),
             spare: Vec::new(),
             copies: Copies::default(),
             ruleset: Held::new(ruleset),
@@ -107,6 +108,10 @@ impl Preparer {
 
     /// Takes back the memory of an event that is done, so that the next one needs none. Optional.
     pub fn recycle(&mut self, verdict: Verdict<'_>) {
+        if let Some(alert) = verdict.alert {
+            self.renderer.recycle(alert.json);
+            self.renderer.recycle(alert.plain);
+        }
         if self.spare.len() < MOST_SPARE {
             let mut outline = verdict.outline;
             outline.clear();

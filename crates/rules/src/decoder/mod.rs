@@ -150,6 +150,11 @@ impl Decoders {
         &self.entry(id.0).info
     }
 
+    /// Number of all decoders, built-in ones included; they have the ids from 0 on.
+    pub(crate) fn count(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Number of decoders loaded from files.
     pub fn len(&self) -> usize {
         self.entries.len() - BUILT_IN.len()

@@ -16,7 +16,7 @@ mod tree;
 
 use std::sync::Arc;
 
-use tld_model::RuleId;
+use tld_model::{RuleId, RuleTexts};
 
 pub(crate) use load::load;
 
@@ -107,6 +107,12 @@ impl Rule {
             constant: Constant::default(),
             place: Place::default(),
         }
+    }
+
+    /// What its alerts carry along.
+    pub(crate) fn texts(&self) -> RuleTexts {
+        let RuleInfo { description, groups, .. } = &self.info;
+        RuleTexts { description: description.clone(), groups: groups.as_ref().to_owned() }
     }
 
     /// Gives up memory that only reading it took: thousands of rules stay for as long as the program runs.

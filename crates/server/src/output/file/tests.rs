@@ -14,11 +14,10 @@ const MORNING: i64 = 1_772_446_530;
 const DAY: i64 = 86_400;
 
 fn alert(secs: i64, text: &str, logged: bool) -> Alert {
-    let frame =
-        |head: &str, end: &str| Frame { head: head.into(), tail: format!("{text}{end}").into_bytes() };
+    let frame = |head: &str, end: &str| Frame::around(head.as_bytes(), format!("{text}{end}").as_bytes());
     Alert {
         at: Timestamp::from_secs(secs),
-        rule: AlertRule { id: RuleId(5710), level: 5, description: vec![], groups: "sshd,".into() },
+        rule: AlertRule::new(RuleId(5710), 5, b"", "sshd,"),
         agent: Arc::default(),
         json: frame("{\"id\":\"", "\"}"),
         plain: frame("** Alert ", "\n\n"),

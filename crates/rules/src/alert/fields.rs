@@ -1,0 +1,258 @@
+//! The `data` member, written straight from the fields while their order needs no tree.
+//!
+//! Names come in an order in which every object is complete before the next one begins, as JSON events and decoders give
+//! them, nearly always. So the objects that are open are kept as a stack, and the names of all members so far as hashes:
+//! whoever might be a second of its name, ASCII case ignored, makes the whole be written again through the [`Tree`].
+//! Invariant: what is written is what the tree would have written.
+
+use super::data::Tree;
+use super::json::compact_array;
+use super::page::Page;
+use crate::{Decoded, StaticField};
+
+/// More open objects than this go through the tree.
+const DEEPEST: usize = 16;
+/// Places for names; half of them are used at most.
+const PLACES: usize = 256;
+
+/// What is kept between events for its memory.
+#[derive(Debug)]
+pub(super) struct Names {
+    /// Hashes of members, 0 where there is none.
+    seen: [u32; PLACES],
+    count: usize,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { seen: [0; PLACES], count: 0 }
+    }
+}
+
+impl Names {
+    fn clear(&mut self) {
+        if self.count > 0 {
+            self.seen.fill(0);
+            self.count = 0;
+        }
+    }
+
+    /// Notes a name. False if it may be there already, or too many are.
+    fn add(&mut self, hash: u64) -> bool {
+        let mark = (hash >> 32) as u32 | 1;
+        let mut at = hash as usize % PLACES;
+        while self.seen[at] != 0 {
+            if self.seen[at] == mark {
+                return false;
+            }
+            at = (at + 1) % PLACES;
+        }
+        self.seen[at] = mark;
+        self.count += 1;
+        self.count <= PLACES / 2
+    }
+}
+
+/// An object that is open: where its members' names begin in theirs, and what their hashes begin with.
+#[derive(Debug, Clone, Copy, Default)]
+struct Open {
+    start: usize,
+    hash: u64,
+}
+
+/// Appends the member, if there is any field.
+pub(super) fn write(event: &Decoded<'_>, names: &mut Names, page: &mut Page) {
+    let start = page.len();
+    if !stream(event, names, page) {
+        page.back_to(start);
+        through_tree(event, page);
+    }
+}
+
+/// The plain form.
+#[cold]
+#[inline(never)]
+pub(super) fn through_tree(event: &Decoded<'_>, page: &mut Page) {
+    let tree = Tree::of(event);
+    if !tree.is_empty() {
+        let mut text = Vec::new();
+        tree.write(&mut text);
+        page.append(b",\"data\":");
+        page.append(&text);
+    }
+}
+
+/// False where it takes a tree; what was written until then is to be forgotten.
+fn stream(event: &Decoded<'_>, names: &mut Names, page: &mut Page) -> bool {
+    names.clear();
+    let start = page.len();
+    page.append(b",\"data\":");
+    let empty = page.len();
+    let dynamic = event.has_dynamic();
+    // The first member of an object begins with its brace.
+    let mut mark = b'{';
+    for field in StaticField::ALL {
+        let Some(value) = event.field(field) else { continue };
+        let name = field.name().as_bytes();
+        if dynamic && !names.add(hash(0, name)) {
+            return false;
+        }
+        page.key(mark, name);
+        page.quoted(b"\"", value);
+        mark = b',';
+    }
+    let mut open = [Open::default(); DEEPEST];
+    let mut depth = 0;
+    let mut last: &[u8] = b"";
+    for (name, value) in event.dynamic().filter(|(_, value)| !value.is_empty()) {
+        while depth > 0 && !name.starts_with(&last[..open[depth].start]) {
+            page.push(b'}');
+            depth -= 1;
+        }
+        last = name;
+        let mut rest = &name[open[depth].start..];
+        while let Some(dot) = rest.iter().position(|byte| *byte == b'.') {
+            let hash = hash(open[depth].hash, &rest[..dot]);
+            if depth + 1 == DEEPEST || !names.add(hash) {
+                return false;
+            }
+            page.key(mark, &rest[..dot]);
+            mark = b'{';
+            rest = &rest[dot + 1..];
+            depth += 1;
+            open[depth] = Open { start: name.len() - rest.len(), hash };
+        }
+        if !names.add(hash(open[depth].hash, rest)) {
+            return false;
+        }
+        page.key(mark, rest);
+        mark = b',';
+        match (value.first() == Some(&b'[')).then(|| compact_array(value)).flatten() {
+            Some(array) => page.append(&array),
+            None => page.quoted(b"\"", value),
+        }
+    }
+    if page.len() == empty {
+        page.back_to(start);
+    } else {
+        (0..=depth).for_each(|_| page.push(b'}'));
+    }
+    true
+}
+
+/// Of a name in an object, ASCII case ignored: names that differ only in it have the same hash.
+fn hash(object: u64, name: &[u8]) -> u64 {
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    const LOWER: u64 = u64::MAX / 255 * 0x20;
+    let mix = |state: u64, word: u64| {
+        let product = u128::from(state ^ (word | LOWER)) * u128::from(FACTOR);
+        product as u64 ^ (product >> 64) as u64
+    };
+    let word =
+        |at: usize| name.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+    let half =
+        |at: usize| name.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
+    let length = name.len();
+    let mut state = object ^ (length as u64).rotate_right(8) ^ FACTOR;
+    let mut at = 0;
+    while let Some(word) = word(at) {
+        state = mix(state, word);
+        at += 8;
+    }
+    // The rest is read together with what stands before it.
+    let last = if length >= 8 {
+        word(length - 8)
+    } else if length >= 4 {
+        half(0).zip(half(length - 4)).map(|(first, last)| u64::from(first) << 32 | u64::from(last))
+    } else {
+        let byte = |at: usize| u64::from(name.get(at).copied().unwrap_or_default());
+        Some(byte(0) << 16 | byte(1) << 8 | byte(2))
+    };
+    mix(state, last.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tld_model::{Event, Timestamp};
+
+    use super::*;
+
+    /// Both forms of the same fields, and whether the tree was needed.
+    fn both(statics: &[(StaticField, &str)], fields: &[(String, String)]) -> (String, String, bool) {
+        let event = Event::local("x", "log", Timestamp::EPOCH);
+        let mut event = Decoded::new(&event);
+        for (field, value) in statics {
+            event.set(*field, value.as_bytes());
+        }
+        for (name, value) in fields {
+            event.push_dynamic(name, value.as_bytes(), 1024);
+        }
+        let text = |page: &Page| String::from_utf8(page.written().to_vec()).unwrap();
+        let (mut written, mut tree) = (Page::default(), Page::default());
+        let mut names = Names::default();
+        write(&event, &mut names, &mut written);
+        through_tree(&event, &mut tree);
+        let streamed = stream(&event, &mut names, &mut Page::default());
+        (text(&written), text(&tree), streamed)
+    }
+
+    fn pairs(names: &[&str]) -> Vec<(String, String)> {
+        names.iter().enumerate().map(|(n, name)| (name.to_string(), n.to_string())).collect()
+    }
+
+    #[test]
+    fn fields_in_the_order_of_their_objects_need_no_tree() {
+        let names =
+            ["win.system.id", "win.system.time", "win.data.user", "a", "b.c", "win2.x", "win3", "aB.c"];
+        let (written, tree, streamed) = both(&[(StaticField::SrcIp, "192.0.2.1")], &pairs(&names));
+        assert_eq!(written, tree);
+        assert!(streamed, "{written}");
+    }
+
+    #[test]
+    fn a_second_member_of_a_name_goes_through_the_tree() {
+        for names in [
+            ["a", "A", "x"],
+            ["a.b", "x", "a.c"],
+            ["a", "a.b", "x"],
+            ["a.b", "a", "x"],
+            ["a.b", "A.c", "x"],
+            ["a.b.c", "a.B.d", "x"],
+            ["srcip", "x", "y"],
+            ["SrcIP.x", "x", "y"],
+        ] {
+            let (written, tree, streamed) = both(&[(StaticField::SrcIp, "192.0.2.1")], &pairs(&names));
+            assert_eq!(written, tree, "{names:?}");
+            assert!(!streamed, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn hundreds_of_fields_and_deep_ones_are_written_as_the_tree_writes_them() {
+        let many: Vec<_> = (0..600).map(|n| (format!("a{}.b{n}", n / 40), "v".to_owned())).collect();
+        let deep: Vec<_> = (0..40).map(|n| ("x.".repeat(n * 5), format!("[1, {n}]"))).collect();
+        for fields in [many, deep] {
+            let (written, tree, _) = both(&[], &fields);
+            assert_eq!(written, tree);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_fields_are_written_as_the_tree_writes_them(
+            statics in prop::collection::btree_map(0_usize..14, "[\\PC\"]{0,9}", 0..4),
+            fields in prop::collection::vec(("[abAB.]{0,6}|[a-d]{1,20}|data(\\.[ab]){0,3}|srcip|[\\PC\"]{0,9}", "|\\[1, ?2\\]|[\\PC\"\\[]{0,9}"), 0..12),
+        ) {
+            let statics: Vec<_> =
+                statics.iter().map(|(field, value)| (StaticField::ALL[*field], value.as_str())).collect();
+            let (written, tree, _) = both(&statics, &fields);
+            prop_assert_eq!(written, tree);
+        }
+
+        #[test]
+        fn names_that_differ_in_case_alone_have_one_hash(name in "[a-zA-Z0-9_.\\-]{0,30}", object: u64) {
+            prop_assert_eq!(hash(object, name.as_bytes()), hash(object, name.to_ascii_uppercase().as_bytes()));
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Memory that alerts are rendered in: bytes that are there already, and how many of them count. Since what lies behind
+//! them may be overwritten, texts are escaped eight bytes at a time.
+//!
+//! Invariant: what counts is what appending to a `Vec` would have given ([`super::json`] holds the plain form).
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Page {
+    bytes: Vec<u8>,
+    end: usize,
+}
+
+/// Texts are escaped in pieces of so many bytes, which become six times as many at most.
+const PIECE: usize = 256;
+/// More than this is given back at the start of the next page.
+const MOST: usize = 256 << 10;
+
+impl Page {
+    /// Starts anew.
+    pub(crate) fn clear(&mut self) {
+        self.end = 0;
+        if self.bytes.len() > MOST {
+            self.bytes = Vec::new();
+        }
+    }
+
+    /// Bytes so far.
+    pub(crate) fn len(&self) -> usize {
+        self.end
+    }
+
+    /// What was written.
+    pub(crate) fn written(&self) -> &[u8] {
+        &self.bytes[..self.end]
+    }
+
+    /// Forgets what was written since then.
+    pub(crate) fn back_to(&mut self, end: usize) {
+        self.end = end.min(self.end);
+    }
+
+    /// Replaces one byte.
+    pub(crate) fn set(&mut self, at: usize, byte: u8) {
+        if let Some(slot) = self.bytes.get_mut(at) {
+            *slot = byte;
+        }
+    }
+
+    /// What lies behind the text: so many bytes at least.
+    #[inline]
+    fn room(&mut self, least: usize) -> &mut [u8] {
+        if self.bytes.len() - self.end < least {
+            self.grow(least);
+        }
+        &mut self.bytes[self.end..]
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, least: usize) {
+        let wanted = (self.end + least).max(self.bytes.len() * 2).max(4096);
+        self.bytes.resize(wanted, 0);
+    }
+
+    /// Appends bytes as they are.
+    #[inline(never)]
+    pub(crate) fn append(&mut self, text: &[u8]) {
+        self.room(text.len())[..text.len()].copy_from_slice(text);
+        self.end += text.len();
+    }
+
+    /// Appends one byte.
+    #[inline]
+    pub(crate) fn push(&mut self, byte: u8) {
+        self.room(1)[0] = byte;
+        self.end += 1;
+    }
+
+    /// Appends a number.
+    pub(crate) fn decimal(&mut self, number: u32) {
+        let mut digits = [0; 10];
+        let mut at = digits.len();
+        let mut rest = number;
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        self.append(&digits[at..]);
+    }
+
+    /// Appends what stands between the quotes of a JSON string.
+    #[inline(never)]
+    pub(crate) fn escaped(&mut self, text: &[u8]) {
+        let mut rest = text;
+        loop {
+            let (piece, more) = rest.split_at(rest.len().min(PIECE));
+            self.end += escape(piece, self.room(piece.len() * 6 + 8));
+            if more.is_empty() {
+                return;
+            }
+            rest = more;
+        }
+    }
+
+    /// Appends bytes as they are, a text between quotes, the second of which is written here.
+    #[inline(never)]
+    pub(crate) fn quoted(&mut self, lead: &[u8], text: &[u8]) {
+        self.append(lead);
+        self.escaped(text);
+        self.push(b'"');
+    }
+
+    /// Appends a mark, a name in quotes and a colon.
+    #[inline(never)]
+    pub(crate) fn key(&mut self, mark: u8, name: &[u8]) {
+        self.push(mark);
+        self.push(b'"');
+        self.escaped(name);
+        self.push(b'"');
+        self.push(b':');
+    }
+}
+
+/// For control bytes the letter behind the backslash, 0 for those written by their number.
+const LETTERS: [u8; 32] = {
+    let mut letters = [0; 32];
+    letters[8] = b'b';
+    letters[12] = b'f';
+    letters[b'\n' as usize] = b'n';
+    letters[b'\r' as usize] = b'r';
+    letters[b'\t' as usize] = b't';
+    letters
+};
+
+/// Escapes a text into room for six times as many bytes and eight more; how many it took.
+fn escape(text: &[u8], out: &mut [u8]) -> usize {
+    let (mut from, mut to) = (0, 0);
+    while let Some(bytes) = text.get(from..from + 8) {
+        let word = bytes.try_into().map_or(0, u64::from_le_bytes);
+        out[to..to + 8].copy_from_slice(bytes);
+        let special = specials(word);
+        if special == 0 {
+            from += 8;
+            to += 8;
+            continue;
+        }
+        let plain = (special.trailing_zeros() / 8) as usize;
+        from += plain;
+        to += plain;
+        to += escape_one(text[from], &mut out[to..]);
+        from += 1;
+    }
+    for &byte in &text[from..] {
+        if byte < 0x20 || byte == b'"' || byte == b'\\' {
+            to += escape_one(byte, &mut out[to..]);
+        } else {
+            out[to] = byte;
+            to += 1;
+        }
+    }
+    to
+}
+
+/// The high bits of the bytes that must be escaped; exact for the first of them, which is all that counts: a byte below a
+/// limit borrows from the next one.
+fn specials(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES * 0x80;
+    let control = word.wrapping_sub(ONES * 0x20);
+    let quote = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
+    let slash = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+    // None of the three has a high bit itself, so the word's own high bits decide for all.
+    (control | quote | slash) & !word & HIGH
+}
+
+fn escape_one(byte: u8, out: &mut [u8]) -> usize {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let letter = LETTERS.get(usize::from(byte)).copied().unwrap_or(byte);
+    if letter != 0 {
+        out[..2].copy_from_slice(&[b'\\', letter]);
+        return 2;
+    }
+    let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
+    out[..6].copy_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
+    6
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::alert::json;
+
+    fn page(text: &[u8]) -> Vec<u8> {
+        let mut page = Page::default();
+        page.escaped(text);
+        page.written().to_vec()
+    }
+
+    fn plain(text: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        json::escaped(text, &mut out);
+        out
+    }
+
+    #[test]
+    fn every_byte_is_escaped_as_in_the_plain_form_wherever_it_stands() {
+        for byte in 0..=u8::MAX {
+            for at in 0..20 {
+                let mut text = vec![0xff; 24];
+                (text[at], text[21]) = (byte, b'"');
+                assert_eq!(page(&text), plain(&text), "{byte} at {at}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn texts_of_any_length_are_escaped_as_in_the_plain_form(
+            text in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'"'), Just(b'\\'), Just(b'!'), 0_u8..0x22], 0..1500),
+        ) {
+            prop_assert_eq!(page(&text), plain(&text));
+        }
+
+        #[test]
+        fn numbers_are_written_in_full(number: u32) {
+            let mut page = Page::default();
+            page.decimal(number);
+            let text = number.to_string();
+            prop_assert_eq!(page.written(), text.as_bytes());
+        }
+    }
+}

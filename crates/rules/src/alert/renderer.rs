@@ -1,0 +1,115 @@
+//! What is kept from alert to alert: memory, and the pieces that many alerts have in common.
+//! Invariant: a piece is used only where it would be made the same again.
+
+use std::sync::Arc;
+
+use tld_model::{Agent, Frame, LocalTime};
+
+use super::fields::Names;
+use super::json::Object;
+use super::page::Page;
+use super::place::Place;
+use super::stamp;
+use crate::analyzer::Settings;
+
+/// Renders alerts; one per thread.
+#[derive(Debug)]
+pub(crate) struct Renderer {
+    pub(super) page: Page,
+    pub(super) names: Names,
+    /// The last second that was asked for, and an alert's begin in it.
+    stamp: Option<(LocalTime, Vec<u8>)>,
+    places: Vec<Place>,
+    /// Behind the id up to the log: the same in every alert.
+    pub(super) cluster: Box<[u8]>,
+    /// Memory of alerts that are done.
+    spare: Vec<Vec<u8>>,
+}
+
+/// Agents with their locations that are remembered at once.
+const PLACES: usize = 128;
+/// So many alerts' memory is kept, if it is not longer than this.
+const MOST_SPARE: usize = 256;
+const LONGEST_SPARE: usize = 8 << 10;
+/// What follows the milliseconds in an alert's begin.
+const BEHIND_MILLIS: usize = "+0000\"".len();
+
+impl Renderer {
+    /// Of alerts with these settings.
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let mut cluster = b"\"".to_vec();
+        if let Some((name, node)) = &settings.cluster {
+            cluster.extend_from_slice(b",\"cluster\":");
+            let mut object = Object::open(&mut cluster);
+            object.text("name", name.as_bytes());
+            object.text("node", node.as_bytes());
+            object.close();
+        }
+        Self {
+            page: Page::default(),
+            names: Names::default(),
+            stamp: None,
+            places: Vec::new(),
+            cluster: cluster.into(),
+            spare: Vec::new(),
+        }
+    }
+
+    /// Starts an alert: its brace and its time.
+    pub(super) fn begin(&mut self, at: &LocalTime) {
+        self.page.clear();
+        let second = LocalTime { millis: 0, ..*at };
+        if !self.stamp.as_ref().is_some_and(|(known, _)| *known == second) {
+            let mut text = b"{\"timestamp\":\"".to_vec();
+            stamp::alert(&second, &mut text);
+            text.push(b'"');
+            self.stamp = Some((second, text));
+        }
+        let Some((_, text)) = &self.stamp else { return };
+        self.page.append(text);
+        // What stands behind the milliseconds has a fixed length, unlike the year.
+        let mut place = self.page.len() - BEHIND_MILLIS;
+        let mut rest = at.millis;
+        for _ in 0..3 {
+            place -= 1;
+            self.page.set(place, b'0' + (rest % 10) as u8);
+            rest /= 10;
+        }
+    }
+
+    /// Appends one of the pieces of an event's agent and location.
+    pub(super) fn place(
+        &mut self,
+        agent: &Arc<Agent>,
+        location: &[u8],
+        settings: &Settings,
+        piece: impl FnOnce(&Place) -> &[u8],
+    ) {
+        if self.places.is_empty() {
+            self.places.resize_with(PLACES, Place::default);
+        }
+        let last = location.iter().rev().take(8);
+        let last = last.fold(location.len() as u32, |all, byte| all.rotate_left(5) ^ u32::from(*byte));
+        let place = &mut self.places[(agent.id.0 ^ last) as usize % PLACES];
+        if !place.is(agent, location) {
+            place.set(agent, location, settings);
+        }
+        self.page.append(piece(place));
+    }
+
+    /// The page as a frame.
+    pub(super) fn frame(&mut self, gap: usize) -> Frame {
+        let mut text = self.spare.pop().unwrap_or_default();
+        text.clear();
+        text.extend_from_slice(self.page.written());
+        Frame::new(text, gap)
+    }
+
+    /// Takes back the memory of an alert.
+    pub(crate) fn recycle(&mut self, frame: Frame) {
+        let memory = frame.into_memory();
+        if self.spare.len() < MOST_SPARE && (1..=LONGEST_SPARE).contains(&memory.capacity()) {
+            self.spare.push(memory);
+        }
+    }
+}
