@@ -10,50 +10,38 @@
     reason = "a bench starts programs and prints"
 )]
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::hint::black_box;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
-use rustix::time::{ClockId, clock_gettime};
+use common::{END, SPAN, Sources, lines, processor, resident};
 use tld_model::{Event, Timestamp};
-use tld_rules::{Analyzer, Options, Ruleset, Settings};
-use tld_xml::Source;
+use tld_rules::{Analyzer, Ruleset, Settings};
 
-/// 2026-11-22T21:00:00Z, the last second of the generated logs.
-const END: i64 = 1_795_381_200;
-const SPAN: i64 = 600;
 const RUNS: usize = 3;
+/// Lines of each generated log.
+const LINES: usize = 200_000;
 
 fn main() {
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let shared = std::env::var_os("TLD_SHARED").map_or_else(|| project.join("../shared"), PathBuf::from);
-    if !shared.join("conformance/home").is_dir() {
-        println!("skipped: no conformance data below {}", shared.display());
-        return;
-    }
-    let folder = std::env::temp_dir().join(format!("tld-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
+    let Some(shared) = common::shared() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let read = |log: Option<std::path::PathBuf>| std::fs::read(log.expect("python3 runs")).unwrap();
+    let sshd = |attackers| read(common::sshd(&shared, folder.path(), LINES, attackers));
     let logs = [
-        ("sshd", generated(&shared, &folder, "gen_authlog.py", &["--attackers", "1000", "--light", "2000"])),
-        (
-            "sshd 100k",
-            generated(&shared, &folder, "gen_authlog.py", &["--attackers", "98000", "--light", "2000"]),
-        ),
-        ("web", generated(&shared, &folder, "gen_weblog.py", &[])),
-        ("cases", cases(&shared)),
+        ("sshd", sshd(1_000)),
+        ("sshd 100k", sshd(98_000)),
+        ("web", read(common::generated(&shared, folder.path(), "gen_weblog.py", LINES, &[]))),
+        ("cases", common::cases(&shared).repeat(30)),
     ];
-    std::fs::remove_dir_all(&folder).unwrap();
-    let rulesets = [
-        ("existing", existing(&shared.join("conformance/home"))),
-        ("shipped", shipped(&project.join("ruleset"))),
-    ];
+    drop(folder);
+    let rulesets = [("existing", Sources::existing(&shared)), ("shipped", Sources::shipped())];
+    let rulesets = rulesets.map(|(name, sources)| (name, load(name, &sources)));
     for (log, text) in &logs {
-        let lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
+        let lines: Vec<&[u8]> = lines(text).collect();
         // What is left without any analysis: cutting a file into events.
         let reading = median(|| {
             lines.iter().enumerate().for_each(|(n, line)| drop(black_box(event(n, line, lines.len()))));
@@ -76,7 +64,8 @@ fn measure(log: &str, name: &str, ruleset: &Arc<Ruleset>, lines: &[&[u8]], readi
             let event = event(n, line, lines.len());
             let verdict = analyzer.analyze(&event);
             alerts += usize::from(verdict.alert.is_some());
-            black_box(&verdict);
+            // As the service does.
+            analyzer.recycle(black_box(verdict));
         }
         memory = analyzer.memory();
     };
@@ -98,11 +87,6 @@ fn event(n: usize, line: &[u8], all: usize) -> Event {
     Event::local("/var/log/auth.log", line, Timestamp::from_secs(END - SPAN + passed))
 }
 
-fn processor() -> f64 {
-    let now = clock_gettime(ClockId::ProcessCPUTime);
-    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
-}
-
 fn median(mut run: impl FnMut()) -> f64 {
     let mut times: Vec<f64> = (0..RUNS)
         .map(|_| {
@@ -119,47 +103,11 @@ fn rate(lines: &[&[u8]], seconds: f64) -> f64 {
     lines.len() as f64 / seconds
 }
 
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_ascii_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
-}
-
-fn generated(shared: &Path, folder: &Path, generator: &str, extra: &[&str]) -> Vec<u8> {
-    let log = folder.join("log");
-    let status = Command::new("python3")
-        .arg(shared.join("bench").join(generator))
-        .args(["--lines", "200000", "--span", "600", "--seed", "1", "--end", &END.to_string()])
-        .args(extra)
-        .arg("--out")
-        .arg(&log)
-        .arg("--truth")
-        .arg(folder.join("truth"))
-        .env("TZ", "UTC")
-        .status()
-        .unwrap();
-    assert!(status.success(), "{generator} runs");
-    std::fs::read(log).unwrap()
-}
-
-/// The lines of many programs, repeated.
-fn cases(shared: &Path) -> Vec<u8> {
-    let text = std::fs::read_to_string(shared.join("conformance/analysis/cases-open.jsonl")).unwrap();
-    let mut lines = Vec::new();
-    for case in text.lines() {
-        let case: serde_json::Value = serde_json::from_str(case).unwrap();
-        let line = case["log"].as_str().unwrap();
-        lines.extend(line.bytes().map(|byte| if byte == b'\n' { b' ' } else { byte }));
-        lines.push(b'\n');
-    }
-    lines.repeat(30)
-}
-
-fn load(name: &str, decoders: &[Source], rules: &[Source], lists: &[Source]) -> Arc<Ruleset> {
+fn load(name: &str, sources: &Sources) -> Arc<Ruleset> {
     let mut ruleset = None;
     let before = resident();
-    let spent = median(|| ruleset = Ruleset::load(decoders, rules, lists, &Options::default()).ruleset);
-    let ruleset = ruleset.expect("the ruleset loads");
+    let spent = median(|| ruleset = Some(sources.load()));
+    let ruleset = ruleset.expect("loaded above");
     println!(
         "load   {name:<9} {:>7.1} ms of processor time, {} rules, {} decoders, RSS +{} MiB",
         spent * 1e3,
@@ -168,37 +116,4 @@ fn load(name: &str, decoders: &[Source], rules: &[Source], lists: &[Source]) -> 
         resident().saturating_sub(before) >> 20
     );
     ruleset
-}
-
-/// Files of some folders in the contract's order: by base name.
-fn sources(folders: &[PathBuf]) -> Vec<Source> {
-    let mut files = BTreeMap::new();
-    for folder in folders {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let entry = entry.unwrap();
-            let name = entry.file_name().into_string().unwrap();
-            if name.ends_with(".xml") && name != "0215-policy_rules.xml" {
-                files.insert(name, entry.path());
-            }
-        }
-    }
-    files.into_iter().map(|(name, path)| Source::new(name, std::fs::read(path).unwrap())).collect()
-}
-
-fn existing(home: &Path) -> Arc<Ruleset> {
-    let both = |kind: &str| sources(&[home.join("ruleset").join(kind), home.join("etc").join(kind)]);
-    let lists = [
-        "etc/lists/audit-keys",
-        "etc/lists/amazon/aws-eventnames",
-        "etc/lists/security-eventchannel",
-        "etc/lists/malicious-ioc/malware-hashes",
-        "etc/lists/malicious-ioc/malicious-ip",
-        "etc/lists/malicious-ioc/malicious-domains",
-    ];
-    let lists = lists.map(|path| Source::new(path, std::fs::read(home.join(path)).unwrap()));
-    load("existing", &both("decoders"), &both("rules"), &lists)
-}
-
-fn shipped(folder: &Path) -> Arc<Ruleset> {
-    load("shipped", &sources(&[folder.join("decoders")]), &sources(&[folder.join("rules")]), &[])
 }

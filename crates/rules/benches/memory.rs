@@ -10,22 +10,19 @@
     reason = "a bench starts programs and prints"
 )]
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::hint::black_box;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::sync::Arc;
 
-use rustix::time::{ClockId, clock_gettime};
+use common::{END, SPAN, Sources, processor, resident};
 use tld_model::{Agent, AgentId, Event, Timestamp};
-use tld_rules::{Analyzer, Engine, Options, Ruleset, Settings};
-use tld_xml::Source;
+use tld_rules::{Analyzer, Engine, Ruleset, Settings};
 
-/// 2026-11-22T21:00:00Z, the last second of the generated logs.
-const END: i64 = 1_795_381_200;
 /// Events to remember.
 const WANTED: usize = 1_000_000;
 /// Hosts that send them, and lines of each.
@@ -44,12 +41,7 @@ fn main() {
     if arguments.iter().any(|argument| argument == "--test") {
         return;
     }
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let shared = std::env::var_os("TLD_SHARED").map_or_else(|| project.join("../shared"), PathBuf::from);
-    if !shared.join("conformance/home").is_dir() {
-        println!("skipped: no conformance data below {}", shared.display());
-        return;
-    }
+    let Some(shared) = common::shared() else { return };
     let asked = |name: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == name);
     if asked("memory") {
         memory(&shared);
@@ -62,12 +54,12 @@ fn main() {
 /// Events in, verdicts dropped, nothing else kept.
 fn memory(shared: &Path) {
     let before = resident();
-    let ruleset = existing(&shared.join("conformance/home"));
+    let ruleset = Sources::existing(shared).load();
     let loaded = resident();
     println!("ruleset    {:>7.1} MB resident ({:.1} before)", mega(loaded), mega(before));
     let folder = tempfile::tempdir().unwrap();
     let lines = HOSTS as usize * LOG;
-    let log = generated(shared, folder.path(), LOG, 100_000);
+    let log = common::sshd(shared, folder.path(), LOG, 100_000).expect("python3 runs");
     let hosts: Vec<Arc<Agent>> =
         (0..HOSTS).map(|id| Arc::new(Agent { id: AgentId(id), ..Agent::default() })).collect();
     let location: Arc<[u8]> = b"/var/log/auth.log"[..].into();
@@ -112,8 +104,9 @@ fn memory(shared: &Path) {
 /// there is a third log: the lines of the many with their addresses folded into those of few.
 fn spread(shared: &Path) {
     let folder = tempfile::tempdir().unwrap();
-    let ruleset = existing(&shared.join("conformance/home"));
-    let log = |attackers| std::fs::read(generated(shared, folder.path(), LINES, attackers)).unwrap();
+    let ruleset = Sources::existing(shared).load();
+    let made = |attackers| common::sshd(shared, folder.path(), LINES, attackers).expect("python3 runs");
+    let log = |attackers| std::fs::read(made(attackers)).unwrap();
     let (few, many) = (log(1_000), log(100_000));
     let folded = folded(&many);
     let logs = [("1,000 attackers", few), ("100,000 attackers", many), ("the same folded", folded)];
@@ -157,9 +150,8 @@ fn spread(shared: &Path) {
 /// Processor time of everything, of everything but the alerts, and of preparing; alerts and their bytes.
 fn timed(ruleset: &Arc<Ruleset>, text: &[u8]) -> ([f64; 3], (usize, usize)) {
     let events = || {
-        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        lines.enumerate().map(|(n, line)| {
-            let at = END - 600 + 600 * n as i64 / LINES as i64;
+        common::lines(text).enumerate().map(|(n, line)| {
+            let at = END - SPAN + SPAN * n as i64 / LINES as i64;
             Event::local("/var/log/auth.log", line, Timestamp::from_secs(at))
         })
     };
@@ -220,9 +212,8 @@ fn alerts_of(engine: Engine, ruleset: &Arc<Ruleset>, text: &[u8]) -> (usize, u64
     let mut analyzer = Analyzer::with_engine(engine, Arc::clone(ruleset), settings);
     let mut hasher = DefaultHasher::new();
     let mut count = 0;
-    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    for (n, line) in lines.take(COMPARED).enumerate() {
-        let at = END - 600 + 600 * n as i64 / LINES as i64;
+    for (n, line) in common::lines(text).take(COMPARED).enumerate() {
+        let at = END - SPAN + SPAN * n as i64 / LINES as i64;
         let event = Event::local("/var/log/auth.log", line, Timestamp::from_secs(at));
         if let Some(alert) = analyzer.analyze(&event).alert {
             for part in [alert.json.head(), alert.json.tail(), alert.plain.head(), alert.plain.tail()] {
@@ -238,63 +229,6 @@ fn fresh(ruleset: &Arc<Ruleset>) -> Analyzer {
     Analyzer::new(Arc::clone(ruleset), Settings { with_plain: false, ..Settings::default() })
 }
 
-fn processor() -> f64 {
-    let now = clock_gettime(ClockId::ProcessCPUTime);
-    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
-}
-
 fn mega(bytes: usize) -> f64 {
     bytes as f64 / 1e6
-}
-
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_ascii_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
-}
-
-fn generated(shared: &Path, folder: &Path, lines: usize, attackers: usize) -> PathBuf {
-    let log = folder.join(format!("{attackers}.log"));
-    let status = Command::new("python3")
-        .arg(shared.join("bench/gen_authlog.py"))
-        .args(["--lines", &lines.to_string(), "--attackers", &attackers.to_string(), "--light", "2000"])
-        .args(["--span", "600", "--seed", "1", "--end", &END.to_string(), "--truth", "/dev/null", "--out"])
-        .arg(&log)
-        .env("TZ", "UTC")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(status.success(), "gen_authlog.py runs");
-    log
-}
-
-fn existing(home: &Path) -> Arc<Ruleset> {
-    let both = |kind: &str| sources(&[home.join("ruleset").join(kind), home.join("etc").join(kind)]);
-    let lists = [
-        "etc/lists/audit-keys",
-        "etc/lists/amazon/aws-eventnames",
-        "etc/lists/security-eventchannel",
-        "etc/lists/malicious-ioc/malware-hashes",
-        "etc/lists/malicious-ioc/malicious-ip",
-        "etc/lists/malicious-ioc/malicious-domains",
-    ];
-    let lists = lists.map(|path| Source::new(path, std::fs::read(home.join(path)).unwrap()));
-    let loaded = Ruleset::load(&both("decoders"), &both("rules"), &lists, &Options::default());
-    loaded.ruleset.expect("the ruleset loads")
-}
-
-/// Files of some folders in the contract's order: by base name.
-fn sources(folders: &[PathBuf]) -> Vec<Source> {
-    let mut files = BTreeMap::new();
-    for folder in folders {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let entry = entry.unwrap();
-            let name = entry.file_name().into_string().unwrap();
-            if name.ends_with(".xml") && name != "0215-policy_rules.xml" {
-                files.insert(name, entry.path());
-            }
-        }
-    }
-    files.into_iter().map(|(name, path)| Source::new(name, std::fs::read(path).unwrap())).collect()
 }

@@ -9,6 +9,8 @@
     reason = "a bench starts programs and prints"
 )]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod data;
 
 use std::hint::black_box;
