@@ -2,7 +2,7 @@
 //!
 //! Invariant: `find` clears the captures first, also when nothing matches.
 
-use crate::{Captures, CompileError, Known, OsMatch, OsRegex, Pcre, text};
+use crate::{Beginning, Captures, CompileError, Known, OsMatch, OsRegex, Pcre, Text, text};
 
 /// Which engine reads a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,11 +52,12 @@ impl Expression {
 
     /// Whether `subject` matches, compiled without captures: the question of rules.
     pub fn is_match(&self, subject: &[u8]) -> bool {
+        let subject = Text::new(subject);
         match self {
-            Self::OsRegex(regex) => regex.is_match(subject),
-            Self::OsMatch(matcher) => matcher.is_match(subject),
+            Self::OsRegex(regex) => regex.place(subject, |_| Known::Nothing).is_some(),
+            Self::OsMatch(matcher) => matcher.matches(subject),
             Self::Pcre(pcre) => pcre.is_match(subject),
-            Self::Exact(wanted) => **wanted == *text(subject),
+            Self::Exact(wanted) => **wanted == *subject.bytes(),
         }
     }
 
@@ -66,26 +67,23 @@ impl Expression {
     /// An OSRegex goes on behind its reported place, which is not always the last byte it took.
     /// An OSMatch knows no place, so the caller goes on at the beginning.
     pub fn find(&self, subject: &[u8], captures: &mut Captures) -> Option<usize> {
-        captures.clear();
-        match self {
-            Self::OsRegex(regex) => regex.find(subject, captures).map(|place| following(place, subject)),
-            Self::Pcre(pcre) => pcre.find(subject, captures),
-            Self::OsMatch(_) | Self::Exact(_) => self.place(subject),
-        }
+        self.find_knowing(Text::new(subject), captures, |_| Known::Nothing)
     }
 
     /// [`Expression::find`] for a caller who knows where the literals of [`Expression::by_alternative`] stand.
     pub fn find_knowing(
         &self,
-        subject: &[u8],
+        subject: Text<'_>,
         captures: &mut Captures,
         known: impl Fn(usize) -> Known,
     ) -> Option<usize> {
+        captures.clear();
         match self {
             Self::OsRegex(regex) => {
-                regex.find_knowing(subject, captures, known).map(|place| following(place, subject))
+                regex.find(subject, captures, known).map(|place| following(place, subject))
             }
-            _ => self.find(subject, captures),
+            Self::Pcre(pcre) => pcre.find(subject, captures),
+            Self::OsMatch(_) | Self::Exact(_) => self.place_knowing(subject, known),
         }
     }
 
@@ -103,11 +101,26 @@ impl Expression {
     /// This is more than a shorter way: an OSRegex with groups accepts a little more when it
     /// captures, because stars at the end of the subject are then skipped.
     pub fn place(&self, subject: &[u8]) -> Option<usize> {
+        self.place_knowing(Text::new(subject), |_| Known::Nothing)
+    }
+
+    /// [`Expression::place`] for a caller who knows where the literals of [`Expression::by_alternative`] stand.
+    pub fn place_knowing(&self, subject: Text<'_>, known: impl Fn(usize) -> Known) -> Option<usize> {
         match self {
-            Self::OsRegex(regex) => regex.place(subject).map(|place| following(place, subject)),
-            Self::OsMatch(matcher) => matcher.is_match(subject).then_some(0),
+            Self::OsRegex(regex) => regex.place(subject, known).map(|place| following(place, subject)),
+            Self::OsMatch(matcher) => matcher.matches(subject).then_some(0),
             Self::Pcre(pcre) => pcre.end(subject),
-            Self::Exact(wanted) => self.is_match(subject).then_some(wanted.len()),
+            Self::Exact(wanted) => (**wanted == *subject.bytes()).then_some(wanted.len()),
+        }
+    }
+
+    /// What a subject that matches may begin with, where the expression is bound to its beginning.
+    pub fn beginning(&self) -> Beginning {
+        match self {
+            Self::OsRegex(regex) => regex.beginning(),
+            Self::OsMatch(matcher) => matcher.beginning(),
+            Self::Pcre(pcre) => pcre.beginning().clone(),
+            Self::Exact(wanted) => Beginning::of_text(&wanted.to_ascii_lowercase()),
         }
     }
 
@@ -192,11 +205,9 @@ impl Expression {
     }
 }
 
-/// Callers go on one behind the reported place, but never behind the terminator, at which no place lies beyond.
-fn following(place: isize, subject: &[u8]) -> usize {
-    let next = usize::try_from(place + 1).unwrap_or(0);
-    let terminated = next.checked_sub(1).and_then(|place| subject.get(place)) == Some(&0);
-    if terminated { next - 1 } else { next.min(subject.len()) }
+/// Callers go on one behind the reported place, but never behind the end.
+fn following(place: isize, subject: Text<'_>) -> usize {
+    usize::try_from(place + 1).unwrap_or(0).min(subject.bytes().len())
 }
 
 #[cfg(test)]
@@ -244,15 +255,20 @@ mod tests {
         }
 
         #[test]
-        fn callers_go_on_behind_the_place_and_within_the_text(
+        fn nothing_behind_the_first_nul_is_seen(
+            kind in prop_oneof![Just(Kind::OsRegex), Just(Kind::Pcre2), Just(Kind::OsMatch), Just(Kind::Exact)],
             subject in proptest::collection::vec(prop_oneof![Just(0_u8), Just(b'a'), Just(b'b')], 0..12),
-            pattern in "(\\^)?(a|\\\\w\\+|\\\\.\\*|b|\\\\s\\*){1,4}",
+            pattern in "\\^?(a|\\w\\+|\\.\\*|b|\\s\\*){1,4}",
         ) {
-            let Ok(regex) = OsRegex::compile(pattern.as_bytes()) else { return Ok(()) };
-            if let Some(place) = regex.place(&subject) {
-                let wanted = usize::try_from(place + 1).unwrap_or(0).min(text(&subject).len());
-                prop_assert_eq!(following(place, &subject), wanted);
-            }
+            let Ok(expression) = Expression::compile(kind, pattern.as_bytes()) else { return Ok(()) };
+            let seen = text(&subject);
+            prop_assert_eq!(expression.is_match(&subject), expression.is_match(seen));
+            let place = expression.place(&subject);
+            prop_assert_eq!(place, expression.place(seen));
+            prop_assert!(place.is_none_or(|place| place <= seen.len()));
+            let mut captures = (Captures::new(), Captures::new());
+            prop_assert_eq!(expression.find(&subject, &mut captures.0), expression.find(seen, &mut captures.1));
+            prop_assert_eq!(captures.0, captures.1);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! loaded, and afterwards only reads. The invariant of this room: a subject ends at its first NUL,
 //! is otherwise any bytes at all, and no subject makes a matcher panic or run without bound.
 
+mod beginning;
 pub mod budget;
 mod captures;
 mod error;
@@ -14,7 +15,9 @@ mod network;
 mod osmatch;
 mod osregex;
 mod pcre;
+mod text;
 
+pub use beginning::Beginning;
 pub use captures::Captures;
 pub use error::CompileError;
 pub use expression::{Expression, Kind};
@@ -23,11 +26,12 @@ pub use network::{AddressError, IpList, Network, canonical, parse_address};
 pub use osmatch::OsMatch;
 pub use osregex::{Known, OsRegex};
 pub use pcre::Pcre;
+pub use text::Text;
 
 /// The longest pattern any engine takes, in bytes.
 pub const PATTERN_LIMIT: usize = 20_480;
 
 /// The part of `bytes` before the first NUL: all that an expression may see.
 fn text(bytes: &[u8]) -> &[u8] {
-    &bytes[..memchr::memchr(0, bytes).unwrap_or(bytes.len())]
+    Text::new(bytes).bytes()
 }

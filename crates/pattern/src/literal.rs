@@ -83,12 +83,22 @@ fn first(haystack: &[u8], needle: &[u8], pivot: usize) -> Option<usize> {
     }
 }
 
-/// A coarse order of how often bytes occur in logs; only speed depends on it.
+/// Of a thousand bytes of logs, letters in one case, about four times as many; only speed depends on it.
 fn commonness(byte: u8) -> u8 {
     match byte {
-        b' ' | b'e' | b'a' | b'i' | b'o' | b'n' | b'r' | b's' | b't' => 3,
-        b'0'..=b'9' | b'.' | b':' | b'd' | b'l' | b'c' | b'u' => 2,
-        b'a'..=b'z' | b'-' | b'/' | b'=' | b'"' => 1,
+        b' ' => 20,
+        b'e' => 15,
+        b'"' => 12,
+        b't' | b'a' | b's' | b'o' | b'i' | b'0' => 10,
+        b'n' | b'r' | b'2' => 9,
+        b':' | b'd' => 8,
+        b'c' | b'1' | b'.' => 7,
+        b'u' | b'/' => 6,
+        b'p' | b'l' | b'm' | b'4' => 5,
+        b'3' | b'5' | b'6' | b',' | b'=' | b'\\' => 4,
+        b'f' | b'g' | b'h' | b'b' | b'w' | b'7'..=b'9' | b'-' => 3,
+        b'y' | b'x' | b'v' | b'k' | b'_' | b'(' | b')' => 2,
+        b'z' | b'j' | b'q' | b'[' | b']' | b'{' | b'}' | b';' | b'\'' => 1,
         _ => 0,
     }
 }

@@ -3,8 +3,9 @@
 //! Invariant: alternatives are in lower case; a substring with a byte from 128 on never matches,
 //! because the contract's platform compares such bytes as signed.
 
+use crate::beginning::Beginning;
 use crate::literal::Needle;
-use crate::{CompileError, PATTERN_LIMIT, literal, text};
+use crate::{CompileError, PATTERN_LIMIT, Text, literal, text};
 
 /// A compiled OSMatch.
 #[derive(Debug, Clone)]
@@ -41,7 +42,12 @@ impl OsMatch {
 
     /// Whether `subject` satisfies an alternative, or none of them when inverted.
     pub fn is_match(&self, subject: &[u8]) -> bool {
-        let subject = text(subject);
+        self.matches(Text::new(subject))
+    }
+
+    /// [`OsMatch::is_match`] for a subject that was cut before.
+    pub fn matches(&self, subject: Text<'_>) -> bool {
+        let subject = subject.bytes();
         self.alternatives.iter().any(|alternative| alternative.holds(subject)) != self.inverted
     }
 
@@ -69,6 +75,16 @@ impl OsMatch {
             _ => None,
         };
         self.alternatives.iter().map(whole).collect::<Option<_>>().filter(|_| !self.inverted)
+    }
+
+    /// What a subject that matches may begin with.
+    pub(crate) fn beginning(&self) -> Beginning {
+        let texts = self.alternatives.iter().filter(|alternative| **alternative != Alternative::Never);
+        let beginning = |alternative: &Alternative| match alternative {
+            Alternative::Equal(word) | Alternative::Prefix(word) => Beginning::of_text(word),
+            _ => Beginning::default(),
+        };
+        if self.inverted { Beginning::default() } else { Beginning::any(texts.map(beginning)) }
     }
 
     pub(crate) fn required_literals(&self) -> Vec<Vec<u8>> {
@@ -205,6 +221,7 @@ mod tests {
         fn a_match_contains_a_required_literal(pattern in "[!^$|ab]{0,6}", subject in "[abAB]{0,6}") {
             let matcher = OsMatch::compile(pattern.as_bytes()).expect("short");
             let literals = matcher.required_literals();
+            prop_assert!(!matcher.is_match(subject.as_bytes()) || matcher.beginning().allows_text(subject.as_bytes()));
             if !literals.is_empty() && matcher.is_match(subject.as_bytes()) {
                 prop_assert!(literals.iter().any(|word| literal::contains(subject.as_bytes(), word)));
             }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use tld_pattern::{Captures, OsMatch, OsRegex, Pcre};
+use tld_pattern::{Captures, Known, OsMatch, OsRegex, Pcre, Text};
 
 /// A file of the shared data; `None` (and a line that says so) where there is none.
 fn shared(path: &str) -> Option<PathBuf> {
@@ -41,7 +41,7 @@ fn answer(vector: &Value) -> Value {
         Err(error) => return refused(error.code),
     };
     let mut captures = Captures::new();
-    let place = regex.find(input, &mut captures);
+    let place = regex.find(Text::new(input), &mut captures, |_| Known::Nothing);
     let groups: Vec<_> = captures.iter().map(|range| String::from_utf8_lossy(&input[range])).collect();
     serde_json::json!([place.is_some(), groups, place, null])
 }

@@ -29,6 +29,11 @@ impl Bits {
         }
     }
 
+    /// Keeps only what is also a member of `other`.
+    pub(crate) fn keep(&mut self, other: &[u64]) {
+        self.0.iter_mut().zip(other).for_each(|(word, other)| *word &= other);
+    }
+
     pub(crate) fn contains(&self, number: usize) -> bool {
         self.0.get(number / 64).is_some_and(|word| word >> (number % 64) & 1 == 1)
     }

@@ -6,6 +6,7 @@
 
 use super::Known;
 use super::program::{Alternative, Item, Members, Quantifier};
+use crate::beginning::{Beginning, ByteSet};
 use crate::literal::{self, Needle};
 
 /// One alternative, ready to run.
@@ -17,12 +18,14 @@ pub(super) struct Program {
     marks: usize,
     /// The longest run of literals, all of which must be matched one behind the other.
     required: Needle,
-    /// The bytes that an anchored program can begin with, where the first items tell.
-    begin: Option<ByteSet>,
+    /// What an anchored program can begin with, where the first items tell.
+    begin: Beginning,
     /// Nothing but literals, found by searching them.
     plain: bool,
     can_match: bool,
     first: First,
+    /// What is required stands at the beginning, and the program may start anywhere.
+    leads: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -91,24 +94,6 @@ enum First {
     Class(Members),
 }
 
-/// A set of byte values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct ByteSet([u64; 4]);
-
-impl ByteSet {
-    fn of(holds: impl Fn(u8) -> bool) -> Self {
-        let mut words = [0; 4];
-        for byte in (1..=u8::MAX).filter(|&byte| holds(byte)) {
-            words[usize::from(byte >> 6)] |= 1 << (byte & 63);
-        }
-        Self(words)
-    }
-
-    fn contains(&self, byte: u8) -> bool {
-        self.0[usize::from(byte >> 6)] >> (byte & 63) & 1 == 1
-    }
-}
-
 impl Program {
     pub(super) fn new(alternative: &Alternative) -> Self {
         let mut marks = 0;
@@ -135,7 +120,7 @@ impl Program {
         set_stops(&mut items);
         let obliged = &items[..obliged(&items)];
         let can_match = !obliged.iter().any(|op| matches!(op, Op::Literal(byte) if *byte >= 0x80));
-        let required = longest_literal(obliged);
+        let (required, leads) = longest_literal(obliged);
         let leading = leading_literal(&items);
         let first = match items.iter().find(|op| !matches!(op, Op::Mark(0))) {
             Some(Op::Literal(_)) if leading.len() > 1 && can_match => {
@@ -151,8 +136,9 @@ impl Program {
             && items.iter().all(|op| matches!(op, Op::Literal(_)));
         Self {
             required: Needle::new(&required),
-            begin: alternative.begin_anchored.then(|| beginnings(&items)).flatten(),
+            begin: if alternative.begin_anchored { beginning(&items) } else { Beginning::default() },
             plain,
+            leads: leads && !alternative.begin_anchored && matches!(first, First::Run(..)),
             items,
             begin_anchored: alternative.begin_anchored,
             end_anchored: alternative.end_anchored,
@@ -170,8 +156,12 @@ impl Program {
         self.required.text()
     }
 
+    pub(super) fn beginning(&self) -> &Beginning {
+        &self.begin
+    }
+
     pub(super) fn refuses_quickly(&self) -> bool {
-        self.begin.is_some() || self.plain
+        !self.begin.is_empty() || self.plain
     }
 
     /// The literals of a program that is nothing else between both anchors.
@@ -195,8 +185,7 @@ impl Program {
         steps: &mut u32,
         known: Known,
     ) -> Option<isize> {
-        let wrong = |(begin, first): (&ByteSet, &u8)| !begin.contains(*first);
-        if !self.can_match || self.begin.as_ref().zip(subject.first()).is_some_and(wrong) {
+        if !self.can_match || !self.begin.allows_text(subject) {
             return None;
         }
         let place = match known {
@@ -233,7 +222,8 @@ impl Program {
             slots: [(0, 0); 4],
             filled: 0,
         };
-        match place.filter(|_| leads) {
+        // No start before it holds, and none of those that begin like it leaves a trace: at first there is no run to end.
+        match place.filter(|_| leads || self.leads) {
             Some(place) => state.pass_starts(place),
             None => state.skip_starts(),
         }
@@ -279,18 +269,49 @@ fn set_stops(items: &mut [Op]) {
     }
 }
 
-/// The bytes that the first items accept: some that may be left out and one that may not.
-fn beginnings(items: &[Op]) -> Option<ByteSet> {
-    let mut taken: Vec<&Op> = Vec::new();
-    for op in items.iter().skip_while(|op| matches!(op, Op::Mark(0))) {
-        taken.push(op);
-        match op {
-            Op::Mark(_) => return None,
-            Op::Class { quantifier: Quantifier::Star, .. } => {}
-            _ => return Some(ByteSet::of(|byte| taken.iter().any(|op| op.takes(byte)))),
-        }
+/// The bytes that the first items accept, for an anchored program: each item without quantifier takes one place, and the first
+/// run is followed by itself or by the next item.
+fn beginning(mut items: &[Op]) -> Beginning {
+    let mut places = Vec::new();
+    loop {
+        items = match items {
+            [op @ (Op::Literal(_) | Op::Class { quantifier: Quantifier::None, .. }), rest @ ..] => {
+                places.push(ByteSet::of(|byte| op.takes(byte)));
+                rest
+            }
+            // A mark that another one follows is compared as a byte.
+            [Op::Mark(_), Op::Literal(_) | Op::Class { .. }, ..] => unmarked(items),
+            [run @ Op::Class { quantifier: Quantifier::Plus, .. }, rest @ ..] => {
+                places.push(ByteSet::of(|byte| run.takes(byte)));
+                let behind =
+                    possible(unmarked(rest)).map(|next| next.or(&ByteSet::of(|byte| run.takes(byte))));
+                places.extend(behind);
+                break;
+            }
+            _ => {
+                places.extend(possible(items));
+                break;
+            }
+        };
     }
-    None
+    Beginning::new(places)
+}
+
+/// Without a mark at the beginning.
+fn unmarked(items: &[Op]) -> &[Op] {
+    match items {
+        [Op::Mark(_), rest @ ..] => rest,
+        _ => items,
+    }
+}
+
+/// The bytes of one place: of items that may be left out and of one that may not.
+fn possible(items: &[Op]) -> Option<ByteSet> {
+    let optional = |op: &&Op| matches!(op, Op::Class { quantifier: Quantifier::Star, .. });
+    let left_out = items.iter().take_while(optional).count();
+    let taken = &items[..=left_out.min(items.len().checked_sub(1)?)];
+    let last = taken.last().filter(|op| !optional(op) && !matches!(op, Op::Mark(_)));
+    last.map(|_| ByteSet::of(|byte| taken.iter().any(|op| op.takes(byte))))
 }
 
 /// How many items every success must pass: all of them, but for a single byte behind a class
@@ -312,19 +333,54 @@ fn leading_literal(items: &[Op]) -> Box<[u8]> {
     literals.collect()
 }
 
-/// The longest run of literals with nothing at all between them.
-fn longest_literal(items: &[Op]) -> Box<[u8]> {
+/// The longest run of literals with nothing at all between them. A class of one byte is a literal like any other, and a run
+/// of it begins and ends with one.
+///
+/// The second answer tells whether the program begins with it.
+fn longest_literal(items: &[Op]) -> (Box<[u8]>, bool) {
     let (mut best, mut current): (Vec<u8>, Vec<u8>) = (Vec::new(), Vec::new());
-    for op in items {
-        match op {
-            Op::Literal(byte) => current.push(*byte),
-            Op::Mark(_) | Op::Class { .. } => current.clear(),
+    let (mut best_leads, mut leads) = (false, true);
+    let items = unmarked(items);
+    // Classes behind the last literal may be left out at the end of a subject.
+    let firm = items.iter().rposition(|op| matches!(op, Op::Literal(_))).unwrap_or(0);
+    let survives = run_survives(items);
+    for (place, op) in items.iter().copied().enumerate() {
+        let single = match op {
+            Op::Class { set, quantifier: Quantifier::None, .. } if place < firm => set.single(),
+            Op::Class { set, quantifier: Quantifier::Plus, .. } if place < firm && !survives => set.single(),
+            _ => None,
+        };
+        match (op, single) {
+            (Op::Literal(byte), _) | (_, Some(byte)) => current.push(byte.to_ascii_lowercase()),
+            _ => {
+                current.clear();
+                leads = false;
+            }
         }
         if literal::worth(&current) > literal::worth(&best) {
             best.clone_from(&current);
+            best_leads = leads;
+        }
+        if let (Op::Class { quantifier: Quantifier::Plus, .. }, Some(byte)) = (op, single) {
+            current = vec![byte];
+            leads = false;
         }
     }
-    best.into()
+    (best.into(), best_leads)
+}
+
+/// Whether a run can last beyond its class: the byte on which it goes over to a class without quantifier does not end it, and
+/// a later `+` is then passed without a byte of its own.
+fn run_survives(items: &[Op]) -> bool {
+    let overlap =
+        |one: Members, other: Members| (1..=u8::MAX).any(|byte| one.contains(byte) && other.contains(byte));
+    (0..items.len()).any(|place| match (items[place], unmarked(&items[place + 1..]).first()) {
+        (Op::Class { quantifier: Quantifier::None, .. } | Op::Literal(_) | Op::Mark(_), _) => false,
+        (Op::Class { set, .. }, Some(Op::Class { set: next, quantifier: Quantifier::None, .. })) => {
+            overlap(set, *next)
+        }
+        _ => false,
+    })
 }
 
 enum Next {

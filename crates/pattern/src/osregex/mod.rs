@@ -13,8 +13,9 @@ mod tests;
 
 use matcher::Program;
 
+use crate::beginning::Beginning;
 use crate::literal::Needle;
-use crate::{Captures, CompileError, text};
+use crate::{Captures, CompileError, Text, text};
 
 /// What a caller knows of the place of a literal in a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,26 +61,22 @@ impl OsRegex {
     }
 
     /// Matches with captures. The answer is the reported place, which may be -1.
-    pub fn find(&self, subject: &[u8], captures: &mut Captures) -> Option<isize> {
-        if self.groups && !self.may_match(text(subject)) {
-            captures.clear();
-            return None;
-        }
-        self.find_knowing(subject, captures, |_| Known::Nothing)
-    }
-
-    /// [`OsRegex::find`] for a caller who knows where the literals of [`OsRegex::by_alternative`] stand.
-    pub fn find_knowing(
+    ///
+    /// `known` tells where the literals of [`OsRegex::by_alternative`] stand.
+    pub fn find(
         &self,
-        subject: &[u8],
+        subject: Text<'_>,
         captures: &mut Captures,
         known: impl Fn(usize) -> Known,
     ) -> Option<isize> {
         captures.clear();
         if !self.groups {
-            return self.place(subject);
+            return self.place(subject, known);
         }
-        let subject = text(subject);
+        if !self.may_match(subject, &known) {
+            return None;
+        }
+        let subject = subject.bytes();
         let mut steps = Self::STEP_LIMIT;
         let mut marks = captures.take_marks();
         let alternatives = self.alternatives.iter().enumerate();
@@ -92,23 +89,31 @@ impl OsRegex {
         place
     }
 
-    fn may_match(&self, subject: &[u8]) -> bool {
-        self.common.as_ref().is_none_or(|common| common.is_in(subject))
+    fn may_match(&self, subject: Text<'_>, known: impl Fn(usize) -> Known) -> bool {
+        let open = |common: &Needle| known(0) != Known::Nothing || common.is_in(subject.bytes());
+        self.common.as_ref().is_none_or(open)
     }
 
     /// Matches without captures and tells the reported place.
-    pub fn place(&self, subject: &[u8]) -> Option<isize> {
-        let subject = text(subject);
-        if !self.may_match(subject) {
+    pub fn place(&self, subject: Text<'_>, known: impl Fn(usize) -> Known) -> Option<isize> {
+        if !self.may_match(subject, &known) {
             return None;
         }
         let mut steps = Self::STEP_LIMIT;
-        self.alternatives.iter().find_map(|program| program.run(subject, None, &mut steps, Known::Nothing))
+        let mut alternatives = self.alternatives.iter().enumerate();
+        alternatives
+            .find_map(|(number, program)| program.run(subject.bytes(), None, &mut steps, known(number)))
     }
 
     /// Whether `subject` matches, without captures.
     pub fn is_match(&self, subject: &[u8]) -> bool {
-        self.place(subject).is_some()
+        self.place(Text::new(subject), |_| Known::Nothing).is_some()
+    }
+
+    /// What a subject that matches may begin with.
+    pub(crate) fn beginning(&self) -> Beginning {
+        let possible = self.alternatives.iter().filter(|program| program.can_match());
+        Beginning::any(possible.map(|program| program.beginning().clone()))
     }
 
     /// For each alternative a lower-case literal that must occur (ASCII case folded) where it matches; empty where none is

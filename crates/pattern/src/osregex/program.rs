@@ -126,6 +126,13 @@ impl Members {
         Self(class.map_or(0, |class| 1 << class))
     }
 
+    /// The byte of a class that has one only.
+    pub(super) fn single(self) -> Option<u8> {
+        let mut members = (1..=u8::MAX).filter(|byte| self.contains(*byte));
+        let first = members.next();
+        first.filter(|_| members.next().is_none())
+    }
+
     pub(super) fn contains(self, byte: u8) -> bool {
         MEMBERSHIP[usize::from(byte)] & self.0 != 0
     }

@@ -8,7 +8,7 @@ use super::*;
 fn found(pattern: &str, subject: &str) -> Option<(isize, Vec<String>)> {
     let regex = OsRegex::compile(pattern.as_bytes()).expect("a legal pattern");
     let mut captures = Captures::new();
-    let place = regex.find(subject.as_bytes(), &mut captures)?;
+    let place = regex.find(Text::new(subject.as_bytes()), &mut captures, |_| Known::Nothing)?;
     let texts = captures.iter().map(|range| subject[range].to_owned()).collect();
     Some((place, texts))
 }
@@ -186,7 +186,9 @@ fn the_serving_matcher_agrees_with_the_plain_procedure() {
             let literals = regex.required_literals();
             for subject in subjects {
                 let mut captures = Captures::new();
-                let served = regex.find(&subject, &mut captures).map(|place| (place, captures));
+                let text = Text::new(&subject);
+                let nothing = |_| Known::Nothing;
+                let served = regex.find(text, &mut captures, nothing).map(|place| (place, captures));
                 prop_assert_eq!(&served, &by_reference(&alternatives, &subject, regex.has_groups()));
                 let folded = subject.to_ascii_lowercase();
                 let words: Vec<&[u8]> = regex.by_alternative().collect();
@@ -195,10 +197,13 @@ fn the_serving_matcher_agrees_with_the_plain_procedure() {
                     word => memchr::memmem::find(&folded, word).map_or(Known::Absent, Known::First),
                 };
                 let mut captures = Captures::new();
-                let knowing =
-                    regex.find_knowing(&subject, &mut captures, known).map(|place| (place, captures));
+                let knowing = regex.find(text, &mut captures, known).map(|place| (place, captures));
                 prop_assert_eq!(&knowing, &served);
-                let place = regex.place(&subject);
+                let place = regex.place(text, nothing);
+                prop_assert_eq!(regex.place(text, known), place);
+                if served.is_some() || place.is_some() {
+                    prop_assert!(regex.beginning().allows_text(&subject));
+                }
                 prop_assert_eq!(place, by_reference(&alternatives, &subject, false).map(|(place, _)| place));
                 if !literals.is_empty() && (served.is_some() || place.is_some()) {
                     prop_assert!(literals.iter().any(|word| crate::literal::contains(&subject, word)));
@@ -214,7 +219,7 @@ proptest! {
     fn any_bytes_compile_and_match_without_panic(pattern: Vec<u8>, subject: Vec<u8>) {
         if let Ok(regex) = OsRegex::compile(&pattern) {
             let mut captures = Captures::new();
-            let _ = regex.find(&subject, &mut captures);
+            let _ = regex.find(Text::new(&subject), &mut captures, |_| Known::Nothing);
             prop_assert!(captures.iter().all(|range| range.start <= range.end && range.end <= subject.len()));
         }
     }

@@ -16,7 +16,8 @@ use std::sync::OnceLock;
 use regex::bytes::{Regex, RegexBuilder};
 use translate::{Target, Translation, translate};
 
-use crate::{Captures, CompileError, PATTERN_LIMIT, budget, text};
+use crate::beginning::Beginning;
+use crate::{Captures, CompileError, PATTERN_LIMIT, Text, budget, text};
 
 /// The texts of a pattern that is nothing but alternatives of plain text, each between both anchors: in lower case, each
 /// also with the newline that `$` lets stand behind it.
@@ -46,6 +47,7 @@ pub struct Pcre {
     linear: Option<Regex>,
     backtracking: Option<Box<Backtracking>>,
     required: Vec<Vec<u8>>,
+    beginning: Beginning,
 }
 
 impl Pcre {
@@ -72,7 +74,9 @@ impl Pcre {
             None
         };
         // The two forms differ in assertions only, which hold no literal.
-        let required = if linear.is_some() { required::of(&forward.source, forward.utf) } else { Vec::new() };
+        let tree = if linear.is_some() { required::tree(&forward.source, forward.utf) } else { None };
+        let required = tree.as_ref().map(required::of).unwrap_or_default();
+        let beginning = tree.as_ref().map(required::beginning).unwrap_or_default();
         Ok(Self {
             pattern: pattern.into(),
             utf: forward.utf,
@@ -80,17 +84,18 @@ impl Pcre {
             linear,
             backtracking,
             required,
+            beginning,
         })
     }
 
     /// Matches and tells the end of the match. Groups are counted up to the last one that took
     /// part; those before it that did not are empty.
-    pub fn find(&self, subject: &[u8], captures: &mut Captures) -> Option<usize> {
+    pub fn find(&self, subject: Text<'_>, captures: &mut Captures) -> Option<usize> {
         captures.clear();
         if self.groups == 0 {
             return self.end(subject);
         }
-        match self.engine(text(subject))? {
+        match self.engine(subject.bytes())? {
             Engine::Linear(regex, subject) => {
                 let end = regex.captures_read(captures.places(regex), subject)?.end();
                 captures.take_places(regex);
@@ -111,8 +116,8 @@ impl Pcre {
     }
 
     /// Matches without captures and tells the end of the match.
-    pub fn end(&self, subject: &[u8]) -> Option<usize> {
-        match self.engine(text(subject))? {
+    pub fn end(&self, subject: Text<'_>) -> Option<usize> {
+        match self.engine(subject.bytes())? {
             Engine::Linear(regex, subject) => regex.find(subject).map(|found| found.end()),
             Engine::Backtracking(regex, view) => {
                 let found = budget::search(view.text().len(), || regex.find(view.text()))?;
@@ -122,8 +127,8 @@ impl Pcre {
     }
 
     /// Whether `subject` matches.
-    pub fn is_match(&self, subject: &[u8]) -> bool {
-        match self.engine(text(subject)) {
+    pub fn is_match(&self, subject: Text<'_>) -> bool {
+        match self.engine(subject.bytes()) {
             None => false,
             Some(Engine::Linear(regex, subject)) => regex.is_match(subject),
             Some(Engine::Backtracking(regex, view)) => {
@@ -145,6 +150,11 @@ impl Pcre {
 
     pub(crate) fn required_literals(&self) -> Vec<Vec<u8>> {
         self.required.clone()
+    }
+
+    /// What a subject that matches may begin with.
+    pub(crate) fn beginning(&self) -> &Beginning {
+        &self.beginning
     }
 
     /// The engine that serves `subject`; none if a UTF pattern meets bytes that are no UTF-8.

@@ -6,8 +6,8 @@ use super::*;
 fn found(pattern: &str, subject: &[u8]) -> Option<(usize, Vec<Vec<u8>>)> {
     let pcre = Pcre::compile(pattern.as_bytes()).expect("a legal pattern");
     let mut captures = Captures::new();
-    let end = pcre.find(subject, &mut captures)?;
-    assert!(pcre.is_match(subject));
+    let end = pcre.find(Text::new(subject), &mut captures)?;
+    assert!(pcre.is_match(Text::new(subject)));
     Some((end, captures.iter().map(|range| subject[range].to_vec()).collect()))
 }
 
@@ -164,21 +164,24 @@ fn a_long_line_costs_little_or_ends_the_event_s_searches_and_is_counted() {
     {
         let pcre = Pcre::compile(pattern.as_bytes()).expect("legal");
         budget::begin();
-        assert!(!pcre.is_match(&long("a")) && !pcre.is_match(&long("a b")), "{pattern}");
+        assert!(
+            !pcre.is_match(Text::new(&long("a"))) && !pcre.is_match(Text::new(&long("a b"))),
+            "{pattern}"
+        );
         assert_eq!(budget::ended(), 0, "{pattern}: places where it cannot match are passed over");
     }
     let hard = Pcre::compile(br"(?!\s)[^:]*: x(?!y)").expect("legal");
     let forged = [long("a"), b": xy".to_vec()].concat();
     budget::begin();
-    assert!(!hard.is_match(&forged));
+    assert!(!hard.is_match(Text::new(&forged)));
     assert_eq!(budget::ended(), 1);
-    assert!(!hard.is_match(b"a: xz"), "the event has used up its budget");
+    assert!(!hard.is_match(Text::new(b"a: xz")), "the event has used up its budget");
     assert_eq!(budget::ended(), 2);
     budget::begin();
-    assert!(hard.is_match(b"a: xz"), "the next one has its own");
+    assert!(hard.is_match(Text::new(b"a: xz")), "the next one has its own");
     let late = [long("a;"), b" b=1".to_vec()].concat();
     let found = Pcre::compile(br"(?<=\s)(\w+)=\d").expect("legal");
-    assert!(found.is_match(&late), "what stands at the end of a long line is found");
+    assert!(found.is_match(Text::new(&late)), "what stands at the end of a long line is found");
     assert_eq!(budget::ended(), 0);
 }
 
@@ -193,13 +196,16 @@ proptest! {
             linear: None,
             backtracking: Some(Box::new(Backtracking::new(source.source).expect("made of legal parts"))),
             required: Vec::new(),
+            beginning: Beginning::default(),
             pattern: linear.pattern.clone(),
             ..linear
         };
         let mut captures = (Captures::new(), Captures::new());
-        prop_assert_eq!(linear.find(&subject, &mut captures.0), backtracking.find(&subject, &mut captures.1));
+        let text = Text::new(&subject);
+        prop_assert_eq!(linear.find(text, &mut captures.0), backtracking.find(text, &mut captures.1));
         prop_assert_eq!(captures.0, captures.1);
-        if !linear.required.is_empty() && linear.is_match(&subject) {
+        prop_assert!(!linear.is_match(text) || linear.beginning.allows_text(text.bytes()));
+        if !linear.required.is_empty() && linear.is_match(text) {
             prop_assert!(linear.required.iter().any(|word| crate::literal::contains(&subject, word)));
         }
     }
@@ -224,7 +230,7 @@ proptest! {
     #[test]
     fn any_bytes_compile_and_match_without_panic(pattern: Vec<u8>, subject: Vec<u8>) {
         if let Ok(pcre) = Pcre::compile(&pattern) {
-            let _ = pcre.find(&subject, &mut Captures::new());
+            let _ = pcre.find(Text::new(&subject), &mut Captures::new());
         }
     }
 
@@ -234,7 +240,7 @@ proptest! {
         subject in subject(),
     ) {
         if let Ok(pcre) = Pcre::compile(pattern.as_bytes()) {
-            let _ = pcre.find(&subject, &mut Captures::new());
+            let _ = pcre.find(Text::new(&subject), &mut Captures::new());
         }
     }
 }

@@ -34,6 +34,7 @@ pub(super) fn load(
         entries: BUILT_IN.iter().map(|name| built_in_entry(name)).collect(),
         with_program: Vec::new(),
         without_program: Vec::new(),
+        named: Prefilter::default(),
         prefilter: Prefilter::default(),
         lexicon: Lexicon::new(Vec::new()),
         quick: 0,
@@ -145,9 +146,11 @@ impl Reader<'_> {
     /// Compiles the expressions.
     fn build(&mut self, root: &Element, draft: Draft) -> Option<Decoder> {
         let program = self.compile(&draft.program);
-        let prematch = self
-            .compile(&draft.prematch)
-            .map(|expression| Prematch { expression, offset: draft.prematch.offset });
+        let prematch = self.compile(&draft.prematch).map(|expression| Prematch {
+            expression,
+            literals: Box::default(),
+            offset: draft.prematch.offset,
+        });
         let regex = self.compile(&draft.regex);
         let action = match (regex, draft.plugin) {
             (Some(expression), _) => {

@@ -101,6 +101,8 @@ pub struct Decoders {
     with_program: Vec<Top>,
     /// Top-level decoders without.
     without_program: Vec<Top>,
+    /// Of the list with program.
+    named: prefilter::Prefilter,
     /// Of the list without program.
     prefilter: prefilter::Prefilter,
     /// What decoders and rules look for in logs.
@@ -121,6 +123,7 @@ pub struct Scratch {
     captures: Captures,
     programs: Programs,
     places: Bits,
+    spare: Bits,
     /// What the lexicon finds in the event's log, as far as anybody asked.
     pub(crate) found: Found,
     json: plugin::json::Buffers,
@@ -316,15 +319,20 @@ enum Field {
 #[derive(Debug)]
 struct Prematch {
     expression: Expression,
+    /// For each alternative of an OSRegex the literal of the lexicon that it needs, if one is known.
+    literals: Literals,
     offset: Offset,
 }
+
+/// Literals of the lexicon, by alternative.
+type Literals = Box<[Option<u32>]>;
 
 /// An expression and the fields of its groups.
 #[derive(Debug)]
 struct Regex {
     expression: Expression,
     /// For each alternative of an OSRegex the literal of the lexicon that it needs, if one is known.
-    literals: Box<[Option<u32>]>,
+    literals: Literals,
     offset: Offset,
     order: Vec<Field>,
     rivals: contested::Rivals,
@@ -358,33 +366,35 @@ struct Decoder {
 #[derive(Debug, Default)]
 struct Programs {
     identity: Option<Arc<()>>,
-    known: HashMap<Box<[u8]>, Arc<[u16]>>,
+    known: HashMap<Box<[u8]>, Bits>,
 }
 
 impl Programs {
     const MOST: usize = 512;
     const LONGEST: usize = 64;
 
-    /// Places in the list of decoders with `program_name` that match this program, in order.
-    fn candidates(&mut self, decoders: &Decoders, program: &[u8]) -> Arc<[u16]> {
+    /// Puts into `out` the places in the list of decoders with `program_name` that match this program.
+    fn candidates(&mut self, decoders: &Decoders, program: &[u8], out: &mut Bits) {
         if !self.identity.as_ref().is_some_and(|known| Arc::ptr_eq(known, &decoders.identity)) {
             self.known.clear();
             self.identity = Some(Arc::clone(&decoders.identity));
         }
         if let Some(found) = self.known.get(program) {
-            return Arc::clone(found);
+            out.copy_from(found);
+            return;
         }
-        let matching = decoders.with_program.iter().zip(0_u16..).filter(|(top, _)| {
+        out.reset(decoders.with_program.len());
+        for (place, top) in decoders.with_program.iter().enumerate() {
             let expression = &decoders.entry(top.decoder).program;
-            expression.as_ref().is_none_or(|expression| expression.is_match(program))
-        });
-        let found: Arc<[u16]> = matching.map(|(_, place)| place).collect();
+            if expression.as_ref().is_none_or(|expression| expression.is_match(program)) {
+                out.insert(place);
+            }
+        }
         if program.len() <= Self::LONGEST {
             if self.known.len() >= Self::MOST {
                 self.known.clear();
             }
-            self.known.insert(program.into(), Arc::clone(&found));
+            self.known.insert(program.into(), out.clone());
         }
-        found
     }
 }

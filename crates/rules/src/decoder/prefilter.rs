@@ -1,10 +1,10 @@
-//! Which decoders are worth asking: those whose expression needs one of some literals are left out when none of them
-//! stands in the log.
+//! Which decoders are worth asking: those whose expression no log can begin like this one for, and those that need one of
+//! some literals when none of them stands in the log.
 //!
-//! One pass over the log answers for all of them, and for the rules too. Invariant: the answer may hold decoders too many,
+//! The first bytes answer for all decoders at once, and so does one pass over the log, for the rules too. Invariant: the answer may hold decoders too many,
 //! never one too few.
 
-use tld_pattern::Expression;
+use tld_pattern::{Expression, Text};
 
 use super::{Action, Decoder, Decoders, Top};
 use crate::lexicon::{Concerns, Found, Lexicon, Needed};
@@ -13,34 +13,76 @@ use crate::literals::Bits;
 /// From so many expressions below one decoder on, one pass over the log is cheaper than asking each.
 const WORTH_A_PASS: usize = 4;
 
+/// So many bytes at the beginning of a log are looked at.
+const PLACES: usize = 6;
+/// From so many decoders on that search for a literal each, one pass over the log is cheaper.
+const WORTH_SEARCHING: u32 = 2;
+
 /// Which top-level decoders of a list are worth asking.
 #[derive(Debug, Default)]
 pub(super) struct Prefilter {
     concerns: Concerns,
-    /// Decoders of which nothing is known.
+    /// Decoders of which no literal is known.
     always: Bits,
+    /// Decoders that would search the whole log for theirs.
+    searching: Bits,
+    /// For each place at the beginning of a log and each byte there the decoders that can begin so.
+    beginnings: Box<[u64]>,
 }
 
 impl Prefilter {
     fn new(list: &[Top], entries: &[Decoder], lexicon: &Lexicon) -> Self {
         let mut pairs = Vec::new();
-        let mut always = Bits::default();
+        let (mut always, mut searching) = (Bits::default(), Bits::default());
         always.reset(list.len());
-        for (place, top) in (0_u32..).zip(list) {
+        searching.reset(list.len());
+        let words = list.len().div_ceil(64);
+        let mut beginnings = vec![0; PLACES * 256 * words];
+        for (number, top) in (0_u32..).zip(list) {
             let prematch = entries.get(usize::from(top.decoder)).and_then(prematch);
             let needed = needed(lexicon, prematch);
-            if needed == Needed::Unknown {
-                always.insert(place as usize);
+            let beginning = prematch.map(Expression::beginning).unwrap_or_default();
+            let (word, bit) = (number as usize / 64, number % 64);
+            for (place, byte) in (0..PLACES).flat_map(|place| (0..=u8::MAX).map(move |byte| (place, byte))) {
+                let allowed = u64::from(beginning.allows(place, byte));
+                beginnings[(place * 256 + usize::from(byte)) * words + word] |= allowed << bit;
             }
-            pairs.extend(needed.literals().iter().map(|literal| (*literal, place)));
+            if needed == Needed::Unknown {
+                always.insert(number as usize);
+            } else if beginning.is_empty() {
+                searching.insert(number as usize);
+            }
+            pairs.extend(needed.literals().iter().map(|literal| (*literal, number)));
         }
-        Self { concerns: Concerns::new(pairs), always }
+        Self { concerns: Concerns::new(pairs), always, searching, beginnings: beginnings.into() }
     }
 
-    /// The decoders to ask about a log in which this was found, put into `out`.
-    pub(super) fn candidates(&self, found: &Found, out: &mut Bits) {
+    /// Puts all decoders of the list into `out`.
+    pub(super) fn all(&self, out: &mut Bits) {
         out.copy_from(&self.always);
-        self.concerns.collect(found, out);
+        out.0.fill(u64::MAX);
+    }
+
+    /// Leaves out those that no log begins like this one for.
+    pub(super) fn begin(&self, log: Text<'_>, out: &mut Bits) {
+        let words = out.0.len();
+        for (place, byte) in log.bytes().iter().take(PLACES).enumerate() {
+            let start = (place * 256 + usize::from(*byte)) * words;
+            out.keep(self.beginnings.get(start..start + words).unwrap_or_default());
+        }
+    }
+
+    /// Whether several of these would search the whole log.
+    pub(super) fn is_search(&self, candidates: &Bits) -> bool {
+        let words = candidates.0.iter().zip(&self.searching.0);
+        words.map(|(word, searching)| (word & searching).count_ones()).sum::<u32>() >= WORTH_SEARCHING
+    }
+
+    /// Leaves out those whose literals were not found in the log.
+    pub(super) fn find(&self, found: &Found, spare: &mut Bits, out: &mut Bits) {
+        spare.copy_from(&self.always);
+        self.concerns.collect(found, spare);
+        out.keep(&spare.0);
     }
 }
 
@@ -52,9 +94,14 @@ pub(super) fn prepare(decoders: &mut Decoders, mut literals: Vec<Vec<u8>>) {
     }
     let lexicon = Lexicon::new(literals);
     for decoder in &mut decoders.entries {
+        let literals = |expression: &Expression| {
+            expression.by_alternative().into_iter().map(|literal| lexicon.number(literal)).collect()
+        };
+        if let Some(prematch) = &mut decoder.prematch {
+            prematch.literals = literals(&prematch.expression);
+        }
         if let Action::Regex(regex) = &mut decoder.action {
-            let literals = regex.expression.by_alternative().into_iter();
-            regex.literals = literals.map(|literal| lexicon.number(literal)).collect();
+            regex.literals = literals(&regex.expression);
         }
     }
     let entries = &decoders.entries;
@@ -68,6 +115,7 @@ pub(super) fn prepare(decoders: &mut Decoders, mut literals: Vec<Vec<u8>>) {
         }
         top.read = expressions >= WORTH_A_PASS;
     }
+    decoders.named = Prefilter::new(&decoders.with_program, entries, &lexicon);
     decoders.prefilter = Prefilter::new(&decoders.without_program, entries, &lexicon);
     decoders.lexicon = lexicon;
 }

@@ -5,14 +5,16 @@
 //! regex. Invariant: each of them is at most the log's length.
 
 use std::borrow::Cow;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
+
+use tld_pattern::{Known, Text};
 
 use crate::decoder::plugin::{self, Plugin};
 use crate::decoder::{
     Action, Child, DecodeResult, Decoder, DecoderId, Decoders, Field, JsonOptions, Offset, Prematch, Scratch,
     Top, built_in, eventchannel,
 };
-use crate::lexicon::Needed;
+use crate::lexicon::{Found, Needed};
 use crate::{Category, Decoded, StaticField, Value};
 
 /// What was tested.
@@ -88,6 +90,8 @@ struct Run<'e, 's> {
     scratch: &'s mut Scratch,
     trace: Option<&'s mut Vec<DecoderStep>>,
     log: Value<'e>,
+    /// So many bytes of the log are seen by expressions.
+    seen: usize,
     after_parent: usize,
     after_prematch: Option<usize>,
     after_regex: Option<usize>,
@@ -96,11 +100,14 @@ struct Run<'e, 's> {
 
 impl<'e, 's> Run<'e, 's> {
     fn new(decoders: &'s Decoders, decoded: &mut Decoded<'e>, scratch: &'s mut Scratch) -> Self {
+        let log = std::mem::take(&mut decoded.log);
+        let seen = Text::new(&log).bytes().len();
         Self {
             decoders,
             scratch,
             trace: None,
-            log: std::mem::take(&mut decoded.log),
+            log,
+            seen,
             after_parent: 0,
             after_prematch: None,
             after_regex: None,
@@ -126,16 +133,10 @@ impl<'e, 's> Run<'e, 's> {
     }
 
     fn select(&mut self, decoded: &mut Decoded<'e>) {
-        let decoders = self.decoders;
         let chosen = match decoded.program_name.as_deref() {
             _ if self.trace.is_some() => self.choose_among_all(decoded.program_name.as_deref()),
-            None => self.choose_by_literals(),
-            Some(program) => {
-                let candidates = self.scratch.programs.candidates(decoders, program);
-                let mut tops =
-                    candidates.iter().filter_map(|place| decoders.with_program.get(usize::from(*place)));
-                tops.find(|top| self.top_fits(top))
-            }
+            None => self.choose_without_program(),
+            Some(program) => self.choose_by_program(program),
         };
         if let Some(top) = chosen {
             self.run_top(decoded, top);
@@ -156,17 +157,39 @@ impl<'e, 's> Run<'e, 's> {
         })
     }
 
-    fn choose_by_literals(&mut self) -> Option<&'s Top> {
+    fn choose_by_program(&mut self, program: &[u8]) -> Option<&'s Top> {
         let decoders = self.decoders;
-        // The first decoders of the list take most events that are JSON: a look at their first byte spares the pass.
-        let mut from = decoders.quick;
-        if let Some(top) = decoders.without_program.iter().take(from).find(|top| self.top_fits(top)) {
-            return Some(top);
+        let Scratch { programs, places, spare, found, .. } = &mut *self.scratch;
+        programs.candidates(decoders, program, places);
+        decoders.named.begin(Text::measured(&self.log, self.seen), places);
+        if decoders.named.is_search(places) {
+            found.read(&decoders.lexicon, &self.log);
+            decoders.named.find(found, spare, places);
         }
-        self.scratch.found.read(&decoders.lexicon, &self.log);
-        decoders.prefilter.candidates(&self.scratch.found, &mut self.scratch.places);
-        while let Some(place) = self.scratch.places.next(from) {
-            let top = decoders.without_program.get(place)?;
+        self.first_that_fits(&decoders.with_program, 0..usize::MAX)
+    }
+
+    fn choose_without_program(&mut self) -> Option<&'s Top> {
+        let decoders = self.decoders;
+        let log = Text::measured(&self.log, self.seen);
+        decoders.prefilter.all(&mut self.scratch.places);
+        decoders.prefilter.begin(log, &mut self.scratch.places);
+        // The first decoders of the list take most events that are JSON: a look at their first bytes spares the pass.
+        let top = self.first_that_fits(&decoders.without_program, 0..decoders.quick);
+        if top.is_some() {
+            return top;
+        }
+        let Scratch { places, spare, found, .. } = &mut *self.scratch;
+        found.read(&decoders.lexicon, &self.log);
+        decoders.prefilter.find(found, spare, places);
+        self.first_that_fits(&decoders.without_program, decoders.quick..usize::MAX)
+    }
+
+    /// Of the candidates in some part of a list.
+    fn first_that_fits(&mut self, list: &'s [Top], part: Range<usize>) -> Option<&'s Top> {
+        let mut from = part.start;
+        while let Some(place) = self.scratch.places.next(from).filter(|place| *place < part.end) {
+            let top = list.get(place)?;
             if self.top_fits(top) {
                 return Some(top);
             }
@@ -181,10 +204,18 @@ impl<'e, 's> Run<'e, 's> {
             self.after_parent = 0;
             return true;
         };
-        let place = prematch.expression.place(&self.log);
+        let place = self.place(prematch, 0);
         self.note(top.decoder, DecoderTest::Prematch, place.is_some());
-        self.after_parent = place.unwrap_or(0).min(self.log.len());
+        self.after_parent = place.unwrap_or(0);
         place.is_some()
+    }
+
+    /// Where the search for a prematch from some place on ends.
+    fn place(&self, prematch: &Prematch, from: usize) -> Option<usize> {
+        let subject = Text::measured(&self.log, self.seen).from(from);
+        let known = known(&self.scratch.found, self.trace.is_some(), &prematch.literals, from);
+        let place = prematch.expression.place_knowing(subject, known);
+        place.map(|place| (from + place).min(self.log.len()))
     }
 
     fn run_top(&mut self, decoded: &mut Decoded<'e>, top: &'s Top) {
@@ -235,10 +266,10 @@ impl<'e, 's> Run<'e, 's> {
 
     fn child_fits(&mut self, number: u16, prematch: &Prematch) -> bool {
         let from = if prematch.offset == Offset::AfterParent { self.after_parent } else { 0 };
-        let place = prematch.expression.place(tail(&self.log, from));
+        let place = self.place(prematch, from);
         self.note(number, DecoderTest::Prematch, place.is_some());
-        if let Some(place) = place {
-            self.after_prematch = Some((from + place).min(self.log.len()));
+        if place.is_some() {
+            self.after_prematch = place;
         }
         place.is_some()
     }
@@ -263,15 +294,10 @@ impl<'e, 's> Run<'e, 's> {
                     Offset::AfterPrematch => after_prematch,
                     Offset::AfterRegex => self.after_regex.unwrap_or(after_prematch),
                 };
-                let subject = tail(&self.log, from);
+                let subject = Text::measured(&self.log, self.seen).from(from);
                 let Scratch { captures, found, .. } = &mut *self.scratch;
-                let place = if found.is_read() && self.trace.is_none() {
-                    let literal = |number: usize| regex.literals.get(number).copied().flatten();
-                    let known = |number| found.known(literal(number), from);
-                    regex.expression.find_knowing(subject, captures, known)
-                } else {
-                    regex.expression.find(subject, captures)
-                };
+                let known = known(found, self.trace.is_some(), &regex.literals, from);
+                let place = regex.expression.find_knowing(subject, captures, known);
                 self.note(number, DecoderTest::Regex, place.is_some());
                 if let Some(place) = place {
                     if decoded.dynamic().len() >= self.decoders.order_size {
@@ -327,6 +353,7 @@ impl<'e, 's> Run<'e, 's> {
                     return false;
                 };
                 self.scratch.found.clear();
+                self.seen = Text::new(&self.log).bytes().len();
                 self.result.forced_rule = Some(rule);
                 // The log is another text now, and the fields are what the other manager said.
                 self.result.origins = Origins::default();
@@ -358,8 +385,12 @@ fn next_group(children: &[Child], mut at: usize) -> usize {
     at + 1
 }
 
-fn tail(log: &[u8], from: usize) -> &[u8] {
-    log.get(from..).unwrap_or_default()
+/// What is known of the places of an expression's literals. A trace is made as if nothing were.
+fn known(found: &Found, traced: bool, literals: &[Option<u32>], from: usize) -> impl Fn(usize) -> Known {
+    move |number| match literals.get(number) {
+        Some(literal) if found.is_read() && !traced => found.known(*literal, from),
+        _ => Known::Nothing,
+    }
 }
 
 /// A part of the log that lives as long as the log does: borrowed where the log is.

@@ -1,6 +1,7 @@
 //! Decoders loaded from text and run on lines of our own; the reference's answers are in `conformance`.
 
 mod accumulate;
+mod candidates;
 mod conformance;
 mod contested;
 mod eventchannel;
