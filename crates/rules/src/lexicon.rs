@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use tld_pattern::Known;
 
-use crate::literals::{Bits, commonness};
+use crate::literals::{Bits, case, commonness, same};
 
 /// Bytes that are hashed. Shorter literals are not in a lexicon.
 const GRAM: usize = 4;
@@ -172,7 +172,7 @@ impl Lexicon {
         // Where a literal stands among the texts is its place in their order.
         let mut sorted: Box<[u32]> = (0..entries.len() as u32).collect();
         sorted.sort_by_key(|number| entries[*number as usize].start);
-        let cases = texts.iter().map(|byte: &u8| if byte.is_ascii_lowercase() { 0x20 } else { 0 }).collect();
+        let cases = texts.iter().map(case).collect();
         let (starts, entries, texts) = (starts.into(), entries.into(), texts.into());
         Self { table: table.into(), ranks, starts, entries, texts, cases, sorted }
     }
@@ -241,24 +241,6 @@ impl Lexicon {
         let Entry { start, length, .. } = self.entries[number as usize];
         &self.texts[start as usize..start as usize + usize::from(length)]
     }
-}
-
-/// Whether a text and a literal of one length, at least four, are the same but for the case of letters.
-fn same(text: &[u8], cases: &[u8], literal: &[u8]) -> bool {
-    fn word<const N: usize>(bytes: &[u8], at: usize) -> u64 {
-        let bytes = bytes.get(at..).and_then(|rest| rest.first_chunk::<N>());
-        bytes.map_or(0, |bytes| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)))
-    }
-    fn differ<const N: usize>(text: &[u8], cases: &[u8], literal: &[u8], at: usize) -> bool {
-        word::<N>(text, at) | word::<N>(cases, at) != word::<N>(literal, at)
-    }
-    let length = literal.len();
-    if length < 8 {
-        return !differ::<4>(text, cases, literal, 0) && !differ::<4>(text, cases, literal, length - 4);
-    }
-    // The last eight bytes may have been compared in part.
-    let starts = (0..length - 8).step_by(8);
-    starts.chain([length - 8]).all(|at| !differ::<8>(text, cases, literal, at))
 }
 
 /// Four bytes, letters in one case.

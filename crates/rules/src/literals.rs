@@ -1,8 +1,10 @@
 //! Which of many literals occur in a text, told by one pass over it: the base of every pre-filter here.
 //!
-//! Three neighbouring bytes of each literal, the rarest ones, are hashed into a small table of bits. The pass hashes
-//! every three bytes of the text and compares a literal only where its bit is set. Nothing in the pass waits for the
-//! byte before, and the table stays close to the processor also where many sets take turns.
+//! A few neighbouring bytes of each literal, the rarest ones, are hashed into a small table of bits. The pass hashes as
+//! many bytes at places of the text and compares a literal only where its bit is set. Nothing in the pass waits for the
+//! byte before, and the table stays close to the processor also where many sets take turns. Where all literals have five
+//! bytes, four from each of two neighbouring places are in the table, and every other place of a text need not be looked
+//! at.
 //! Invariant: exactly the literals that occur are reported, ASCII case folded, each at least once.
 
 use std::collections::BTreeMap;
@@ -49,40 +51,59 @@ impl Bits {
     }
 }
 
-/// Bytes that are hashed.
-const GRAM: usize = 3;
-/// The table of a large set has this power of two of bits, and a quarter as many buckets.
-const TABLE: u32 = 14;
-const WORDS: usize = 1 << (TABLE - 6);
+/// Words of the two sizes of tables.
+const SMALL: usize = 16;
+const LARGE: usize = 256;
+/// So many entries at most are in a small one.
+const FIT: usize = 48;
+const FACTOR: u32 = 0x9e37_79b1;
+/// Longer literals are looked for one by one.
+const LONGEST: usize = 1024;
+/// A set with at most so many literals of three or four bytes looks for these one by one.
+const FEW: usize = 2;
 
 /// Lower-case literals, ready to be looked for all at once.
 #[derive(Debug, Default)]
 pub(crate) struct LiteralSet {
+    /// Words as many as one of the two sizes, or none.
     table: Box<[u64]>,
-    /// Where the entries of a bucket begin; one more than there are buckets.
-    starts: Box<[u32]>,
+    /// How many bits stand before a word of the table.
+    ranks: Box<[u16]>,
+    /// Where the entries of a bit begin; one more than there are bits.
+    starts: Box<[u16]>,
     entries: Box<[Entry]>,
-    /// Literals of one or two bytes, looked for one by one.
-    short: Box<[Short]>,
-    /// What is left of 32 bits above the table's power.
-    shift: u32,
+    /// The literals, one behind the other.
+    texts: Box<[u8]>,
+    /// For each byte of them what makes a capital letter small: only a letter matches in both cases.
+    cases: Box<[u8]>,
+    /// What to report, one literal's numbers behind the other's.
+    numbers: Box<[u32]>,
+    alone: Box<[Alone]>,
+    /// All literals in the table have five bytes or more, so that a look at every other place meets them.
+    sparse: bool,
 }
 
+/// A literal that is looked for by one of its bytes.
 #[derive(Debug)]
-struct Short {
+struct Alone {
     literal: Box<[u8]>,
+    /// The place of that byte.
+    rarest: usize,
     numbers: Box<[u32]>,
 }
 
-#[derive(Debug)]
+/// Bytes in a row of a literal.
+#[derive(Debug, Clone, Copy)]
 struct Entry {
-    /// The hashed bytes, letters in one case.
+    /// Four bytes, or three and a zero, letters in one case.
     gram: u32,
-    literal: Box<[u8]>,
+    /// Where the literal stands among the texts.
+    start: u32,
+    length: u16,
     /// Where in the literal the hashed bytes stand.
-    offset: usize,
-    /// The numbers to report.
-    numbers: Box<[u32]>,
+    offset: u16,
+    /// Which of the numbers are its own.
+    numbers: (u32, u32),
 }
 
 impl LiteralSet {
@@ -92,108 +113,221 @@ impl LiteralSet {
         for (literal, number) in literals {
             by_text.entry(literal).or_default().push(*number);
         }
-        let (mut short, mut entries) = (Vec::new(), Vec::new());
+        let sparse = by_text.keys().filter(|literal| (3..=4).contains(&literal.len())).count() <= FEW;
+        let least = if sparse { 5 } else { 3 };
+        let (mut alone, mut entries) = (Vec::new(), Vec::new());
+        let (mut texts, mut all) = (Vec::new(), Vec::new());
         for (literal, numbers) in by_text {
-            if literal.len() < GRAM {
-                short.push(Short { literal: literal.into(), numbers: numbers.into() });
+            if !(least..=LONGEST).contains(&literal.len()) || entries.len() > usize::from(u16::MAX) - 2 {
+                let rarest = literal.iter().enumerate().min_by_key(|(_, byte)| commonness(**byte));
+                let rarest = rarest.map_or(0, |(at, _)| at);
+                alone.push(Alone { literal: literal.into(), rarest, numbers: numbers.into() });
                 continue;
             }
-            let offset = rarest(literal);
-            let gram = literal.get(offset..).map_or(0, gram_of);
-            entries.push((gram, Entry { gram, literal: literal.into(), offset, numbers: numbers.into() }));
+            let own = (all.len() as u32, (all.len() + numbers.len()) as u32);
+            all.extend(numbers);
+            let start = texts.len() as u32;
+            texts.extend_from_slice(literal);
+            // At most `LONGEST`.
+            let length = literal.len() as u16;
+            let entry = |(gram, offset)| Entry { gram, start, length, offset, numbers: own };
+            entries.extend(grams(literal, sparse).map(entry));
         }
-        let power = (entries.len() * 16).next_power_of_two().trailing_zeros().clamp(6, TABLE);
-        let shift = 32 - power;
-        entries.sort_by_key(|(gram, _)| hash(*gram, shift));
-        let mut table = vec![0_u64; if entries.is_empty() { 0 } else { 1 << (power - 6) }];
-        let mut starts = vec![0_u32; if entries.is_empty() { 0 } else { (1 << (power - 2)) + 1 }];
-        for (gram, _) in &entries {
-            let hash = hash(*gram, shift);
-            table[(hash >> 6) as usize] |= 1 << (hash & 63);
-            starts[(hash >> 2) as usize + 1] += 1;
+        let words = match entries.len() {
+            0 => 0,
+            1..=FIT => SMALL,
+            _ => LARGE,
+        };
+        let mut table = vec![0_u64; words];
+        let place = |entry: &Entry| place_of(hash(entry.gram, sparse), table.len());
+        entries.sort_by_key(place);
+        let places: Vec<_> = entries.iter().map(place).collect();
+        let mut starts = Vec::new();
+        for (number, (word, bit)) in (0_u16..).zip(&places) {
+            if table[*word] >> bit & 1 == 0 {
+                table[*word] |= 1 << bit;
+                starts.push(number);
+            }
         }
-        for bucket in 1..starts.len() {
-            starts[bucket] += starts[bucket - 1];
+        starts.push(entries.len() as u16);
+        let ranks = table.iter().scan(0, |before, word| {
+            let rank = *before;
+            *before += word.count_ones() as u16;
+            Some(rank)
+        });
+        Self {
+            ranks: ranks.collect(),
+            table: table.into(),
+            starts: starts.into(),
+            entries: entries.into(),
+            cases: texts.iter().map(case).collect(),
+            texts: texts.into(),
+            numbers: all.into(),
+            alone: alone.into(),
+            sparse,
         }
-        let entries = entries.into_iter().map(|(_, entry)| entry).collect();
-        Self { table: table.into(), starts: starts.into(), entries, short: short.into(), shift }
     }
 
     /// Memory that it takes, roughly.
     pub(crate) fn bytes(&self) -> usize {
-        8 * self.table.len() + 4 * self.starts.len() + 96 * self.entries.len()
+        let alone: usize = self.alone.iter().map(|alone| 96 + alone.literal.len()).sum();
+        10 * self.table.len()
+            + 22 * self.entries.len()
+            + 2 * self.texts.len()
+            + 4 * self.numbers.len()
+            + alone
     }
 
     /// Adds the numbers of the literals that occur in `text`.
     pub(crate) fn find(&self, text: &[u8], found: &mut Bits) {
-        for Short { literal, numbers } in &self.short {
-            if short_occurs(text, literal) {
+        for Alone { literal, rarest, numbers } in &self.alone {
+            if occurs_by(text, literal, *rarest) {
                 numbers.iter().for_each(|number| found.insert(*number as usize));
             }
         }
-        if self.entries.is_empty() {
-            return;
+        let mut search = Search { set: self, text, found };
+        match (<&[u64; SMALL]>::try_from(&*self.table), <&[u64; LARGE]>::try_from(&*self.table)) {
+            (Ok(table), _) if self.sparse => search.run::<true, SMALL>(table),
+            (Ok(table), _) => search.run::<false, SMALL>(table),
+            (_, Ok(table)) if self.sparse => search.run::<true, LARGE>(table),
+            (_, Ok(table)) => search.run::<false, LARGE>(table),
+            // No literal stands in a table.
+            _ => {}
         }
-        match <&[u64; WORDS]>::try_from(&*self.table) {
-            Ok(table) => {
-                self.scan(text, found, |gram| {
-                    let hash = hash(gram, 32 - TABLE);
-                    table[(hash >> 6) as usize] >> (hash & 63) & 1 == 1
-                });
-            }
-            Err(_) => self.scan(text, found, |gram| {
-                let hash = hash(gram, self.shift);
-                self.table[(hash >> 6) as usize] >> (hash & 63) & 1 == 1
-            }),
+    }
+}
+
+/// One pass over a text.
+struct Search<'a> {
+    set: &'a LiteralSet,
+    text: &'a [u8],
+    found: &'a mut Bits,
+}
+
+impl Search<'_> {
+    fn run<const SPARSE: bool, const WORDS: usize>(&mut self, table: &[u64; WORDS]) {
+        let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes) | u64::from_le_bytes([0x20; 8]);
+        let (blocks, _) = self.text.as_chunks::<8>();
+        let mut at = 0;
+        for pair in blocks.windows(2) {
+            self.look::<SPARSE, WORDS>(table, at, word(&pair[0]), word(&pair[1]));
+            at += 8;
+        }
+        // What is left are fifteen bytes at most. Where bytes are made up behind the end, no literal stands.
+        let mut rest = [[0; 8]; 3];
+        let left = self.text.get(at..).unwrap_or_default();
+        if let Some(rest) = rest.as_flattened_mut().get_mut(..left.len()) {
+            rest.copy_from_slice(left);
+        }
+        for (place, pair) in [0, 8].into_iter().zip(rest.windows(2)) {
+            self.look::<SPARSE, WORDS>(table, at + place, word(&pair[0]), word(&pair[1]));
         }
     }
 
-    fn scan(&self, text: &[u8], found: &mut Bits, may_stand: impl Fn(u32) -> bool) {
-        for (at, window) in text.windows(GRAM + 1).enumerate() {
-            let gram = folded(window.try_into().map_or(0, u32::from_le_bytes));
-            if may_stand(gram) {
-                self.compare(text, at, gram, found);
+    /// Asks at eight places, or at every other of them.
+    #[inline(always)]
+    fn look<const SPARSE: bool, const WORDS: usize>(
+        &mut self,
+        table: &[u64; WORDS],
+        at: usize,
+        low: u64,
+        next: u64,
+    ) {
+        let mut ask = |gram: u64, place: usize| {
+            let (word, bit) = place_of(hash(gram as u32, SPARSE), WORDS);
+            if table[word] >> bit & 1 == 1 {
+                self.compare(at + place, gram as u32);
             }
-        }
-        if let Some(at) = text.len().checked_sub(GRAM) {
-            self.compare(text, at, gram_of(&text[at..]), found);
+        };
+        let high = low >> 32 | next << 32;
+        ask(low, 0);
+        ask(low >> 16, 2);
+        ask(low >> 32, 4);
+        ask(high >> 16, 6);
+        if !SPARSE {
+            ask(low >> 8, 1);
+            ask(low >> 24, 3);
+            ask(high >> 8, 5);
+            ask(high >> 24, 7);
         }
     }
 
     /// The literals whose hashed bytes may stand at a place.
     #[inline(never)]
-    fn compare(&self, text: &[u8], at: usize, gram: u32, found: &mut Bits) {
-        let bucket = (hash(gram, self.shift) >> 2) as usize;
-        let range = self.starts[bucket] as usize..self.starts[bucket + 1] as usize;
-        for entry in self.entries[range].iter().filter(|entry| entry.gram == gram) {
-            let Some(start) = at.checked_sub(entry.offset) else { continue };
-            let there = text.get(start..start + entry.literal.len());
-            if there.is_some_and(|there| there.eq_ignore_ascii_case(&entry.literal)) {
-                entry.numbers.iter().for_each(|number| found.insert(*number as usize));
+    fn compare(&mut self, at: usize, gram: u32) {
+        let set = self.set;
+        let (word, bit) = place_of(hash(gram, set.sparse), set.table.len());
+        let before = (set.table[word] & ((1 << bit) - 1)).count_ones() as usize;
+        let rank = usize::from(set.ranks[word]) + before;
+        let range = usize::from(set.starts[rank])..usize::from(set.starts[rank + 1]);
+        let mask = if set.sparse { u32::MAX } else { THREE };
+        for entry in &set.entries[range] {
+            if entry.gram != gram & mask {
+                continue;
+            }
+            let Some(start) = at.checked_sub(usize::from(entry.offset)) else { continue };
+            let own = entry.start as usize..entry.start as usize + usize::from(entry.length);
+            let there = self.text.get(start..start + own.len());
+            if there.is_some_and(|there| same(there, &set.cases[own.clone()], &set.texts[own])) {
+                let numbers = &set.numbers[entry.numbers.0 as usize..entry.numbers.1 as usize];
+                numbers.iter().for_each(|number| self.found.insert(*number as usize));
             }
         }
     }
 }
 
-/// The first three bytes of a word, letters in one case.
-fn folded(word: u32) -> u32 {
-    (word | 0x0020_2020) & 0x00ff_ffff
+/// The bytes of a word of three.
+const THREE: u32 = 0x00ff_ffff;
+
+/// The hash of four bytes, or of the first three of them.
+fn hash(gram: u32, four: bool) -> u32 {
+    gram.wrapping_mul(if four { FACTOR } else { FACTOR << 8 })
 }
 
-fn hash(gram: u32, shift: u32) -> u32 {
-    gram.wrapping_mul(0x9e37_79b1) >> shift
+/// Word and bit of a hash in a table of so many words.
+fn place_of(hash: u32, words: usize) -> (usize, u32) {
+    ((hash >> 24) as usize & (words - 1), hash >> 18 & 63)
 }
 
-fn gram_of(text: &[u8]) -> u32 {
-    text.first_chunk::<GRAM>()
-        .map_or(0, |[one, two, three]| folded(u32::from_le_bytes([*one, *two, *three, 0])))
-}
-
-/// Where the three rarest bytes in a row stand.
-fn rarest(literal: &[u8]) -> usize {
-    let windows = literal.windows(GRAM).enumerate();
+/// The rarest bytes in a row of a literal, letters in one case, and where they stand: four bytes from each of two
+/// neighbouring places, or three from one.
+fn grams(literal: &[u8], sparse: bool) -> impl Iterator<Item = (u32, u16)> {
+    let (length, mask, count) = if sparse { (5, u32::MAX, 2) } else { (3, THREE, 1) };
+    let windows = literal.windows(length).enumerate();
     let weighed = windows.map(|(at, gram)| (gram.iter().map(|byte| commonness(*byte)).sum::<u32>(), at));
-    weighed.min().map_or(0, |(_, at)| at)
+    let at = weighed.min().map_or(0, |(_, at)| at);
+    (at..at + count).map(move |at| {
+        let bytes = literal.get(at..).unwrap_or_default().iter().take(4).rev();
+        let gram = bytes.fold(0, |gram, byte| gram << 8 | u32::from(byte | 0x20));
+        (gram & mask, at as u16)
+    })
+}
+
+/// What makes a capital letter small where a literal has this byte.
+pub(crate) fn case(byte: &u8) -> u8 {
+    if byte.is_ascii_lowercase() { 0x20 } else { 0 }
+}
+
+/// Whether a text and a literal of one length, at least three, are the same but for the case of letters.
+#[inline]
+pub(crate) fn same(text: &[u8], cases: &[u8], literal: &[u8]) -> bool {
+    fn word<const N: usize>(bytes: &[u8], at: usize) -> u64 {
+        let bytes = bytes.get(at..).and_then(|rest| rest.first_chunk::<N>());
+        bytes.map_or(0, |bytes| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)))
+    }
+    fn differ<const N: usize>(text: &[u8], cases: &[u8], literal: &[u8], at: usize) -> bool {
+        word::<N>(text, at) | word::<N>(cases, at) != word::<N>(literal, at)
+    }
+    let length = literal.len();
+    if length < 4 {
+        return !differ::<3>(text, cases, literal, 0);
+    }
+    if length < 8 {
+        return !differ::<4>(text, cases, literal, 0) && !differ::<4>(text, cases, literal, length - 4);
+    }
+    // The last eight bytes may have been compared in part.
+    let starts = (0..length - 8).step_by(8);
+    starts.chain([length - 8]).all(|at| !differ::<8>(text, cases, literal, at))
 }
 
 /// A coarse order of how often bytes occur in logs; only speed depends on it.
@@ -206,10 +340,18 @@ pub(crate) fn commonness(byte: u8) -> u32 {
     }
 }
 
-fn short_occurs(text: &[u8], literal: &[u8]) -> bool {
-    let Some(&first) = literal.first() else { return true };
-    memchr::memchr2_iter(first, first.to_ascii_uppercase(), text)
-        .any(|at| text.get(at..at + literal.len()).is_some_and(|there| there.eq_ignore_ascii_case(literal)))
+/// Whether a literal occurs, looked for by the byte at a place of it.
+fn occurs_by(text: &[u8], literal: &[u8], place: usize) -> bool {
+    let Some(&byte) = literal.get(place) else { return true };
+    let here = |at: usize| {
+        let there = at.checked_sub(place).and_then(|start| text.get(start..start + literal.len()));
+        there.is_some_and(|there| there.eq_ignore_ascii_case(literal))
+    };
+    if byte.is_ascii_alphabetic() {
+        memchr::memchr2_iter(byte, byte.to_ascii_uppercase(), text).any(here)
+    } else {
+        memchr::memchr_iter(byte, text).any(here)
+    }
 }
 
 #[cfg(test)]
@@ -225,21 +367,37 @@ mod tests {
         (0..20_000).filter(|number| bits.contains(*number)).collect()
     }
 
+    fn numbered(literals: &[String]) -> LiteralSet {
+        let bytes: Vec<_> = literals.iter().map(|literal| literal.clone().into_bytes()).zip(0..).collect();
+        LiteralSet::new(&bytes)
+    }
+
+    fn occurring(literals: &[String], text: &str) -> Vec<usize> {
+        let lower = text.to_ascii_lowercase();
+        let numbered = literals.iter().enumerate();
+        numbered.filter(|(_, literal)| lower.contains(literal.as_str())).map(|(number, _)| number).collect()
+    }
+
     proptest! {
         #[test]
         fn exactly_the_literals_that_occur_are_found(
-            literals in proptest::collection::vec("[ab!@]{1,6}", 0..12),
-            text in "[abAB!@`x]{0,40}",
+            literals in proptest::collection::vec("[ab!@]{1,6}|[ab]{5,20}", 0..12),
+            text in "[abAB!@`x]{0,60}",
         ) {
-            let bytes: Vec<_> = literals.iter().map(|literal| literal.clone().into_bytes()).zip(0..).collect();
-            let lower = text.to_ascii_lowercase();
-            let wanted: Vec<usize> = literals
-                .iter()
-                .enumerate()
-                .filter(|(_, literal)| lower.contains(literal.as_str()))
-                .map(|(number, _)| number)
-                .collect();
-            prop_assert_eq!(found(&LiteralSet::new(&bytes), text.as_bytes()), wanted);
+            let set = numbered(&literals);
+            prop_assert_eq!(found(&set, text.as_bytes()), occurring(&literals, &text));
+        }
+
+        #[test]
+        fn every_other_place_is_enough_for_literals_of_five_bytes(
+            literals in proptest::collection::vec("[ab@]{5,9}", 1..8),
+            few in proptest::collection::vec("[ab@]{1,2}|[ab]{3,4}", 0..2),
+            text in "[abAB@`]{0,80}",
+        ) {
+            let literals = [literals, few].concat();
+            let set = numbered(&literals);
+            prop_assert!(set.sparse);
+            prop_assert_eq!(found(&set, text.as_bytes()), occurring(&literals, &text));
         }
     }
 

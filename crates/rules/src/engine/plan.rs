@@ -22,8 +22,8 @@ use crate::rule::{Index, Rules};
 use crate::ruleset::Ruleset;
 use crate::{Category, Decoded, StaticField};
 
-/// Literals below this length stand in too many lines to be worth a view each.
-const SHORTEST: usize = 3;
+/// Literals below this length stand in too many lines to be worth a view each, and are not in the lexicon.
+const SHORTEST: usize = 5;
 /// Longer whole texts are not looked up.
 const LONGEST_WHOLE: usize = 64;
 /// More literals of one condition than this are not looked for.
