@@ -25,8 +25,7 @@ pub(crate) struct Lexicon {
     table: Box<[u64]>,
     /// How many bits stand before a word of the table.
     ranks: Box<[u32]>,
-    /// Where the entries of a bit begin; one more than there are bits.
-    starts: Box<[u32]>,
+    /// For each bit of the table one, in their order; then those that share a bit with another one.
     entries: Box<[Entry]>,
     /// The literals, one behind the other.
     texts: Box<[u8]>,
@@ -38,14 +37,20 @@ pub(crate) struct Lexicon {
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    /// The hashed bytes, letters in one case.
-    gram: u32,
+    /// The literal's first eight bytes, and what makes a capital letter small in each.
+    word: u64,
+    cases: u64,
     /// Where the literal stands among the texts.
     start: u32,
-    length: u16,
     /// Where in the literal the hashed bytes stand.
     offset: u16,
+    length: u16,
+    /// Another entry of the same bit.
+    next: u32,
 }
+
+/// No entry.
+const NONE: u32 = u32::MAX;
 
 /// What must occur in a log before an expression is worth asking.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -126,6 +131,26 @@ impl Found {
     }
 }
 
+impl Entry {
+    /// Of a literal that stands at `start` among the texts and is hashed at `offset`.
+    fn new(literal: &[u8], start: u32, offset: usize) -> Self {
+        let word = |byte: &dyn Fn(u8) -> u8| {
+            let mut bytes = [0; 8];
+            bytes.iter_mut().zip(literal).for_each(|(to, from)| *to = byte(*from));
+            u64::from_le_bytes(bytes)
+        };
+        Self {
+            word: word(&|byte| byte),
+            cases: word(&|byte| case(&byte)),
+            start,
+            // Both at most `LONGEST`.
+            offset: offset as u16,
+            length: literal.len() as u16,
+            next: NONE,
+        }
+    }
+}
+
 impl Lexicon {
     /// Of these literals; those that are too short or too long are left out.
     pub(crate) fn new(mut literals: Vec<Vec<u8>>) -> Self {
@@ -137,32 +162,33 @@ impl Lexicon {
             *holders.entry(gram).or_default() += 1;
         }
         let mut texts = Vec::new();
-        let mut entries: Vec<Entry> = Vec::with_capacity(literals.len());
+        let mut hashed: Vec<(u32, Entry)> = Vec::with_capacity(literals.len());
         for literal in &literals {
             let weighed = grams(literal).enumerate().map(|(at, gram)| {
                 let common: u32 = gram.to_le_bytes().into_iter().map(commonness).sum();
                 (holders.get(&gram).copied(), common, at)
             });
             let offset = weighed.min().map_or(0, |(_, _, at)| at);
+            let gram = grams(literal).nth(offset).unwrap_or_default();
             let start = u32::try_from(texts.len()).unwrap_or(u32::MAX);
-            // At most `LONGEST`.
-            let (length, offset) = (literal.len() as u16, offset as u16);
-            let gram = grams(literal).nth(usize::from(offset)).unwrap_or_default();
-            entries.push(Entry { gram, start, length, offset });
+            hashed.push((hash(gram), Entry::new(literal, start, offset)));
             texts.extend_from_slice(literal);
         }
-        entries.sort_by_key(|entry| hash(entry.gram));
+        hashed.sort_by_key(|(hash, _)| *hash);
         let mut table = vec![0_u64; WORDS];
-        let mut starts = Vec::new();
-        let mut last = None;
-        for (number, entry) in (0_u32..).zip(&entries) {
-            let hash = hash(entry.gram);
+        let (mut entries, mut others): (Vec<Entry>, Vec<Entry>) = (Vec::new(), Vec::new());
+        let firsts = hashed.chunk_by(|(one, _), (other, _)| one == other).count() as u32;
+        for bucket in hashed.chunk_by(|(one, _), (other, _)| one == other) {
+            let hash = bucket[0].0;
             table[(hash >> 6) as usize] |= 1 << (hash & 63);
-            if last.replace(hash) != Some(hash) {
-                starts.push(number);
+            let count = bucket.len();
+            for (at, (_, entry)) in bucket.iter().enumerate() {
+                let behind = firsts + others.len() as u32 + u32::from(at > 0);
+                let entry = Entry { next: if at + 1 < count { behind } else { NONE }, ..*entry };
+                if at == 0 { entries.push(entry) } else { others.push(entry) }
             }
         }
-        starts.push(entries.len() as u32);
+        entries.append(&mut others);
         let ranks = table.iter().scan(0, |before, word| {
             let rank = *before;
             *before += word.count_ones();
@@ -173,8 +199,7 @@ impl Lexicon {
         let mut sorted: Box<[u32]> = (0..entries.len() as u32).collect();
         sorted.sort_by_key(|number| entries[*number as usize].start);
         let cases = texts.iter().map(case).collect();
-        let (starts, entries, texts) = (starts.into(), entries.into(), texts.into());
-        Self { table: table.into(), ranks, starts, entries, texts, cases, sorted }
+        Self { table: table.into(), ranks, entries: entries.into(), texts: texts.into(), cases, sorted }
     }
 
     /// The number of a literal, if it is in here.
@@ -210,31 +235,49 @@ impl Lexicon {
         for (at, gram) in grams(text).enumerate() {
             let hash = hash(gram);
             if table[(hash >> 6) as usize] >> (hash & 63) & 1 == 1 {
-                self.compare(text, at, gram, found);
+                self.compare(text, at, hash, found);
             }
         }
     }
 
     /// The literals whose hashed bytes may stand at a place.
     #[inline(never)]
-    fn compare(&self, text: &[u8], at: usize, gram: u32, found: &mut Found) {
-        let hash = hash(gram);
+    fn compare(&self, text: &[u8], at: usize, hash: u32, found: &mut Found) {
         let (word, bit) = ((hash >> 6) as usize, hash & 63);
-        let rank = (self.ranks[word] + (self.table[word] & ((1 << bit) - 1)).count_ones()) as usize;
-        for number in self.starts[rank]..self.starts[rank + 1] {
-            let entry = &self.entries[number as usize];
-            if entry.gram != gram || found.places[number as usize] > 0 {
-                continue;
-            }
-            let Some(start) = at.checked_sub(usize::from(entry.offset)) else { continue };
-            let own = entry.start as usize..entry.start as usize + usize::from(entry.length);
-            let there = text.get(start..start + own.len());
-            if there.is_some_and(|there| same(there, &self.cases[own.clone()], &self.texts[own])) {
+        let mut number = self.ranks[word] + (self.table[word] & ((1 << bit) - 1)).count_ones();
+        while let Some(entry) = self.entries.get(number as usize) {
+            if let Some(start) = at.checked_sub(usize::from(entry.offset))
+                && self.stands(entry, text, start)
+                && found.places[number as usize] == 0
+            {
                 // Logs are far shorter than places can be counted.
                 found.places[number as usize] = start as u32 + 1;
                 found.list.push(number);
             }
+            number = entry.next;
         }
+    }
+
+    /// Whether a literal stands at a place.
+    #[inline]
+    fn stands(&self, entry: &Entry, text: &[u8], start: usize) -> bool {
+        let length = usize::from(entry.length);
+        if let Some(first) = text.get(start..).and_then(|rest| rest.first_chunk()) {
+            // Of a shorter one only so many bytes count.
+            let mask = u64::MAX >> (64 - 8 * length.min(8));
+            let fits = (u64::from_le_bytes(*first) | entry.cases) & mask == entry.word;
+            if !fits || length <= 8 {
+                return fits;
+            }
+        }
+        self.stands_whole(entry, text, start)
+    }
+
+    #[inline(never)]
+    fn stands_whole(&self, entry: &Entry, text: &[u8], start: usize) -> bool {
+        let own = entry.start as usize..entry.start as usize + usize::from(entry.length);
+        let there = text.get(start..start + own.len());
+        there.is_some_and(|there| same(there, &self.cases[own.clone()], &self.texts[own]))
     }
 
     fn text(&self, number: u32) -> &[u8] {
@@ -320,7 +363,7 @@ mod tests {
         #[test]
         fn exactly_the_literals_that_occur_are_found(
             text in "[aAbB@` ]{0,40}",
-            literals in proptest::collection::vec("[ab@` ]{1,7}", 0..12),
+            literals in proptest::collection::vec("[ab@` ]{1,19}", 0..12),
         ) {
             let literals: Vec<Vec<u8>> = literals.into_iter().map(String::into_bytes).collect();
             let lexicon = Lexicon::new(literals.clone());
