@@ -37,19 +37,22 @@ impl Names {
         }
     }
 
-    /// Notes a name. False if it may be there already, or too many are.
-    fn add(&mut self, hash: u64) -> bool {
+    /// Notes the name of a member; the object's hash, should it be one. None if the name may be there already, or too
+    /// many are.
+    #[inline(never)]
+    fn add(&mut self, object: u64, name: &[u8]) -> Option<u64> {
+        let hash = hash(object, name);
         let mark = (hash >> 32) as u32 | 1;
         let mut at = hash as usize % PLACES;
         while self.seen[at] != 0 {
             if self.seen[at] == mark {
-                return false;
+                return None;
             }
             at = (at + 1) % PLACES;
         }
         self.seen[at] = mark;
         self.count += 1;
-        self.count <= PLACES / 2
+        (self.count <= PLACES / 2).then_some(hash)
     }
 }
 
@@ -94,11 +97,10 @@ fn stream(event: &Decoded<'_>, names: &mut Names, page: &mut Page) -> bool {
     for field in StaticField::ALL {
         let Some(value) = event.field(field) else { continue };
         let name = field.name().as_bytes();
-        if dynamic && !names.add(hash(0, name)) {
+        if dynamic && names.add(0, name).is_none() {
             return false;
         }
-        page.key(mark, name);
-        page.quoted(b"\"", value);
+        page.member(mark, name, value);
         mark = b',';
     }
     let mut open = [Open::default(); DEEPEST];
@@ -111,26 +113,27 @@ fn stream(event: &Decoded<'_>, names: &mut Names, page: &mut Page) -> bool {
         }
         last = name;
         let mut rest = &name[open[depth].start..];
-        while let Some(dot) = rest.iter().position(|byte| *byte == b'.') {
-            let hash = hash(open[depth].hash, &rest[..dot]);
-            if depth + 1 == DEEPEST || !names.add(hash) {
+        while let Some(dot) = first_dot(rest) {
+            let Some(hash) = names.add(open[depth].hash, &rest[..dot]).filter(|_| depth + 1 < DEEPEST) else {
                 return false;
-            }
+            };
             page.key(mark, &rest[..dot]);
             mark = b'{';
             rest = &rest[dot + 1..];
             depth += 1;
             open[depth] = Open { start: name.len() - rest.len(), hash };
         }
-        if !names.add(hash(open[depth].hash, rest)) {
+        if names.add(open[depth].hash, rest).is_none() {
             return false;
         }
-        page.key(mark, rest);
-        mark = b',';
-        match (value.first() == Some(&b'[')).then(|| compact_array(value)).flatten() {
-            Some(array) => page.append(&array),
-            None => page.quoted(b"\"", value),
+        match compact(value) {
+            Some(array) => {
+                page.key(mark, rest);
+                page.append(&array);
+            }
+            None => page.member(mark, rest, value),
         }
+        mark = b',';
     }
     if page.len() == empty {
         page.back_to(start);
@@ -138,6 +141,45 @@ fn stream(event: &Decoded<'_>, names: &mut Names, page: &mut Page) -> bool {
         (0..=depth).for_each(|_| page.push(b'}'));
     }
     true
+}
+
+/// Where the first dot stands; names are short.
+#[inline]
+fn first_dot(name: &[u8]) -> Option<usize> {
+    let length = name.len();
+    if length < 8 {
+        // Two overlapping halves, or one by one.
+        let (Some(first), Some(last)) = (name.first_chunk::<4>(), name.last_chunk::<4>()) else {
+            return name.iter().position(|byte| *byte == b'.');
+        };
+        let word = u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32;
+        return dot(word).map(|at| if at < 4 { at } else { at + length - 8 });
+    }
+    let mut at = 0;
+    while let Some(bytes) = name.get(at..at + 8) {
+        if let Some(dot) = dot(bytes.try_into().map_or(0, u64::from_le_bytes)) {
+            return Some(at + dot);
+        }
+        if at + 8 == length {
+            break;
+        }
+        at = (at + 8).min(length - 8);
+    }
+    None
+}
+
+/// The place of the first dot among eight bytes.
+#[inline]
+fn dot(word: u64) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    let other = word ^ (ONES * b'.' as u64);
+    let dots = other.wrapping_sub(ONES) & !other & (ONES << 7);
+    (dots != 0).then_some((dots.trailing_zeros() / 8) as usize)
+}
+
+#[inline]
+fn compact(value: &[u8]) -> Option<Vec<u8>> {
+    if value.first() == Some(&b'[') { compact_array(value) } else { None }
 }
 
 /// Of a name in an object, ASCII case ignored: names that differ only in it have the same hash.
@@ -248,6 +290,11 @@ mod tests {
                 statics.iter().map(|(field, value)| (StaticField::ALL[*field], value.as_str())).collect();
             let (written, tree, _) = both(&statics, &fields);
             prop_assert_eq!(written, tree);
+        }
+
+        #[test]
+        fn the_first_dot_is_found(name in "[a.]{0,40}|[\\PC.]{0,20}") {
+            prop_assert_eq!(first_dot(name.as_bytes()), name.find('.'));
         }
 
         #[test]

@@ -160,9 +160,10 @@ impl Picture<'_> {
         let info = &chosen.rule.info;
         page.append(if info.mail { b": mail  - " } else { b": - " });
         line(page, &[info.groups.as_bytes()]);
-        let mut stamp = Vec::with_capacity(24);
-        stamp::plain(&self.local, &mut stamp);
-        page.append(&stamp);
+        match stamp::Plain::new(&self.local) {
+            Some(stamp) => page.append(stamp.text()),
+            None => page.append(self.local.plain_stamp().to_string().as_bytes()),
+        }
         page.push(b' ');
         if !event.location.starts_with(b"(") {
             page.append(event.hostname().unwrap_or_default());

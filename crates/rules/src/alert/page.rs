@@ -78,18 +78,10 @@ impl Page {
 
     /// Appends a number.
     pub(crate) fn decimal(&mut self, number: u32) {
-        let mut digits = [0; 10];
-        let mut at = digits.len();
-        let mut rest = number;
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        self.append(&digits[at..]);
+        let mut text = [0; 10];
+        let digits = number.checked_ilog10().map_or(1, |digits| digits as usize + 1);
+        digits_into(number, &mut text[..digits]);
+        self.append(&text[..digits]);
     }
 
     /// Appends what stands between the quotes of a JSON string.
@@ -98,7 +90,7 @@ impl Page {
         let mut rest = text;
         loop {
             let (piece, more) = rest.split_at(rest.len().min(PIECE));
-            self.end += escape(piece, self.room(piece.len() * 6 + 8));
+            self.end += escape(piece, self.room(piece.len() * 6 + 16));
             if more.is_empty() {
                 return;
             }
@@ -117,11 +109,37 @@ impl Page {
     /// Appends a mark, a name in quotes and a colon.
     #[inline(never)]
     pub(crate) fn key(&mut self, mark: u8, name: &[u8]) {
-        self.push(mark);
-        self.push(b'"');
+        self.append(&[mark, b'"']);
         self.escaped(name);
-        self.push(b'"');
-        self.push(b':');
+        self.append(b"\":");
+    }
+
+    /// Appends a mark, a name in quotes, a colon and a text in quotes.
+    pub(crate) fn member(&mut self, mark: u8, name: &[u8], text: &[u8]) {
+        let most = name.len() + text.len();
+        if most > PIECE {
+            self.key(mark, name);
+            self.quoted(b"\"", text);
+            return;
+        }
+        let out = self.room(most * 6 + 32);
+        out[..2].copy_from_slice(&[mark, b'"']);
+        let mut to = 2 + escape(name, &mut out[2..]);
+        out[to..to + 3].copy_from_slice(b"\":\"");
+        to += 3;
+        to += escape(text, &mut out[to..]);
+        out[to] = b'"';
+        self.end += to + 1;
+    }
+}
+
+/// Writes the last digits of a number.
+#[inline(never)]
+pub(super) fn digits_into(number: u32, out: &mut [u8]) {
+    let mut rest = number;
+    for digit in out.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
     }
 }
 
@@ -136,26 +154,88 @@ const LETTERS: [u8; 32] = {
     letters
 };
 
-/// Escapes a text into room for six times as many bytes and eight more; how many it took.
+/// Escapes a text into room for six times as many bytes and sixteen more; how many it took.
+#[inline(never)]
 fn escape(text: &[u8], out: &mut [u8]) -> usize {
-    let (mut from, mut to) = (0, 0);
-    while let Some(bytes) = text.get(from..from + 8) {
-        let word = bytes.try_into().map_or(0, u64::from_le_bytes);
-        out[to..to + 8].copy_from_slice(bytes);
-        let special = specials(word);
+    let length = text.len();
+    if length < 8 {
+        return escape_short(text, out);
+    }
+    let mut at = 0;
+    if length < 16 {
+        // Two words that may overlap.
+        let last = length - 8;
+        if let (Some(first), Some(end)) = (text.first_chunk::<8>(), text.last_chunk::<8>())
+            && specials(u64::from_le_bytes(*first)) == 0
+            && specials(u64::from_le_bytes(*end)) == 0
+        {
+            out[..8].copy_from_slice(first);
+            out[last..length].copy_from_slice(end);
+            return length;
+        }
+        return escape_from(0, text, out);
+    }
+    let last = length - 16;
+    while let (Some(from), Some(to)) =
+        (text.get(at..at + 16).and_then(<[u8]>::first_chunk::<16>), out.get_mut(at..at + 16))
+    {
+        if any_special(from) {
+            break;
+        }
+        to.copy_from_slice(from);
+        if at == last {
+            return length;
+        }
+        // The last piece begins where it ends with the text: some of its bytes are seen twice.
+        at = (at + 16).min(last);
+    }
+    escape_from(at, text, out)
+}
+
+/// Whether some byte must be escaped; written so that the compiler looks at all at once.
+#[inline]
+fn any_special(bytes: &[u8; 16]) -> bool {
+    bytes.iter().fold(false, |any, byte| any | (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\'))
+}
+
+/// The same for less than eight bytes: two overlapping halves, or one by one.
+fn escape_short(text: &[u8], out: &mut [u8]) -> usize {
+    if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        let word = u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last));
+        if specials(word) == 0 {
+            out[..4].copy_from_slice(first);
+            out[text.len() - 4..text.len()].copy_from_slice(last);
+            return text.len();
+        }
+    }
+    escape_bytes(text, out)
+}
+
+/// The same where nothing is to be escaped up to `start`.
+#[inline(never)]
+fn escape_from(start: usize, text: &[u8], out: &mut [u8]) -> usize {
+    let (mut from, mut to) = (start, start);
+    while let (Some(bytes), Some(room)) = (text.get(from..from + 8), out.get_mut(to..to + 16)) {
+        room[..8].copy_from_slice(bytes);
+        let special = specials(bytes.try_into().map_or(0, u64::from_le_bytes));
         if special == 0 {
             from += 8;
             to += 8;
             continue;
         }
         let plain = (special.trailing_zeros() / 8) as usize;
-        from += plain;
-        to += plain;
-        to += escape_one(text[from], &mut out[to..]);
-        from += 1;
+        to += plain + escape_one(bytes[plain], &mut room[plain..]);
+        from += plain + 1;
     }
-    for &byte in &text[from..] {
-        if byte < 0x20 || byte == b'"' || byte == b'\\' {
+    to + escape_bytes(&text[from..], &mut out[to..])
+}
+
+/// The same, byte by byte.
+#[inline(never)]
+fn escape_bytes(text: &[u8], out: &mut [u8]) -> usize {
+    let mut to = 0;
+    for &byte in text {
+        if specials(u64::MAX << 8 | u64::from(byte)) != 0 {
             to += escape_one(byte, &mut out[to..]);
         } else {
             out[to] = byte;
@@ -225,6 +305,20 @@ mod tests {
             text in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'"'), Just(b'\\'), Just(b'!'), 0_u8..0x22], 0..1500),
         ) {
             prop_assert_eq!(page(&text), plain(&text));
+        }
+
+        #[test]
+        fn a_member_is_its_key_and_its_text(
+            name in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'"'), Just(b'a')], 0..300),
+            text in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'"'), Just(b'a')], 0..300),
+        ) {
+            let (mut one, mut two) = (Page::default(), Page::default());
+            one.member(b',', &name, &text);
+            two.key(b',', &name);
+            two.quoted(b"\"", &text);
+            let wanted = [b",\"", &*plain(&name), b"\":\"", &*plain(&text), b"\""].concat();
+            prop_assert_eq!(one.written(), &*wanted);
+            prop_assert_eq!(two.written(), &*wanted);
         }
 
         #[test]

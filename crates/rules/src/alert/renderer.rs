@@ -9,7 +9,7 @@ use super::fields::Names;
 use super::json::Object;
 use super::page::Page;
 use super::place::Place;
-use super::stamp;
+use super::stamp::Begin;
 use crate::analyzer::Settings;
 
 /// Renders alerts; one per thread.
@@ -18,7 +18,7 @@ pub(crate) struct Renderer {
     pub(super) page: Page,
     pub(super) names: Names,
     /// The last second that was asked for, and an alert's begin in it.
-    stamp: Option<(LocalTime, Vec<u8>)>,
+    begin: Option<(LocalTime, Begin)>,
     places: Vec<Place>,
     /// Behind the id up to the log: the same in every alert.
     pub(super) cluster: Box<[u8]>,
@@ -31,9 +31,6 @@ const PLACES: usize = 128;
 /// So many alerts' memory is kept, if it is not longer than this.
 const MOST_SPARE: usize = 256;
 const LONGEST_SPARE: usize = 8 << 10;
-/// What follows the milliseconds in an alert's begin.
-const BEHIND_MILLIS: usize = "+0000\"".len();
-
 impl Renderer {
     /// Of alerts with these settings.
     pub(crate) fn new(settings: &Settings) -> Self {
@@ -48,7 +45,7 @@ impl Renderer {
         Self {
             page: Page::default(),
             names: Names::default(),
-            stamp: None,
+            begin: None,
             places: Vec::new(),
             cluster: cluster.into(),
             spare: Vec::new(),
@@ -59,21 +56,13 @@ impl Renderer {
     pub(super) fn begin(&mut self, at: &LocalTime) {
         self.page.clear();
         let second = LocalTime { millis: 0, ..*at };
-        if !self.stamp.as_ref().is_some_and(|(known, _)| *known == second) {
-            let mut text = b"{\"timestamp\":\"".to_vec();
-            stamp::alert(&second, &mut text);
-            text.push(b'"');
-            self.stamp = Some((second, text));
+        match &mut self.begin {
+            Some((known, begin)) if *known == second => begin.set_millis(at.millis),
+            other => *other = Begin::new(at).map(|begin| (second, begin)),
         }
-        let Some((_, text)) = &self.stamp else { return };
-        self.page.append(text);
-        // What stands behind the milliseconds has a fixed length, unlike the year.
-        let mut place = self.page.len() - BEHIND_MILLIS;
-        let mut rest = at.millis;
-        for _ in 0..3 {
-            place -= 1;
-            self.page.set(place, b'0' + (rest % 10) as u8);
-            rest /= 10;
+        match &self.begin {
+            Some((_, begin)) => self.page.append(begin.text()),
+            None => self.page.append(format!("{{\"timestamp\":\"{}\"", at.alert_stamp()).as_bytes()),
         }
     }
 
