@@ -193,10 +193,30 @@ fn surrounding(text: &[u8], group: usize, least: usize) -> Option<(&[u8], usize)
     None
 }
 
-/// Whether a text may hold an address: dots or colons between digits.
+/// Whether a text may hold an address. Of the marks between its numbers enough must follow each other closely: three dots,
+/// or two colons at once, or six colons; a time or a hardware address has fewer.
 fn has_address(text: &[u8]) -> bool {
-    let dots = memchr::memchr_iter(b'.', text).nth(2);
-    dots.is_some() || memchr::memchr_iter(b':', text).nth(1).is_some()
+    // At most three digits between two dots, four between two colons.
+    row(memchr::memchr_iter(b'.', text), 4, 3, false) || row(memchr::memchr_iter(b':', text), 5, 6, true)
+}
+
+/// Whether so many places follow each other, none further than `reach` from the one before; two neighbours suffice where
+/// `pair` says so.
+fn row(places: impl Iterator<Item = usize>, reach: usize, length: usize, pair: bool) -> bool {
+    let mut last = None;
+    let mut count = 0;
+    for place in places {
+        match last.map(|last| place - last) {
+            Some(1) if pair => return true,
+            Some(distance) if distance <= reach => count += 1,
+            _ => count = 1,
+        }
+        if count == length {
+            return true;
+        }
+        last = Some(place);
+    }
+    false
 }
 
 fn differs(field: StaticField, value: &[u8], other: &[u8]) -> bool {
@@ -226,4 +246,42 @@ fn is_bound(expression: &Expression) -> bool {
         let escaped = text.iter().rev().skip(1).take_while(|byte| **byte == b'\\').count() % 2 == 1;
         text.starts_with(b"^") || (text.ends_with(b"$") && !escaped)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_text_with_an_address_may_hold_one(
+            before in "[ .:0-9a-f]{0,12}|\\PC{0,12}",
+            address in any::<IpAddr>(),
+            zeros in any::<u128>(),
+            behind in "[ .:0-9a-f]{0,12}|\\PC{0,12}",
+        ) {
+            // Also addresses with runs of zeros, which are written shorter.
+            let sparse = IpAddr::from((zeros & zeros.rotate_left(64) & 0xffff_0000_0000_ffff_0000_0000_ffff_ffff).to_be_bytes());
+            for address in [address, sparse] {
+                let text = format!("{before}{address}{behind}");
+                prop_assert!(has_address(text.as_bytes()), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn times_and_hardware_addresses_are_no_addresses() {
+        for (text, wanted) in [
+            ("at 10:15:30 and 11:16:31, version 1.2.3", false),
+            ("aa:bb:cc:dd:ee:ff x.y.z. www.example.org", false),
+            ("::", true),
+            ("1:2:3:4:5:6:7:8", true),
+            ("1:2:3:4:5:6:192.0.2.1", true),
+            ("from 192.0.2.1", true),
+        ] {
+            assert_eq!(has_address(text.as_bytes()), wanted, "{text}");
+        }
+    }
 }
