@@ -42,7 +42,7 @@ const PLACES: usize = 5;
 /// Reads everything that a start would read, starts nothing.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let home = &options.home.home;
-    let reading = tld_server::load::load(home, options.config.as_deref())
+    let reading = tld_server::load::foresee(home, options.config.as_deref())
         .with_context(|| format!("cannot check `{}`", home.display()))?;
     let count = |severity| reading.diagnostics.iter().filter(|one| one.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));

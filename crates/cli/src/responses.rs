@@ -10,7 +10,7 @@ use clap::Subcommand;
 use tld_model::{AgentId, Order, OrderId, OrderOptions, OutcomeKind, RawJson, Target, Timestamp, Timings};
 use tld_respond::control::{self, Request};
 use tld_respond::journal::{self, Listed};
-use tld_respond::{RevertSelector, State};
+use tld_respond::{RevertSelector, State, Takes};
 use tld_sys::clock::{Clock, SystemClock};
 
 use crate::Home;
@@ -24,7 +24,9 @@ Examples:
   sudo threatlockdown responses add firewall-drop 203.0.113.7 --for 3600
   sudo threatlockdown responses extend 203.0.113.7 --for 86400
   sudo threatlockdown responses revert 203.0.113.7
+  sudo threatlockdown responses revert bob               an account, or what else `list` shows as target
   sudo threatlockdown responses revert --all
+  sudo threatlockdown responses add isolate-host --for 3600
   threatlockdown responses list --agent 003              on a manager: orders to that agent
   sudo threatlockdown responses add firewall-drop 203.0.113.7 --for 600 --agent 003
   sudo threatlockdown responses revert --all --agents    undo everything on all agents
@@ -54,8 +56,8 @@ struct Common {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct Which {
-    /// The address
-    address: Option<IpAddr>,
+    /// Address, account or file, as `list` shows it
+    target: Option<String>,
     /// One order by its id, as `list --json` shows it
     #[arg(long, value_name = "ID")]
     order: Option<String>,
@@ -66,8 +68,11 @@ struct Which {
 
 impl Which {
     fn selector(&self) -> RevertSelector {
-        match (self.address, &self.order) {
-            (Some(address), _) => RevertSelector::Address(address),
+        match (&self.target, &self.order) {
+            (Some(target), _) => target.parse().map_or_else(
+                |_not_an_address| RevertSelector::Target(target.clone()),
+                RevertSelector::Address,
+            ),
             (None, Some(order)) => RevertSelector::Order(OrderId(order.clone())),
             (None, None) => RevertSelector::All,
         }
@@ -109,8 +114,8 @@ enum Action {
         common: Common,
         /// Name of the executable in active-response/bin
         response: String,
-        /// Address, account, absolute path or process number, as the response needs it
-        target: String,
+        /// Address, account, absolute path or process number, as the response needs it; some need none
+        target: Option<String>,
         /// Seconds until it is undone; 0 = never
         #[arg(long = "for", value_name = "SECONDS", default_value_t = 600)]
         seconds: u64,
@@ -170,13 +175,45 @@ enum Action {
     },
 }
 
+impl Action {
+    fn common(&self) -> &Common {
+        match self {
+            Self::List { common, .. }
+            | Self::Show { common, .. }
+            | Self::Status { common }
+            | Self::Add { common, .. }
+            | Self::Extend { common, .. }
+            | Self::Revert { common, .. }
+            | Self::Pause { common }
+            | Self::Resume { common } => common,
+        }
+    }
+}
+
+/// The target if it is one that the response can take; a hyphen, as it stands in lists, is none.
+fn fit<'t>(response: &str, target: Option<&'t str>) -> Result<Option<&'t str>> {
+    let target = target.filter(|text| *text != "-");
+    match (tld_respond::takes(response), target) {
+        (Some(needed), None) => bail!("`{response}` needs a target: {}", needed.words()),
+        (Some(needed), Some(target)) if !needed.fits(target) => {
+            bail!("`{response}` needs {}, and `{}` is none", needed.words(), plain(target))
+        }
+        _ => Ok(target),
+    }
+}
+
 /// Does what was asked.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let home = &options.action.common().home.home;
+    if home.try_exists().is_ok_and(|there| !there) {
+        bail!("there is no `{}`; name the directory of the installation with --home", home.display());
+    }
     match &options.action {
         Action::List { common, agent, finished } => list(common, *agent, *finished),
         Action::Show { common, target } => show(common, target),
         Action::Status { common } => status(common),
         Action::Add { common, response, target, seconds, extra, cut_connections, agent, agents, group } => {
+            let target = fit(response, target.as_deref())?;
             let order = order(response, target, *seconds, extra, *cut_connections)?;
             let whom = match (agent, agents) {
                 (Some(agent), _) => Whom::Agent(*agent),
@@ -255,10 +292,8 @@ fn show(common: &Common, target: &str) -> Result<ExitCode> {
         match open.first() {
             None => println!("{target}: nothing is in force now"),
             Some(first) => {
-                let which = match target.parse::<IpAddr>() {
-                    Ok(_) => target.to_owned(),
-                    Err(_) => format!("--order {}", first.order.id),
-                };
+                let which =
+                    if first.order.id.0 == target { format!("--order {target}") } else { plain(target) };
                 let count = open.len();
                 println!(
                     "{target}: {count} in force; undo now: sudo threatlockdown responses revert {which}"
@@ -279,20 +314,24 @@ fn now() -> Timestamp {
 }
 
 /// An order as a rule would give it, with an alert that names the target where responses look for it.
-fn order(response: &str, target: &str, seconds: u64, extra: &[String], cut: bool) -> Result<Order> {
-    let address: Option<IpAddr> = target.parse().ok();
-    let field = match address {
-        Some(_) => "srcip",
-        None if target.starts_with('/') => "file",
-        None if target.bytes().all(|byte| byte.is_ascii_digit()) => "pid",
-        None => "dstuser",
+fn order(response: &str, target: Option<&str>, seconds: u64, extra: &[String], cut: bool) -> Result<Order> {
+    let named = target.map(|target| (Takes::of(target), target));
+    let data = match named {
+        Some((Takes::Address, target)) => serde_json::json!({ "srcip": target }),
+        Some((Takes::File, target)) => serde_json::json!({ "file": target }),
+        // A name of digits is an account where the response says so.
+        Some((Takes::Process, target)) if tld_respond::takes(response) != Some(Takes::Account) => {
+            serde_json::json!({ "pid": target })
+        }
+        Some((_, target)) => serde_json::json!({ "dstuser": target }),
+        None => serde_json::json!({}),
     };
     let created = now();
     // Agents' logs name orders by their alert, so that each by hand has its own.
     let alert_id = format!("{}.{}", created.secs(), created.nanos().rem_euclid(1_000_000_000));
     let alert = serde_json::json!({
         "rule": {"level": 0, "id": "0", "description": "Response given by hand"}, "id": alert_id, "location": "responses add",
-        "data": {field: target},
+        "data": data,
     });
     Ok(Order {
         id: OrderId(format!("hand-{}", created.nanos())),
@@ -304,9 +343,9 @@ fn order(response: &str, target: &str, seconds: u64, extra: &[String], cut: bool
         alert: RawJson::from(serde_json::value::to_raw_value(&alert)?),
         alert_id,
         rule: None,
-        target: match (address, field) {
+        target: match (target.and_then(|target| target.parse::<IpAddr>().ok()), data.get("dstuser")) {
             (Some(address), _) => Target::Address(address.to_canonical()),
-            (None, "dstuser") => Target::User(target.into()),
+            (None, Some(_)) => Target::User(target.unwrap_or_default().into()),
             _ => Target::None,
         },
         created,

@@ -109,3 +109,39 @@ fn an_existing_installation_is_checked_in_a_screenful_without_a_write() {
     let lines = text(&output.stderr).lines().count();
     assert!(lines < 40, "{lines} lines for 70 warnings");
 }
+
+#[test]
+fn before_the_first_start_nothing_is_missed_that_the_start_will_make() {
+    let home = tempfile::tempdir().unwrap();
+    fs::create_dir_all(home.path().join("etc/rules")).unwrap();
+    let conf = "<ossec_config>
+        <command><name>firewall-drop</name><executable>firewall-drop</executable></command>
+        <command><name>own</name><executable>own.sh</executable></command>
+        <ruleset><decoder_dir>ruleset/decoders</decoder_dir><rule_dir>ruleset/rules</rule_dir>
+        <rule_exclude>0490-none_rules.xml</rule_exclude>
+        <decoder_dir>etc/decoders</decoder_dir><rule_dir>etc/rules</rule_dir></ruleset></ossec_config>";
+    fs::write(home.path().join("etc/ossec.conf"), conf).unwrap();
+    let rule = "<group name=\"x,\"><rule id=\"100001\" level=\"3\"><if_sid>5716</if_sid><description>x</description></rule></group>";
+    fs::write(home.path().join("etc/rules/local_rules.xml"), rule).unwrap();
+    let output = unchanged(home.path(), || check(home.path(), &["--json"]));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["ok"], true, "{json}");
+    let messages = json["diagnostics"].as_array().unwrap();
+    assert_eq!(messages.len(), 1, "{json}");
+    assert!(messages[0]["message"].as_str().unwrap().contains("no executable `own.sh`"), "{json}");
+    let rules: u32 = text(&check(home.path(), &[]).stdout).split(' ').nth(1).unwrap().parse().unwrap();
+    assert!(rules > 100, "the shipped rules count: {rules}");
+    // A ruleset of another product stays, and ours does not come beside it.
+    fs::create_dir_all(home.path().join("ruleset/rules")).unwrap();
+    assert!(text(&check(home.path(), &[]).stderr).contains("ruleset/decoders"));
+}
+
+#[test]
+fn a_home_without_a_configuration_is_checked_with_the_one_that_a_start_writes() {
+    let home = tempfile::tempdir().unwrap();
+    let output = unchanged(home.path(), || check(home.path(), &[]));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("a start writes the shipped one"), "{}", text(&output.stderr));
+    let missing = check(&home.path().join("typo"), &[]);
+    assert_eq!(missing.status.code(), Some(1), "{}", text(&missing.stdout));
+}

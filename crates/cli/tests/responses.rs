@@ -231,3 +231,57 @@ fn a_wrong_configuration_starts_nothing_and_says_where() {
     assert!(!home.at("logs/alerts/alerts.json").exists());
     assert!(!home.at("var/threatlockdown/journal.db").exists());
 }
+
+#[test]
+fn a_target_is_asked_for_where_one_is_needed_and_names_what_is_undone() {
+    if !namespaces() {
+        return;
+    }
+    let (host, home) = (Host::new("srv"), Home::new(""));
+    home.start(Some(&host), &[], &[]).stop();
+    let file = home.path.path().with_extension("bad file");
+    std::fs::write(&file, "x").unwrap();
+    let shown = file.display().to_string();
+    let run = |words: &[&str]| {
+        let mut command = host.command(common::BINARY);
+        command.arg("responses").args(words).arg("--home").arg(home.path.path());
+        let output = command.output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    };
+    for (words, expected) in [
+        (&["add", "isolate-host"][..], "no address of a manager is known"),
+        (&["add", "firewall-drop"], "`firewall-drop` needs a target: an address"),
+        (&["add", "firewall-drop", "bob"], "`firewall-drop` needs an address, and `bob` is none"),
+        (&["add", "kill-process", "bob"], "`kill-process` needs the number of a process, and `bob` is none"),
+        (&["add", "quarantine-file", "bob"], "`quarantine-file` needs the absolute path of a file"),
+        (&["add", "disable-account", "/x"], "`disable-account` needs the name of an account"),
+    ] {
+        let (status, text) = run(words);
+        assert!(status == Some(1) && text.contains(expected), "{words:?}: {text}");
+    }
+    assert_eq!(run(&["add", "quarantine-file", &shown]).0, Some(0));
+    assert!(!file.exists());
+    let (_, listed) = run(&["list"]);
+    assert!(listed.contains(&shown) && listed.contains("quarantine-file600"), "{listed}");
+    let (_, told) = run(&["show", &shown]);
+    assert!(told.contains(&format!("responses revert {shown}")), "{told}");
+    assert_eq!(run(&["revert", "/some/other/file"]), (Some(0), "nothing of that is in force\n".into()));
+    let (status, text) = run(&["revert", &shown]);
+    assert!(status == Some(0) && file.exists(), "{text}");
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn a_home_that_is_not_there_is_said_to_be_missing_and_is_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("osec");
+    for words in [&["list"][..], &["add", "firewall-drop", "203.0.113.7"], &["pause"], &["revert", "--all"]] {
+        let mut command = std::process::Command::new(common::BINARY);
+        let output = command.arg("responses").args(words).arg("--home").arg(&missing).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.contains("name the directory of the installation with --home"), "{text}");
+        assert!(!missing.exists(), "{words:?}");
+    }
+}

@@ -12,8 +12,9 @@ use crate::settings::{Response, Settings};
 /// Warns for commands whose executable is not in `active-response/bin`.
 ///
 /// Every defined command is looked up, since a response may name it tomorrow; only Windows executables (`netsh.exe` of the
-/// shipped configuration) are not missed elsewhere while no response that runs on this host uses them.
-pub fn check_executables(home: &Path, settings: &Settings) -> Vec<Diagnostic> {
+/// shipped configuration) are not missed elsewhere while no response that runs on this host uses them, and neither are the
+/// `supplied` ones, which a start puts there.
+pub fn check_executables(home: &Path, settings: &Settings, supplied: &[&str]) -> Vec<Diagnostic> {
     let dir = home.join("active-response/bin");
     let used: HashSet<&str> = settings
         .responses
@@ -25,8 +26,9 @@ pub fn check_executables(home: &Path, settings: &Settings) -> Vec<Diagnostic> {
     let expected = |command: &&crate::Command| {
         cfg!(windows) || !command.executable.ends_with(".exe") || used.contains(command.executable.as_str())
     };
-    let commands =
-        settings.commands.iter().filter(expected).filter(|command| seen.insert(&command.executable));
+    let commands = settings.commands.iter().filter(expected);
+    let commands = commands.filter(|command| !supplied.contains(&command.executable.as_str()));
+    let commands = commands.filter(|command| seen.insert(&command.executable));
     commands.filter_map(|command| missing(&dir, command)).collect()
 }
 

@@ -56,8 +56,10 @@ pub fn resolve(dir: &Path, name: &str) -> Result<PathBuf, ResolveError> {
     if std::fs::metadata(&exact).is_ok_and(|m| m.is_file()) {
         return Ok(exact);
     }
-    let entries =
-        std::fs::read_dir(dir).map_err(|source| ResolveError::Read { dir: dir.to_owned(), source })?;
+    let entries = std::fs::read_dir(dir).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => ResolveError::NotFound { name: name.to_owned(), dir: dir.to_owned() },
+        _ => ResolveError::Read { dir: dir.to_owned(), source },
+    })?;
     let mut candidates: Vec<String> = entries
         .take(MAX_ENTRIES)
         .flatten()

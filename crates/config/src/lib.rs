@@ -30,7 +30,7 @@ pub use load::{LoadError, load};
 pub use localfile::{JournalFilter, LocalFile, Multiline, MultilineEdge};
 pub use options::{InternalOptions, internal_options};
 pub use parse::{Identity, Loaded, parse, parse_agent, parse_all};
-pub use ruleset::{RulesetDir, RulesetPaths, RulesetTexts, read_ruleset};
+pub use ruleset::{RulesetDir, RulesetPaths, RulesetTexts, Supplied, read_ruleset};
 pub use scope::Scope;
 pub use settings::{
     AlertLevels, AllowEntry, Auth, Command, Contested, Global, Label, Locations, Own, Remote,

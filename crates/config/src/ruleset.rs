@@ -103,8 +103,45 @@ fn dir(reader: &mut Reader<'_>, child: &Element, path: String) -> Option<Ruleset
     Some(RulesetDir { path, pattern })
 }
 
-/// Reads the files that the paths name: decoders and rules sorted by base name, lists as configured.
-pub fn read_ruleset(home: &Path, paths: &RulesetPaths) -> (RulesetTexts, Vec<Diagnostic>) {
+/// A directory that a start will make, relative to the home, with the names and texts of the files that it will put there.
+#[derive(Debug, Clone, Copy)]
+pub struct Supplied {
+    /// The directory.
+    pub directory: &'static str,
+    /// Its files.
+    pub files: &'static [(&'static str, &'static [u8])],
+}
+
+/// A home, and what a start will add to it.
+#[derive(Clone, Copy)]
+struct Tree<'a> {
+    home: &'a Path,
+    supplied: &'a [Supplied],
+}
+
+impl Tree<'_> {
+    /// What a start will put into a directory that is not there yet.
+    fn supplied(&self, directory: &str) -> Option<&'static [(&'static str, &'static [u8])]> {
+        let directory = directory.trim_end_matches('/');
+        let known = self.supplied.iter().find(|known| known.directory == directory)?;
+        (!self.home.join(directory).exists()).then_some(known.files)
+    }
+
+    fn text(&self, name: &str) -> Option<&'static [u8]> {
+        let (directory, file) = name.rsplit_once('/')?;
+        let files = self.supplied(directory)?;
+        files.iter().find(|(name, _)| *name == file).map(|(_, text)| *text)
+    }
+}
+
+/// Reads the files that the paths name: decoders and rules sorted by base name, lists as configured. What is `supplied`
+/// counts as if it were there.
+pub fn read_ruleset(
+    home: &Path,
+    paths: &RulesetPaths,
+    supplied: &[Supplied],
+) -> (RulesetTexts, Vec<Diagnostic>) {
+    let home = Tree { home, supplied };
     let mut diagnostics = Vec::new();
     let decoders = Selection {
         dirs: &paths.decoder_dirs,
@@ -137,7 +174,7 @@ struct Selection<'a> {
 
 impl Selection<'_> {
     /// Names relative to the home, in loading order.
-    fn files(&self, home: &Path, diagnostics: &mut Vec<Diagnostic>) -> Vec<String> {
+    fn files(&self, home: Tree<'_>, diagnostics: &mut Vec<Diagnostic>) -> Vec<String> {
         let mut files: Vec<String> = Vec::new();
         for include in self.includes {
             let full =
@@ -166,29 +203,31 @@ impl Selection<'_> {
 }
 
 /// The matching files of one directory, sorted so that equal base names keep a steady order.
-fn names(home: &Path, dir: &RulesetDir, diagnostics: &mut Vec<Diagnostic>) -> Vec<String> {
-    let path = home.join(&dir.path);
+fn names(home: Tree<'_>, dir: &RulesetDir, diagnostics: &mut Vec<Diagnostic>) -> Vec<String> {
     let pattern = dir.pattern.as_ref().map(|p| Expression::compile(Kind::OsRegex, p.as_bytes()));
-    let entries = match (std::fs::read_dir(&path), &pattern) {
-        (Ok(entries), None | Some(Ok(_))) => entries,
-        (Err(error), _) => {
+    let pattern = match pattern.transpose() {
+        Ok(pattern) => pattern,
+        Err(error) => {
             diagnostics.push(unreadable(&dir.path, &error.to_string()));
             return Vec::new();
         }
-        (_, Some(Err(error))) => {
+    };
+    let there = match (home.supplied(&dir.path), std::fs::read_dir(home.home.join(&dir.path))) {
+        (Some(files), _) => files.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        (None, Ok(entries)) => files(entries),
+        (None, Err(error)) => {
             diagnostics.push(unreadable(&dir.path, &error.to_string()));
             return Vec::new();
         }
     };
     let mut names = Vec::new();
-    for entry in entries.take(MAX_FILES).flatten() {
-        let Ok(name) = entry.file_name().into_string() else { continue };
+    for name in there {
         let full = format!("{}/{name}", dir.path.trim_end_matches('/'));
         let fits = match &pattern {
-            Some(Ok(pattern)) => pattern.is_match(full.as_bytes()),
-            _ => true,
+            Some(pattern) => pattern.is_match(full.as_bytes()),
+            None => true,
         };
-        if fits && std::fs::metadata(entry.path()).is_ok_and(|m| m.is_file()) {
+        if fits {
             names.push(name);
         }
     }
@@ -196,10 +235,20 @@ fn names(home: &Path, dir: &RulesetDir, diagnostics: &mut Vec<Diagnostic>) -> Ve
     names
 }
 
-fn sources(home: &Path, files: Vec<String>, limit: u64, diagnostics: &mut Vec<Diagnostic>) -> Vec<Source> {
+fn files(entries: std::fs::ReadDir) -> Vec<String> {
+    let is_file = |path: &Path| std::fs::metadata(path).is_ok_and(|m| m.is_file());
+    let files = entries.take(MAX_FILES).flatten().filter(|entry| is_file(&entry.path()));
+    files.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+fn sources(home: Tree<'_>, files: Vec<String>, limit: u64, diagnostics: &mut Vec<Diagnostic>) -> Vec<Source> {
     let mut sources = Vec::with_capacity(files.len());
     for name in files {
-        match read_file(&home.join(&name), limit) {
+        if let Some(text) = home.text(&name) {
+            sources.push(Source::new(name, text));
+            continue;
+        }
+        match read_file(&home.home.join(&name), limit) {
             Ok(text) => sources.push(Source::new(name, text)),
             Err(error) => diagnostics.push(unreadable(&name, &error.to_string())),
         }

@@ -463,7 +463,7 @@ fn the_reference_ruleset_is_found_in_its_order() {
     let Some(home) = shared("conformance/home") else { return };
     let loaded = load(&home, None, Role::Manager).unwrap();
     assert!(!loaded.has_errors());
-    let (texts, diagnostics) = read_ruleset(&home, &loaded.settings.ruleset);
+    let (texts, diagnostics) = read_ruleset(&home, &loaded.settings.ruleset, &[]);
     assert_eq!(shown(&diagnostics), "");
     let names = |sources: &[Source]| sources.iter().map(|s| s.name.to_string()).collect::<Vec<_>>();
     let rules = names(&texts.rules);
@@ -493,7 +493,7 @@ fn directories_patterns_includes_and_excludes_choose_the_files() {
     let rules = |body: &str| {
         let loaded = manager(&format!("<ruleset>{body}</ruleset>"));
         assert!(!loaded.has_errors(), "{}", shown(&loaded.diagnostics));
-        let (texts, diagnostics) = read_ruleset(home.path(), &loaded.settings.ruleset);
+        let (texts, diagnostics) = read_ruleset(home.path(), &loaded.settings.ruleset, &[]);
         let names: Vec<String> = texts.rules.iter().map(|s| s.name.to_string()).collect();
         (names, diagnostics.iter().filter(|d| &*d.file == "no/rules").count())
     };
@@ -585,7 +585,7 @@ mod executables {
             on("note", "all"),
             on("note", "server")
         );
-        let warnings = check_executables(home.path(), &manager(&body).settings);
+        let warnings = check_executables(home.path(), &manager(&body).settings, &["note-of-ours"]);
         assert_eq!(warnings.len(), 1);
         assert_eq!((warnings[0].severity, warnings[0].line), (Severity::Warning, 1));
         assert!(warnings[0].message.starts_with("command `note`: no executable `note.sh`"));

@@ -49,7 +49,7 @@ use tld_sys::child;
 use tld_sys::clock::Clock;
 use tld_sys::group::{Bounds, Groups};
 
-pub use actions::Places;
+pub use actions::{Places, Takes, takes};
 pub use control::Status;
 pub use executable::{Hash, self_hash};
 pub use journal::{JournalError, Kind, Listed, State};
@@ -276,6 +276,8 @@ pub enum RevertSelector {
     Order(OrderId),
     /// Every effect on an address.
     Address(IpAddr),
+    /// Every effect on what lists show as this: an account, a file.
+    Target(String),
     /// Every effect.
     All,
 }

@@ -30,6 +30,9 @@ pub fn revert_offline(setup: Setup, selector: RevertSelector) -> Result<Vec<Outc
             effect.target == tld_model::Target::Address(*address)
                 || effect.key.ends_with(&format!("-{address}"))
         }
+        RevertSelector::Target(target) => {
+            effect.target.to_string() == *target || effect.key.ends_with(&format!("-{target}"))
+        }
         RevertSelector::All => true,
     });
     let mut open: Vec<_> = wanted.map(|effect| effect.order).collect();

@@ -188,6 +188,39 @@ fn a_flushed_firewall_is_healed_at_once_with_the_remaining_time() {
 }
 
 #[test]
+fn every_name_of_the_block_is_held_healed_and_lifted_for_both_families() {
+    isolated(|home| {
+        let (responder, outcomes, _) = start(home);
+        for name in ["default-firewall-drop", "block-ip"] {
+            std::fs::copy(std::env::current_exe().unwrap(), home.join("active-response/bin").join(name))
+                .unwrap();
+            for (told_as, address) in [
+                ("203.0.113.7", "203.0.113.7"),
+                ("2001:db8::7", "2001:db8::7"),
+                ("::ffff:203.0.113.8", "203.0.113.8"),
+            ] {
+                let mut block = order(&format!("{name}-{address}"), told_as, 600);
+                block.executable = name.into();
+                responder.submit(block).unwrap();
+                let told = next(&outcomes);
+                assert_eq!((told.kind, told.program.rsplit('/').next()), (OutcomeKind::Applied, Some(name)));
+                assert!(told.evidence.read_back.unwrap().contains(address));
+                let target: std::net::IpAddr = address.parse().unwrap();
+                Firewall::open().unwrap().unblock(TABLE, &[target]).unwrap();
+                eventually("the element is back", || blocked(address).is_some());
+                Firewall::open().unwrap().delete_table(TABLE).unwrap();
+                eventually("it is back with its table", || blocked(address).is_some());
+                responder.revert(RevertSelector::Address(target));
+                let told = next(&outcomes);
+                assert_eq!(told.kind, OutcomeKind::Reverted, "{name} {address}: {}", told.detail);
+                assert_eq!(blocked(address), None);
+            }
+        }
+        responder.stop();
+    });
+}
+
+#[test]
 fn a_block_limited_to_ports_is_held_healed_restored_and_lifted_beside_a_whole_one() {
     isolated(|home| {
         let (responder, outcomes, _) = start(home);

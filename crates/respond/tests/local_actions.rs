@@ -126,7 +126,8 @@ fn an_account_is_locked_and_only_unlocked_if_it_was_open_before() {
         let running = host.start();
         for (id, user) in [("a", "bob"), ("b", "eve")] {
             let mut order = host.order(id, "disable-account", &format!(r#"{{"dstuser":"{user}"}}"#), 600);
-            order.extra_args = vec!["expire".into()];
+            // Some hand all words over as one text.
+            order.extra_args = vec![if user == "bob" { "expire" } else { "other expire" }.into()];
             running.applied(order);
             assert!(field(user, 1).starts_with('!'));
             assert_eq!(field(user, 7), "1");
@@ -407,6 +408,19 @@ fn only_the_process_that_the_alert_means_is_ended() {
         assert_eq!(running.give(early).kind, OutcomeKind::Refused, "younger than the alert");
         running.applied(host.order("c", "kill-process", &data(&file.display().to_string()), 0));
         assert!(!sleeper.0.wait().unwrap().success());
+        let elsewhere = tempfile::tempdir().unwrap();
+        let (program, ours) = (elsewhere.path().join("program"), host.path("active-response/bin/daemon"));
+        for (file, kind) in [(&program, OutcomeKind::Applied), (&ours, OutcomeKind::Refused)] {
+            // By another process: were it open for writing here while another test forks, it could not be run.
+            assert!(std::process::Command::new("cp").arg("/bin/sleep").arg(file).status().unwrap().success());
+            let mut one = Killed(std::process::Command::new(file).arg("600").spawn().unwrap());
+            // Attackers remove the file; the process goes on.
+            std::fs::remove_file(file).unwrap();
+            let data = format!(r#"{{"pid":{},"exe":"{}"}}"#, one.0.id(), file.display());
+            let told = running.give(host.order(&file.display().to_string(), "kill-process", &data, 0));
+            assert_eq!(told.kind, kind, "{}", told.detail);
+            assert_eq!(one.0.try_wait().unwrap().is_some(), kind == OutcomeKind::Applied);
+        }
         let own = format!(r#"{{"pid":{}}}"#, std::process::id());
         assert_eq!(running.give(host.order("d", "kill-process", &own, 0)).kind, OutcomeKind::Refused);
         assert_eq!(
@@ -621,6 +635,51 @@ fn a_manager_known_by_its_name_stays_in_reach_with_the_servers_that_know_the_nam
         running.lifted();
         running.responder.stop();
     });
+}
+
+#[test]
+fn what_an_executable_found_before_it_failed_is_not_restored_after_another_attempt() {
+    let host = Host::new();
+    host.tool("usermod", "exit 1\n");
+    let shadow =
+        |field: &str| std::fs::write(host.path("host/etc/shadow"), format!("bob:{field}:1:0:9:7:::\n"));
+    std::fs::write(host.path("host/etc/passwd"), "bob:x:1000:1000::/:/bin/sh\n").unwrap();
+    let run = |commands: &[&str]| {
+        let line = |verb: &&str| {
+            format!(
+                r#"{{"version":1,"origin":{{}},"command":"{verb}","parameters":{{"alert":{{"data":{{"dstuser":"bob"}}}}}}}}"#
+            ) + "\n"
+        };
+        let input: String = commands.iter().map(line).collect();
+        let (home, places) = (host.home.path(), host.places.clone());
+        let run = tld_respond::multicall::run_script_at;
+        run("disable-account", home, places, &mut input.as_bytes(), &mut Vec::new())
+    };
+    shadow("hash").unwrap();
+    assert_eq!(run(&["add", "continue"]), 255);
+    // An administrator locks the account, and it is locked once more by us.
+    shadow("!hash").unwrap();
+    host.tool("usermod", "touch \"$(dirname \"$0\")/../called\"\n");
+    assert_eq!(run(&["add", "continue"]), 0);
+    assert_eq!(run(&["delete"]), 0);
+    assert!(!host.path("host/called").exists(), "the administrator's lock stays: {}", host.log());
+}
+
+#[test]
+fn bytes_that_are_no_text_and_long_messages_keep_nobody_unblocked() {
+    let host = Host::new();
+    let begin = br#"{"version":1,"origin":{},"command":""#;
+    let long = [&b"\xff\xfe\xc3("[..], &b"x".repeat(65_600)].concat();
+    let line = |verb: &str| {
+        let middle =
+            format!(r#"{verb}","parameters":{{"alert":{{"data":{{"srcip":"10.0.0.1"}},"full_log":""#);
+        [&begin[..], middle.as_bytes(), &long, b"\"}}}\n"].concat()
+    };
+    let input = [line("add"), line("continue")].concat();
+    let (home, places) = (host.home.path(), host.places.clone());
+    let run = tld_respond::multicall::run_script_at;
+    assert_eq!(run("host-deny", home, places, &mut &input[..], &mut Vec::new()), 0, "{}", host.log());
+    assert_eq!(std::fs::read_to_string(&host.places.hosts_deny).unwrap(), "ALL:10.0.0.1\n");
 }
 
 #[test]

@@ -16,6 +16,8 @@ pub struct PrepareHome {
     source: io::Error,
 }
 
+/// Tells that the ruleset is of ours.
+const MARK: &str = "ruleset/.threatlockdown";
 const FOLDERS: [(&str, u32); 22] = [
     ("active-response", 0o750),
     ("active-response/bin", 0o750),
@@ -65,13 +67,30 @@ pub fn prepare(home: &Path, conf: &str) -> Result<(), PrepareHome> {
         .map_err(|failed| PrepareHome { path: failed.path, source: failed.source })
 }
 
+/// Directories of the ruleset that [`prepare`] will make in a home where they are missing, with what it puts there.
+pub(crate) fn supplied(home: &Path) -> Vec<tld_config::Supplied> {
+    use tld_config::Supplied;
+    let empty = |directory| Supplied { directory, files: &[] };
+    let mut supplied = vec![empty("etc/decoders"), empty("etc/rules")];
+    if !is_foreign(home) {
+        supplied.push(Supplied { directory: "ruleset/decoders", files: shipped::decoders() });
+        supplied.push(Supplied { directory: "ruleset/rules", files: shipped::rules() });
+    }
+    supplied
+}
+
+/// Whether the home has a ruleset that is not of ours.
+fn is_foreign(home: &Path) -> bool {
+    let there = |folder: &&str| home.join("ruleset").join(folder).exists();
+    ["decoders", "rules"].iter().any(there) && !home.join(MARK).exists()
+}
+
 /// Writes the shipped ruleset where none is, or where an earlier build of ours wrote it. A home of another product keeps its own.
 fn ship_ruleset(home: &Path) -> Result<(), PrepareHome> {
-    let mark = home.join("ruleset/.threatlockdown");
-    let foreign = ["decoders", "rules"].iter().any(|folder| home.join("ruleset").join(folder).exists());
-    if foreign && !mark.exists() {
+    if is_foreign(home) {
         return Ok(());
     }
+    let mark = home.join(MARK);
     let failed = |path: PathBuf| move |source| PrepareHome { path, source };
     for (folder, files) in [("decoders", shipped::decoders()), ("rules", shipped::rules())] {
         let folder = home.join("ruleset").join(folder);

@@ -40,14 +40,55 @@ pub struct Reading {
 /// # Errors
 /// The configuration file itself cannot be read.
 pub fn load(home: &Path, config: Option<&Path>) -> Result<Reading, tld_config::LoadError> {
-    let tld_config::Loaded { settings, mut diagnostics } = tld_config::load(home, config, Role::Standalone)?;
-    diagnostics.extend(tld_config::check_executables(home, &settings));
+    let loaded = tld_config::load(home, config, Role::Standalone)?;
+    Ok(read(home, loaded, &[], &[]))
+}
+
+/// The same as a start would find it, which first makes what is missing of a home. For looking only: while a service runs,
+/// what is missing is an error.
+///
+/// # Errors
+/// The configuration file cannot be read, and a start would not write one.
+pub fn foresee(home: &Path, config: Option<&Path>) -> Result<Reading, tld_config::LoadError> {
+    let loaded = match tld_config::load(home, config, Role::Standalone) {
+        Err(tld_config::LoadError::Read { source, .. }) if config.is_none() && is_new(home, &source) => {
+            default()
+        }
+        loaded => loaded?,
+    };
+    let own = &tld_respond::installation::OWN_RESPONSES;
+    Ok(read(home, loaded, own, &crate::home::supplied(home)))
+}
+
+fn read(
+    home: &Path,
+    loaded: tld_config::Loaded,
+    executables: &[&str],
+    folders: &[tld_config::Supplied],
+) -> Reading {
+    let tld_config::Loaded { settings, mut diagnostics } = loaded;
+    diagnostics.extend(tld_config::check_executables(home, &settings, executables));
     diagnostics.extend(tld_config::check_extensions(home, &settings));
-    let (texts, problems) = tld_config::read_ruleset(home, &settings.ruleset);
+    let (texts, problems) = tld_config::read_ruleset(home, &settings.ruleset, folders);
     diagnostics.extend(problems);
     let (tunables, problems) = tld_config::internal_options(home);
     diagnostics.extend(problems);
-    Ok(assemble(settings, tunables, &texts, diagnostics))
+    assemble(settings, tunables, &texts, diagnostics)
+}
+
+/// Whether this is an installation that was not started yet, and so has no configuration.
+fn is_new(home: &Path, source: &std::io::Error) -> bool {
+    source.kind() == std::io::ErrorKind::NotFound && home.is_dir()
+}
+
+/// The configuration that a start writes where there is none.
+fn default() -> tld_config::Loaded {
+    let text = tld_config::DEFAULT_OSSEC_CONF.as_bytes();
+    let mut loaded = tld_config::parse(&tld_xml::Source::new("ossec.conf", text), Role::Standalone);
+    let message = "is not there: a start writes the shipped one, which is what was looked at";
+    let warning = Diagnostic::bare(Severity::Warning, CONFIGURATION, message);
+    loaded.diagnostics.push(warning.with_help("is this the home that you mean?"));
+    loaded
 }
 
 /// The ruleset of this binary with the given configuration, or with the one of a new installation. Nothing of a home is

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tld_sys::durable;
 
-use super::{Call, Failure, Local, Proof, Subject, logins, tool};
+use super::{Call, Failure, Local, Proof, Subject, Takes, logins, tool};
 
 /// See the module.
 pub(crate) struct DisableAccount;
@@ -79,7 +79,12 @@ fn account(call: &Call, user: &str) -> Result<Entry, Failure> {
 }
 
 fn expires(call: &Call) -> bool {
-    call.extra_args.iter().any(|argument| argument == "expire")
+    is_asked(call, "expire")
+}
+
+/// Whether a word stands among the extra arguments, which some hand over as one text.
+fn is_asked(call: &Call, word: &str) -> bool {
+    call.extra_args.iter().flat_map(|argument| argument.split_whitespace()).any(|one| one == word)
 }
 
 fn usermod(call: &Call, args: &[&str], user: &str) -> Result<(), Failure> {
@@ -118,6 +123,10 @@ impl Local for DisableAccount {
         &["disable-account"]
     }
 
+    fn takes(&self) -> Option<Takes> {
+        Some(Takes::Account)
+    }
+
     fn subject(&self, call: &Call) -> Result<Subject, String> {
         let user = call.text("data/dstuser").filter(|user| is_fit(user));
         user.map(|user| Subject::User(user.into())).ok_or_else(|| NO_USER.into())
@@ -139,11 +148,7 @@ impl Local for DisableAccount {
         if !self.verify(call, subject, "")? {
             return Err(Failure::Failed(format!("`{user}` is not locked although usermod succeeded")));
         }
-        let ended = if call.extra_args.iter().any(|argument| argument == "sessions") {
-            end_sessions(call, user)
-        } else {
-            String::new()
-        };
+        let ended = if is_asked(call, "sessions") { end_sessions(call, user) } else { String::new() };
         let expired = if expires(call) { " and expired" } else { "" };
         Ok(format!("`{user}` is locked{expired} in etc/shadow{ended}"))
     }

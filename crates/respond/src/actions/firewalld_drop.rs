@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Call, Failure, Local, Proof, Subject, tool};
+use super::{Call, Failure, Local, Proof, Subject, Takes, tool};
 use crate::bus::{Argument, Bus, BusError, Service};
 
 /// See the module.
@@ -108,6 +108,10 @@ fn not_running() -> Failure {
 impl Local for FirewalldDrop {
     fn names(&self) -> &'static [&'static str] {
         &["firewalld-drop"]
+    }
+
+    fn takes(&self) -> Option<Takes> {
+        Some(Takes::Address)
     }
 
     fn subject(&self, call: &Call) -> Result<Subject, String> {

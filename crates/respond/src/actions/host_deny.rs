@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use tld_sys::durable::{self, FileLock};
 
-use super::{Call, Failure, Local, Proof, Subject};
+use super::{Call, Failure, Local, Proof, Subject, Takes};
 use crate::together::Places;
 
 /// See the module.
@@ -27,6 +27,17 @@ fn denied(line: &str) -> Option<IpAddr> {
     let client = client.trim();
     let bare = client.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(client);
     if daemons.trim() == "ALL" { bare.parse().ok() } else { None }
+}
+
+/// The lines with their ends, and whether each is only a piece of the line before it, which ended with a backslash:
+/// services read such a piece as more clients of that line, whatever it looks like.
+fn lines(text: &str) -> impl Iterator<Item = (&str, bool)> {
+    let mut goes_on = false;
+    text.split_inclusive('\n').map(move |line| {
+        let piece = goes_on;
+        goes_on = line.ends_with(CONTINUED);
+        (line, piece)
+    })
 }
 
 /// What one order wants of the list.
@@ -66,7 +77,8 @@ fn carry_out(call: &Call, wish: Wish) -> Found {
 }
 
 fn addresses(text: Option<&str>) -> HashSet<IpAddr> {
-    text.into_iter().flat_map(str::lines).filter_map(denied).collect()
+    let whole = text.into_iter().flat_map(lines).filter(|(_, piece)| !piece);
+    whole.filter_map(|(line, _)| denied(line)).collect()
 }
 
 fn change(call: &Call, wishes: &[Wish]) -> Result<(HashSet<IpAddr>, bool), Failure> {
@@ -95,10 +107,8 @@ fn rewrite(call: &Call, wishes: &[Wish]) -> Result<Option<(HashSet<IpAddr>, bool
         .collect();
     let mut text = before.clone().unwrap_or_default();
     if !gone.is_empty() {
-        text = text
-            .split_inclusive('\n')
-            .filter(|line| denied(line).is_none_or(|address| !gone.contains(&address)))
-            .collect();
+        let stays = |line: &str| denied(line).is_none_or(|address| !gone.contains(&address));
+        text = lines(&text).filter(|(line, piece)| *piece || stays(line)).map(|(line, _)| line).collect();
     }
     let mut added = HashSet::new();
     for wish in wishes {
@@ -108,6 +118,10 @@ fn rewrite(call: &Call, wishes: &[Wish]) -> Result<Option<(HashSet<IpAddr>, bool
             continue;
         }
         if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        if text.ends_with(CONTINUED) {
+            // An empty line is where that line ends.
             text.push('\n');
         }
         text.push_str(&format!("ALL:{}\n", token(*address)));
@@ -157,6 +171,10 @@ impl Local for HostDeny {
         &["host-deny"]
     }
 
+    fn takes(&self) -> Option<Takes> {
+        Some(Takes::Address)
+    }
+
     fn subject(&self, call: &Call) -> Result<Subject, String> {
         call.address()
     }
@@ -198,6 +216,7 @@ impl Local for HostDeny {
 
 const MOST_BYTES: usize = 16 << 20;
 const TRIES: u32 = 100;
+const CONTINUED: &str = "\\\n";
 
 #[cfg(test)]
 mod tests {
@@ -237,6 +256,27 @@ mod tests {
         assert_eq!(read(), [&before[..], b"ALL:10.0.0.1\n"].concat());
         HostDeny.revert(&call, &subject, "absent").unwrap();
         assert_eq!(read(), before);
+    }
+
+    #[test]
+    fn a_line_behind_one_that_goes_on_is_a_line_of_its_own() {
+        let home = tempfile::tempdir().unwrap();
+        let call = call(home.path());
+        let read =
+            || String::from_utf8(durable::read_bounded(&call.places.hosts_deny, 1_000).unwrap()).unwrap();
+        let subject = Subject::Address([10, 0, 0, 1].into());
+        for begin in ["sshd: 10.9.9.9 \\\n", "sshd: 10.9.9.9 \\", "# comment \\\nALL:10.0.0.1\n"] {
+            durable::replace(&call.places.hosts_deny, begin.as_bytes(), 0o644).unwrap();
+            assert_eq!(HostDeny.prior(&call, &subject).unwrap(), "absent", "{begin}");
+            HostDeny.apply(&call, &subject, "absent").unwrap();
+            let denied: Vec<_> = lines(&read())
+                .filter(|(line, piece)| !piece && *line == "ALL:10.0.0.1\n")
+                .map(drop)
+                .collect();
+            assert_eq!(denied.len(), 1, "{}", read());
+            HostDeny.revert(&call, &subject, "absent").unwrap();
+            assert!(read().starts_with(begin), "nobody else's text is touched: {}", read());
+        }
     }
 
     #[test]

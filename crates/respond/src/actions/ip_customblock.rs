@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
-use super::{Call, Failure, Local, Proof, Subject};
+use super::{Call, Failure, Local, Proof, Subject, Takes};
 
 /// See the module.
 pub(crate) struct IpCustomblock;
@@ -17,6 +17,10 @@ fn file(call: &Call, subject: &Subject) -> PathBuf {
 impl Local for IpCustomblock {
     fn names(&self) -> &'static [&'static str] {
         &["ip-customblock"]
+    }
+
+    fn takes(&self) -> Option<Takes> {
+        Some(Takes::Address)
     }
 
     fn subject(&self, call: &Call) -> Result<Subject, String> {

@@ -3,7 +3,8 @@
 //! Invariant: the process that was checked is the one that is signalled (a descriptor holds it), and none of ours or of
 //! the system's own is.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -11,7 +12,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, getpid, getppid, pidfd_open, pidf
 use serde_json::Value;
 use tld_sys::clock::{Clock as _, SystemClock};
 
-use super::{Call, Failure, Local, Proof, Subject};
+use super::{Call, Failure, Local, Proof, Subject, Takes};
 
 /// See the module.
 pub(crate) struct KillProcess;
@@ -37,9 +38,30 @@ fn is_ours(pid: u32) -> bool {
     pid <= 1 || same(getpid()) || getppid().is_some_and(same)
 }
 
+/// Whether a process runs this program, or one of the installation: the service that was asked, its other half, the
+/// daemons that it stands beside.
+fn runs_ours(call: &Call, pid: u32, file: &Path) -> bool {
+    let identity = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    let (this, own) = (identity(&exe(pid)), identity(Path::new("/proc/self/exe")));
+    file.starts_with(&call.home) || (this.is_some() && this == own)
+}
+
+fn exe(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/exe"))
+}
+
+/// Whether `file`, as the kernel names it, is the wanted one. Attackers remove their programs once they run.
+fn is_file(file: &Path, wanted: &Path) -> bool {
+    file == wanted || file.to_str().and_then(|text| text.strip_suffix(" (deleted)")) == wanted.to_str()
+}
+
 impl Local for KillProcess {
     fn names(&self) -> &'static [&'static str] {
         &["kill-process"]
+    }
+
+    fn takes(&self) -> Option<Takes> {
+        Some(Takes::Process)
     }
 
     fn subject(&self, call: &Call) -> Result<Subject, String> {
@@ -70,10 +92,14 @@ impl Local for KillProcess {
             Err(error) => return Err(Failure::Failed(format!("cannot hold process {pid}: {error}"))),
         };
         // From here on the number cannot pass to another process unnoticed: the descriptor stays with this one.
-        let Ok(file) = std::fs::read_link(format!("/proc/{pid}/exe")) else {
+        let Ok(file) = std::fs::read_link(exe(pid)) else {
             return Err(Failure::Refused(format!("process {pid} runs no file that can be seen")));
         };
-        if let Some(wanted) = wanted_file(call).filter(|wanted| *wanted != file) {
+        if runs_ours(call, pid, &file) {
+            let text = format!("process {pid} (`{}`) is one of this installation", file.display());
+            return Err(Failure::Refused(text));
+        }
+        if let Some(wanted) = wanted_file(call).filter(|wanted| !is_file(&file, wanted)) {
             let text = format!("process {pid} runs `{}`, not `{}`", file.display(), wanted.display());
             return Err(Failure::Refused(text));
         }

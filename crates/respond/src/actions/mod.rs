@@ -148,6 +148,10 @@ pub(crate) trait Local: Sync {
     fn names(&self) -> &'static [&'static str];
     /// Whom the order names; the error is the text for the log, literal where the contract has one.
     fn subject(&self, call: &Call) -> Result<Subject, String>;
+    /// What its subject is, if it needs one.
+    fn takes(&self) -> Option<Takes> {
+        None
+    }
     /// Whether its effect lasts, has a key and can be undone. Else it is done once, and `delete` does it again only
     /// where the contract says so.
     fn lasts(&self) -> bool {
@@ -202,6 +206,62 @@ pub(crate) fn of_name(name: &str) -> Option<Ours> {
     let firewall = REGISTRY.iter().find(|action| action.names().contains(&name));
     let local = || LOCALS.iter().find(|action| action.names().contains(&name));
     firewall.map(|action| Ours::Firewall(*action)).or_else(|| local().map(|action| Ours::Local(*action)))
+}
+
+/// What a response acts on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// An address.
+    Address,
+    /// An account.
+    Account,
+    /// A file.
+    File,
+    /// A process.
+    Process,
+}
+
+impl Takes {
+    /// What a text most likely names.
+    #[must_use]
+    pub fn of(target: &str) -> Self {
+        match target {
+            _ if target.parse::<IpAddr>().is_ok() => Self::Address,
+            _ if target.starts_with('/') => Self::File,
+            _ if !target.is_empty() && target.bytes().all(|byte| byte.is_ascii_digit()) => Self::Process,
+            _ => Self::Account,
+        }
+    }
+
+    /// Whether a text may name such a thing.
+    #[must_use]
+    pub fn fits(self, target: &str) -> bool {
+        let seems = Self::of(target);
+        match self {
+            Self::Account => matches!(seems, Self::Account | Self::Process),
+            _ => seems == self,
+        }
+    }
+
+    /// For people.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Address => "an address",
+            Self::Account => "the name of an account",
+            Self::File => "the absolute path of a file",
+            Self::Process => "the number of a process",
+        }
+    }
+}
+
+/// What our action of this name needs; none where it needs nothing, or is not ours.
+#[must_use]
+pub fn takes(name: &str) -> Option<Takes> {
+    match of_name(name)? {
+        Ours::Firewall(_) => Some(Takes::Address),
+        Ours::Local(action) => action.takes(),
+    }
 }
 
 /// The names of all.

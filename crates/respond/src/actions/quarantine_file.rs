@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tld_sys::durable;
 
-use super::{Call, Failure, Local, Proof, Subject};
+use super::{Call, Failure, Local, Proof, Subject, Takes};
 
 /// See the module.
 pub(crate) struct QuarantineFile;
@@ -166,6 +166,10 @@ impl Local for QuarantineFile {
         &["quarantine-file"]
     }
 
+    fn takes(&self) -> Option<Takes> {
+        Some(Takes::File)
+    }
+
     fn subject(&self, call: &Call) -> Result<Subject, String> {
         let places = ["syscheck/path", "data/virustotal/source/file", "data/file", "data/path"];
         let text = places.iter().find_map(|place| call.text(place)).unwrap_or_default();
@@ -280,12 +284,19 @@ fn take_kept(place: &OwnedFd, kept: &OsStr, shown: &Path) -> Result<(File, Taken
 const MOST_HASHED: u64 = 1 << 30;
 const MAPS: usize = 4 << 20;
 /// Without these the host does not boot or cannot be logged in to.
-const NEVER: [&str; 26] = [
+const NEVER: [&str; 33] = [
     "/bin/sh",
     "/etc/fstab",
+    "/etc/gshadow",
     "/etc/hosts",
     "/etc/ld.so.cache",
+    "/etc/netplan",
+    "/etc/network",
+    "/etc/NetworkManager",
     "/etc/nsswitch.conf",
+    "/etc/resolv.conf",
+    "/etc/security",
+    "/etc/systemd",
     "/lib/modules",
     "/lib/systemd",
     "/sbin/init",

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use tld_sys::route::{self, HostRoute};
 
-use super::{Call, Failure, Local, Proof, Subject};
+use super::{Call, Failure, Local, Proof, Subject, Takes};
 use crate::together::Places;
 
 /// See the module.
@@ -48,6 +48,10 @@ fn failed(what: &'static str, address: IpAddr) -> impl Fn(std::io::Error) -> Fai
 impl Local for RouteNull {
     fn names(&self) -> &'static [&'static str] {
         &["route-null"]
+    }
+
+    fn takes(&self) -> Option<Takes> {
+        Some(Takes::Address)
     }
 
     fn subject(&self, call: &Call) -> Result<Subject, String> {

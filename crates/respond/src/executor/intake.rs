@@ -256,8 +256,9 @@ impl Executor {
 
     fn admit_script(&mut self, order: &Order, row: Option<i64>, program: &str) {
         let base = program.rsplit('/').next().unwrap_or(program);
+        let stem = base.rsplit_once('.').map_or(base, |(stem, _extension)| stem);
         if let Target::Address(address) = order.target
-            && BLOCKERS.contains(&base)
+            && BLOCKERS.contains(&stem)
             && let Some(objection) = self.guard.objection(address)
         {
             self.log_line(program, &format!("Refused: {objection}"));
@@ -503,6 +504,7 @@ const MOST_PENDING: usize = 200_000;
 pub(crate) const BLOCKERS: &[&str] = &[
     "firewall-drop",
     "default-firewall-drop",
+    "block-ip",
     "firewalld-drop",
     "host-deny",
     "route-null",

@@ -112,6 +112,14 @@ impl Executor {
                 let others = others.filter(|id| self.effects.get(id).is_some_and(|effect| about(effect)));
                 blocks.chain(others).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
             }
+            RevertSelector::Target(target) => {
+                let about = |effect: &Effect| {
+                    let local = effect.local.as_deref().map(|(_, subject)| subject.to_string());
+                    local.as_ref() == Some(target) || effect.head().target.to_string() == *target
+                };
+                let others = self.others.iter().copied();
+                others.filter(|id| self.effects.get(id).is_some_and(|effect| about(effect))).collect()
+            }
             RevertSelector::All => self.effects.keys().copied().collect(),
         }
     }

@@ -15,10 +15,12 @@ impl Executor {
     /// Replays the journal.
     ///
     /// A `damage` that was found when it was opened, or is found now, leaves nothing to replay, and neither does a journal
-    /// whose last changes are gone with their file: what the firewall holds is taken over instead.
+    /// that lost all it knew: what the firewall holds is taken over instead. Of one whose last changes are gone with their
+    /// file, what the firewall holds beyond it is.
     pub(crate) fn replay(&mut self, damage: Option<&str>) -> Result<(), JournalError> {
         self.recogniser.warm(&self.settings.home);
-        if damage.is_some() || self.journal.is_blank() {
+        let afresh = damage.is_some() || self.journal.is_blank();
+        if afresh {
             self.adopt(damage)?;
         }
         let mut found = Found::default();
@@ -36,6 +38,11 @@ impl Executor {
                 Err(error) => return Err(error),
             };
             self.finish_step();
+        }
+        if self.journal.is_cut() && !afresh {
+            let gone = "the journal lost its log with what was written last; responses of files or accounts that are in \
+                        no list must be undone by hand";
+            self.adopt(Some(gone))?;
         }
         self.apply(found.begun, Vec::new());
         if found.active > 0 && !self.paused {
@@ -141,14 +148,14 @@ impl Executor {
         }
     }
 
-    /// Takes over what our table holds, in place of a journal that was damaged or knows nothing: every element becomes an
-    /// effect that is listed, can be lifted, and ends when its lease does.
+    /// Takes over what our table holds and no effect does, of a journal that was damaged or knows less than it did: every
+    /// such element becomes an effect that is listed, can be lifted, and ends when its lease does.
     fn adopt(&mut self, damage: Option<&str>) -> Result<(), JournalError> {
         if let Some(damage) = damage {
             self.say(&format!("ALARM: {damage}"));
         }
         let Some(kernel) = self.kernel.as_mut() else { return Ok(()) };
-        let held = match kernel.list() {
+        let mut held = match kernel.list() {
             Ok(held) => held,
             Err(error) => {
                 self.say(&format!(
@@ -157,10 +164,12 @@ impl Executor {
                 return Ok(());
             }
         };
+        held.retain(|(spot, _)| self.holders(*spot).is_empty());
         match damage {
             // Nothing was ever begun.
             None if held.is_empty() => return Ok(()),
             None => self.say("ALARM: the journal is empty, though the firewall holds blocks of ours"),
+            Some(_) if held.is_empty() => return Ok(()),
             Some(_) => {}
         }
         let program = format!("active-response/bin/{ADOPTED}");

@@ -3,6 +3,7 @@
 //! Invariant: [`Journal::write`] returns only after its steps are on the disk, all of them or none.
 
 mod checkpoint;
+mod life;
 mod read;
 mod rows;
 #[cfg(test)]
@@ -247,7 +248,15 @@ pub(crate) struct Journal {
     next: i64,
     /// The file was there before.
     found: bool,
+    /// It lacks what was written last before it was opened.
+    cut: bool,
     _lock: FileLock,
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        life::end(&self.path);
+    }
 }
 
 impl Journal {
@@ -259,7 +268,7 @@ impl Journal {
         durable::create_dirs(&directory, 0o750)
             .map_err(|source| JournalError::Directory { path: directory.clone(), source })?;
         let lock = take_lock(&directory.join("journal.lock"))?;
-        let found = path.exists();
+        let (found, cut) = (path.exists(), life::begin(&path));
         let (opened, damage) = match connect(&path).map_err(|trouble| trouble.at(&path)) {
             Err(error) if error.is_damage() => {
                 let aside = set_aside(&path)?;
@@ -269,8 +278,9 @@ impl Journal {
             opened => (opened, None),
         };
         let (db, next) = opened?;
+        life::touch(&db);
         let checkpointer = Some(Checkpointer::start(&path));
-        Ok((Self { checkpointer, db, path, boot_id: boot_id.into(), next, found, _lock: lock }, damage))
+        Ok((Self { checkpointer, db, path, boot_id: boot_id.into(), next, found, cut, _lock: lock }, damage))
     }
 
     /// Puts an empty journal in place of this one, which `error` shows to be damaged. Returns what to say about it.
@@ -281,7 +291,8 @@ impl Journal {
         self.db = Connection::open_in_memory().map_err(|error| at(error.into()))?;
         let aside = set_aside(&self.path)?;
         let (db, next) = connect(&self.path).map_err(at)?;
-        (self.db, self.next) = (db, next);
+        (self.db, self.next, self.cut) = (db, next, false);
+        life::touch(&self.db);
         self.checkpointer = Some(Checkpointer::start(&self.path));
         Ok(damage(error, &aside))
     }
@@ -289,6 +300,11 @@ impl Journal {
     /// Whether it was there when it was opened and knows nothing: it may have lost what was written last.
     pub(crate) fn is_blank(&self) -> bool {
         self.found && self.next <= 1
+    }
+
+    /// Whether it lost its log, with what was written last.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut
     }
 
     /// A number for a new row.

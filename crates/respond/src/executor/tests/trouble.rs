@@ -70,3 +70,39 @@ fn blocks_of_a_journal_that_lost_all_it_knew_are_taken_over() {
     assert_eq!(kinds(&running.told()), [OutcomeKind::Reverted]);
     assert_eq!(rig.blocked("203.0.113.7"), None);
 }
+
+#[test]
+fn blocks_that_a_journal_forgot_with_its_log_are_taken_over_and_the_others_are_its_own() {
+    let rig = Rig::new();
+    let mut running = rig.start();
+    let file = |suffix: &str| rig.home.path().join(format!("var/threatlockdown/journal.db{suffix}"));
+    running.give([order("a", "203.0.113.7", 600)]);
+    drop(running);
+    let mut running = rig.start();
+    let older = tld_sys::durable::read_bounded(&file(""), 1 << 20).unwrap();
+    running.give([order("b", "203.0.113.8", 600), order("c", "203.0.113.9", 0)]);
+    drop(running);
+    // As if killed, and the file of the last changes deleted.
+    let cut = || {
+        for gone in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(file(gone));
+        }
+        tld_sys::durable::replace(&file(""), &older, 0o600).unwrap();
+        tld_sys::durable::replace(&rig.home.path().join("var/threatlockdown/journal.open"), b"", 0o600)
+            .unwrap();
+    };
+    cut();
+    let mut running = rig.start();
+    let mut known: Vec<String> = running.executor.active().into_iter().map(|one| one.order.0).collect();
+    known.sort();
+    assert!(known.len() == 3 && known[0] == "a" && known[1].starts_with("adopted-"), "{known:?}");
+    rig.clock.advance(Duration::from_secs(601));
+    assert_eq!(kinds(&running.tick()), [OutcomeKind::Reverted; 2], "each at its end");
+    running.executor.cycle(vec![Input::Revert(RevertSelector::All)]);
+    assert_eq!(kinds(&running.told()), [OutcomeKind::Reverted]);
+    assert!(rig.kernel.0.lock().unwrap().set.is_empty());
+    drop(running);
+    // A journal that was closed in order has lost nothing: what else stands in the firewall is not its business.
+    rig.kernel.0.lock().unwrap().set.insert(Spot { address: [203, 0, 113, 10].into(), port: None }, None);
+    assert!(rig.start().executor.active().is_empty());
+}

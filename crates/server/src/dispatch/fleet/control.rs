@@ -229,6 +229,9 @@ impl Which {
         here && match &self.selector {
             RevertSelector::Order(wanted) => wanted == id || *wanted == order.id,
             RevertSelector::Address(address) => order.target == Target::Address(address.to_canonical()),
+            RevertSelector::Target(target) => {
+                order.target != Target::None && order.target.to_string() == *target
+            }
             RevertSelector::All => true,
         }
     }
