@@ -275,7 +275,7 @@ mod tests {
     fn times_and_hardware_addresses_are_no_addresses() {
         for (text, wanted) in [
             ("at 10:15:30 and 11:16:31, version 1.2.3", false),
-            ("aa:bb:cc:dd:ee:ff x.y.z. www.example.org", false),
+            ("aa:bb:cc:dd:ee:ff x.y.z www.example.org", false),
             ("::", true),
             ("1:2:3:4:5:6:7:8", true),
             ("1:2:3:4:5:6:192.0.2.1", true),
