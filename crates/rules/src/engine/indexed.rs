@@ -26,6 +26,8 @@ use crate::{Decoded, Texts};
 const SWEEP: i64 = 60;
 /// Bytes of a text, to ask for memory once.
 const USUAL: usize = 128;
+/// Events that are remembered before memory is counted again.
+const COUNTED: u32 = 32;
 /// Arrivals that are given up before memory is counted again.
 const STEP: usize = 64;
 
@@ -34,6 +36,10 @@ const STEP: usize = 64;
 struct Place {
     /// The first of these rules.
     rule: Index,
+    /// What its key is made of, by number.
+    shape: usize,
+    /// It takes in only what an expression of the rule fits.
+    filtered: bool,
     timeframe: i64,
     /// Most events of a key that a search can reach.
     most: usize,
@@ -49,12 +55,28 @@ enum Holder {
     Wide(usize),
 }
 
+/// What keys are made of; several indexes may agree in it.
+#[derive(Debug, PartialEq, Eq)]
+struct Shape {
+    any_agent: bool,
+    everything: bool,
+    same: Vec<Shared>,
+    same_fields: Vec<Box<str>>,
+}
+
+/// What is known of the event in hand by shape: the event's number and the hash, if it has all values.
+type Known = (u64, Option<u64>);
+
+/// No index.
+const NONE: u32 = u32::MAX;
+
 /// All indexes.
 #[derive(Debug)]
 pub(crate) struct Indexed {
     places: Vec<Place>,
+    shapes: Vec<Shape>,
     /// Index of a searching rule.
-    of_rule: HashMap<Index, usize, Quick>,
+    of_rule: Vec<u32>,
     /// Hashes the values of keys.
     quick: Quick,
     /// Indexes that a list's events enter.
@@ -68,8 +90,12 @@ pub(crate) struct Indexed {
     epoch: Option<i64>,
     swept: i64,
     most_bytes: usize,
-    /// Keys of the event in hand by index: what was searched is often entered.
-    keys: Vec<(usize, Option<u64>)>,
+    /// Events until memory is counted again.
+    uncounted: u32,
+    /// One event has one key in many indexes, but for the index.
+    known: Vec<Known>,
+    /// The event in hand.
+    event: u64,
     /// Events that left although a timeframe could still reach them.
     pub(crate) lost: u64,
 }
@@ -78,7 +104,8 @@ impl Indexed {
     pub(crate) fn new(rules: &Rules, most_bytes: usize) -> Self {
         let mut indexed = Self {
             places: Vec::new(),
-            of_rule: HashMap::default(),
+            shapes: Vec::new(),
+            of_rule: vec![NONE; rules.all.len()],
             quick: Quick::default(),
             of_list: vec![Vec::new(); rules.lists],
             of_all: Vec::new(),
@@ -88,7 +115,9 @@ impl Indexed {
             epoch: None,
             swept: 0,
             most_bytes,
-            keys: Vec::new(),
+            uncounted: 0,
+            known: Vec::new(),
+            event: 1,
             lost: 0,
         };
         for (index, rule) in rules.all.iter().enumerate().filter(|(_, rule)| rule.searches()) {
@@ -127,7 +156,9 @@ impl Indexed {
                 if skips {
                     self.wides.push(Wide::new());
                 }
-                self.places.push(Place { rule: index, timeframe: 0, most: 0, holder });
+                let shape = self.shape(rule);
+                let filtered = matches!(rule.place.target, Some(Target::Everything(Some(_))));
+                self.places.push(Place { rule: index, shape, filtered, timeframe: 0, most: 0, holder });
                 number
             }
         };
@@ -137,24 +168,40 @@ impl Indexed {
         if let Holder::Wide(wide) = place.holder {
             self.wides[wide].serve(index, correlation);
         }
-        self.of_rule.insert(index, number);
+        self.of_rule[index] = number as u32;
+    }
+
+    fn shape(&mut self, rule: &Rule) -> usize {
+        let Correlation { any_agent, same, same_fields, .. } = &rule.correlation;
+        let shape = Shape {
+            any_agent: *any_agent,
+            everything: rule.searches_everything(),
+            same: same.clone(),
+            same_fields: same_fields.clone(),
+        };
+        self.shapes.iter().position(|known| *known == shape).unwrap_or_else(|| {
+            self.shapes.push(shape);
+            self.known.push((0, None));
+            self.shapes.len() - 1
+        })
     }
 
     /// Begins with another event.
     pub(crate) fn begin(&mut self) {
-        self.keys.clear();
+        self.event += 1;
     }
 
     /// Looks for the earlier events of a rule, and marks the newest counted one when there are enough.
     pub(crate) fn search(&mut self, index: Index, rule: &Rule, event: &Decoded<'_>, now: i64) -> Found {
-        let (Some(&number), Some(epoch)) = (self.of_rule.get(&index), self.epoch) else {
+        let (Some(&number), Some(epoch)) = (self.of_rule.get(index), self.epoch) else {
             return Found::Nothing(0);
         };
-        let everything = rule.searches_everything();
-        let Self { places, chains, wides, store, quick, keys, .. } = self;
-        let Some(key) = known_key(keys, quick, number, rule, event) else { return Found::Nothing(0) };
-        let search = Search { rule, everything, now: now - epoch };
-        match places[number].holder {
+        let number = number as usize;
+        let Some(key) = self.key(number, event) else { return Found::Nothing(0) };
+        let Self { places, shapes, chains, wides, store, quick, .. } = self;
+        let Some(place) = places.get(number) else { return Found::Nothing(0) };
+        let search = Search { rule, everything: shapes[place.shape].everything, now: now - epoch };
+        match place.holder {
             Holder::Chains(at) => search.run(store, chains[at].of(key).map(|arrival| (arrival, true))),
             Holder::Wide(at) => {
                 search.run(store, wides[at].of(key, (index, &rule.correlation), event, quick))
@@ -174,8 +221,12 @@ impl Indexed {
             self.swept = at;
             self.sweep(at_once);
         }
-        if self.bytes() > self.most_bytes || self.store.is_long() {
-            self.shed();
+        self.uncounted += 1;
+        if self.uncounted >= COUNTED || self.store.is_long() {
+            self.uncounted = 0;
+            if self.bytes() > self.most_bytes || self.store.is_long() {
+                self.shed();
+            }
         }
     }
 
@@ -210,15 +261,16 @@ impl Indexed {
         log: &[u8],
         rules: &Rules,
     ) {
-        let Self { places, chains, wides, store, quick, keys, .. } = self;
-        let place = &places[number];
-        let rule = &rules.all[place.rule];
-        if let Some(Target::Everything(Some(regex))) = &rule.place.target
+        let place = &self.places[number];
+        if place.filtered
+            && let Some(Target::Everything(Some(regex))) = &rules.all[place.rule].place.target
             && !regex.is_match(log)
         {
             return;
         }
-        let Some(key) = known_key(keys, quick, number, rule, event) else { return };
+        let Some(key) = self.key(number, event) else { return };
+        let Self { places, chains, wides, store, quick, .. } = self;
+        let place = &places[number];
         // No search gets beyond so many of one event.
         let times = times.min(place.most);
         match place.holder {
@@ -306,9 +358,20 @@ impl Indexed {
     }
 
     fn take_over(&mut self, event: &mut Recalled, at: u32, mark: u8, winner: Index, rules: &Rules) {
-        self.keys.clear();
+        self.begin();
         let number = self.store.push_recalled(event, winner, mark);
         self.enter_all(Arrival { at, event: number }, winner, event, event.log(), rules);
+    }
+
+    /// The key of the event in hand in an index; none when it lacks a value that must be the same, so that no search can
+    /// ever count it.
+    fn key(&mut self, number: usize, event: &impl Values) -> Option<u64> {
+        let shape = self.places.get(number)?.shape;
+        if self.known[shape].0 != self.event {
+            self.known[shape] = (self.event, values(&self.quick, &self.shapes[shape], event));
+        }
+        let values = self.known[shape].1?;
+        Some(self.quick.hash_one((number, values)))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -382,48 +445,25 @@ fn alike(one: &Rule, other: &Rule) -> bool {
     source && keys(one) == keys(other)
 }
 
-/// The key of an event in an index; none when it lacks a value that must be the same, so that no search can ever count it.
-fn key(
-    quick: &Quick,
-    index: usize,
-    correlation: &Correlation,
-    everything: bool,
-    event: &impl Values,
-) -> Option<u64> {
+/// A hash of all values of a shape; none when the event lacks one of them.
+fn values(quick: &Quick, shape: &Shape, event: &impl Values) -> Option<u64> {
     let mut hasher = quick.build_hasher();
-    index.hash(&mut hasher);
-    if !correlation.any_agent {
+    if !shape.any_agent {
         event.agent().hash(&mut hasher);
     }
-    if everything {
+    if shape.everything {
         event.category().hash(&mut hasher);
     }
-    for shared in &correlation.same {
+    for shared in &shape.same {
         match shared {
             Shared::Static(field) => event.field(*field)?.hash(&mut hasher),
             Shared::Location => event.location().hash(&mut hasher),
             Shared::Geo => return None,
         }
     }
-    for name in &correlation.same_fields {
+    for name in &shape.same_fields {
         let value = if is_static_name(name) { None } else { event.dynamic_field(name) };
         value?.hash(&mut hasher);
     }
     Some(hasher.finish())
-}
-
-/// The same, worked out once per event.
-fn known_key(
-    keys: &mut Vec<(usize, Option<u64>)>,
-    quick: &Quick,
-    index: usize,
-    rule: &Rule,
-    event: &impl Values,
-) -> Option<u64> {
-    if let Some((_, key)) = keys.iter().find(|(known, _)| *known == index) {
-        return *key;
-    }
-    let key = key(quick, index, &rule.correlation, rule.searches_everything(), event);
-    keys.push((index, key));
-    key
 }

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use super::record::{self, PLAIN, Writer};
+use super::record::{self, PLAIN};
 use crate::hash::Quick;
 
 /// Longer bodies, and heads of more numbers, stay as they are.
@@ -154,7 +154,6 @@ pub(super) struct Packer {
     cut: Cut,
     body: Vec<u8>,
     bounds: Vec<u32>,
-    writer: Writer,
 }
 
 impl Packer {
@@ -220,7 +219,7 @@ impl Packer {
         for at in (0..self.cut.numbers.len()).filter(|at| !PLAIN.contains(at)) {
             self.cut.numbers[at] = self.bounds[self.cut.numbers[at] as usize];
         }
-        self.writer.compose(&self.cut.numbers, &self.body, out);
+        record::compose(&self.cut.numbers, &self.body, out);
     }
 
     /// Takes pieces from the pattern.
@@ -367,7 +366,7 @@ mod tests {
         let mut numbers = vec![end, end, 0, end, 5716, 0, 0, 0, 0];
         numbers.extend(places.iter().map(|place| place % (end + 1)));
         let mut out = Vec::new();
-        Writer::default().compose(&numbers, body, &mut out);
+        record::compose(&numbers, body, &mut out);
         out
     }
 

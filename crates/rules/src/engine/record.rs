@@ -37,8 +37,6 @@ const CATEGORIES: [Category; 8] = [
 /// Writes records; keeps its buffers.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
-    numbers: Vec<u32>,
-    head: Vec<u8>,
     extra: Vec<u8>,
 }
 
@@ -47,46 +45,57 @@ impl Writer {
     pub(super) fn write(&mut self, event: &Decoded<'_>, winner: Index, out: &mut Vec<u8>) {
         let (text, location) = (&*event.full_log, &*event.location);
         let before = text.len() + location.len();
-        self.extra.clear();
-        self.numbers.clear();
-        let log = place(text, &event.log, before, &mut self.extra);
+        let extra = &mut self.extra;
+        extra.clear();
+        let start = begin(out);
+        put(number(text.len()), out);
+        put(number(before), out);
+        put_place(place(text, &event.log, before, extra), out);
+        put(number(winner), out);
+        put(event.event.agent.id.0, out);
         let category = CATEGORIES.iter().position(|known| *known == event.category).unwrap_or(0);
-        let agent = event.event.agent.id.0;
-        self.numbers.extend([number(text.len()), number(before), log.0, log.1]);
-        self.numbers.extend([number(winner), agent, category as u32, 0, 0]);
-        for field in StaticField::ALL {
-            if let Some(value) = event.field(field) {
-                self.numbers[MASK] |= 1 << field as u32;
-                let (start, end) = place(text, value, before, &mut self.extra);
-                self.numbers.extend([start, end]);
-            }
+        put(category as u32, out);
+        let present = |field: &StaticField| u32::from(event.field(*field).is_some()) << (*field as u32);
+        put(StaticField::ALL.iter().map(present).sum(), out);
+        put(number(event.dynamic().len()), out);
+        for value in StaticField::ALL.iter().filter_map(|field| event.field(*field)) {
+            put_place(place(text, value, before, extra), out);
         }
         for (name, value) in event.dynamic() {
-            self.numbers[DYNAMIC] += 1;
-            let name = place(text, name, before, &mut self.extra);
-            let value = place(text, value, before, &mut self.extra);
-            self.numbers.extend([name.0, name.1, value.0, value.1]);
+            put_place(place(text, name, before, extra), out);
+            put_place(place(text, value, before, extra), out);
         }
-        self.head(out);
+        end(start, out);
         out.extend_from_slice(text);
         out.extend_from_slice(location);
-        out.extend_from_slice(&self.extra);
+        out.extend_from_slice(extra);
     }
+}
 
-    /// Appends a record made of its numbers and its body.
-    pub(super) fn compose(&mut self, numbers: &[u32], body: &[u8], out: &mut Vec<u8>) {
-        self.numbers.clear();
-        self.numbers.extend_from_slice(numbers);
-        self.head(out);
-        out.extend_from_slice(body);
-    }
+/// Appends a record made of its numbers and its body.
+pub(super) fn compose(numbers: &[u32], body: &[u8], out: &mut Vec<u8>) {
+    let start = begin(out);
+    numbers.iter().for_each(|number| put(*number, out));
+    end(start, out);
+    out.extend_from_slice(body);
+}
 
-    fn head(&mut self, out: &mut Vec<u8>) {
-        self.head.clear();
-        self.numbers.iter().for_each(|number| put(*number, &mut self.head));
-        put(number(self.head.len()), out);
-        out.extend_from_slice(&self.head);
+/// Begins a head: one byte is left for its length. Returns where its numbers begin.
+fn begin(out: &mut Vec<u8>) -> usize {
+    out.push(0);
+    out.len()
+}
+
+/// Ends the head that began at `start`.
+fn end(start: usize, out: &mut Vec<u8>) {
+    let length = number(out.len() - start);
+    if let (Ok(length @ ..0x80), Some(byte)) = (u8::try_from(length), out.get_mut(start - 1)) {
+        *byte = length;
+        return;
     }
+    let mut bytes = Vec::new();
+    put(length, &mut bytes);
+    out.splice(start - 1..start, bytes);
 }
 
 /// Where a value stands in the body: most are parts of the text.
@@ -108,7 +117,17 @@ fn number(size: usize) -> u32 {
 }
 
 /// Appends a number, seven bits a byte.
-pub(super) fn put(mut number: u32, out: &mut Vec<u8>) {
+#[inline]
+pub(super) fn put(number: u32, out: &mut Vec<u8>) {
+    if number < 0x80 { out.push(number as u8) } else { put_long(number, out) }
+}
+
+fn put_place((start, end): (u32, u32), out: &mut Vec<u8>) {
+    put(start, out);
+    put(end, out);
+}
+
+fn put_long(mut number: u32, out: &mut Vec<u8>) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
         number >>= 7;
@@ -170,11 +189,11 @@ impl Recalled {
     }
 
     /// Appends the record as one that another rule won.
-    pub(super) fn won_by(&mut self, winner: Index, writer: &mut Writer, out: &mut Vec<u8>) {
+    pub(super) fn won_by(&mut self, winner: Index, out: &mut Vec<u8>) {
         if let Some(place) = self.numbers.get_mut(WINNER) {
             *place = number(winner);
         }
-        writer.compose(&self.numbers, &self.body, out);
+        compose(&self.numbers, &self.body, out);
     }
 
     /// Its log.

@@ -167,9 +167,8 @@ impl Store {
     /// Takes in an event of an older memory.
     pub(super) fn push_recalled(&mut self, event: &mut Recalled, winner: Index, mark: u8) -> Number {
         let number = self.open(event.log().len());
-        let Self { segments, writer, .. } = self;
-        if let Some(Some(segment)) = segments.back_mut() {
-            event.won_by(winner, writer, &mut segment.records);
+        if let Some(Some(segment)) = self.segments.back_mut() {
+            event.won_by(winner, &mut segment.records);
             segment.ends.push(segment.records.len() as u32);
             segment.status.push(u32::from(mark));
         }
