@@ -1,13 +1,14 @@
 //! An event while it is judged: what pre-decoding cut off, what decoders took out. Values are slices of the event
 //! wherever they stand in it; only text that had to be rewritten (JSON escapes, Windows events) is owned.
 
+mod names;
+
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use tld_model::Event;
 
 use crate::decoder::DecoderId;
-use crate::hash::Quick;
+pub(crate) use names::{FieldId, FieldNames, Fixed, Member, Scope};
 
 /// A decoded value.
 pub type Value<'e> = Cow<'e, [u8]>;
@@ -141,7 +142,7 @@ pub struct Decoded<'e> {
 
 /// Where a value stands: in the event's text or, from [`Span::OWN`] on, in the bytes that the event owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Span {
+pub(crate) struct Span {
     start: u32,
     length: u32,
 }
@@ -164,59 +165,6 @@ struct Dynamic {
     name: Span,
     value: Span,
     known: Option<FieldId>,
-}
-
-/// The number of a dynamic field that some rule asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct FieldId(pub(crate) u16);
-
-/// Names of the dynamic fields that rules ask for, ASCII case ignored.
-#[derive(Debug, Default)]
-pub(crate) struct FieldNames {
-    known: HashMap<Box<[u8]>, FieldId, Quick>,
-    /// Bits for the lengths and last bytes of names, because most names that events carry are not asked for.
-    sieve: Vec<u64>,
-}
-
-impl FieldNames {
-    const LONGEST: usize = 128;
-
-    pub(crate) fn new<'n>(names: impl Iterator<Item = &'n str>) -> Self {
-        let mut this = Self { known: HashMap::default(), sieve: vec![0; 64] };
-        for name in names.filter(|name| name.len() <= Self::LONGEST) {
-            let Ok(number) = u16::try_from(this.known.len()) else { break };
-            let bit = Self::bit(name.as_bytes());
-            this.sieve[bit / 64] |= 1 << (bit % 64);
-            this.known.entry(name.to_ascii_lowercase().into_bytes().into()).or_insert(FieldId(number));
-        }
-        this
-    }
-
-    fn bit(name: &[u8]) -> usize {
-        let last = name
-            .iter()
-            .rev()
-            .take(4)
-            .fold(name.len() as u32, |hash, byte| hash.rotate_left(8) ^ u32::from(byte | 0x20));
-        (last.wrapping_mul(0x9e37_79b1) >> 20) as usize
-    }
-
-    /// The number of a name.
-    pub(crate) fn find(&self, name: &[u8]) -> Option<FieldId> {
-        let bit = Self::bit(name);
-        if self.sieve.get(bit / 64)? >> (bit % 64) & 1 == 0 || name.len() > Self::LONGEST {
-            return None;
-        }
-        let mut folded = [0; Self::LONGEST];
-        let folded = folded.get_mut(..name.len())?;
-        folded.copy_from_slice(name);
-        folded.make_ascii_lowercase();
-        self.known.get(&*folded).copied()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.known.len()
-    }
 }
 
 /// Memory of fields that outlives its event.
@@ -282,6 +230,11 @@ impl<'e> Decoded<'e> {
     /// Sets a static field; a later value replaces an earlier one.
     pub fn set(&mut self, field: StaticField, value: &[u8]) {
         let span = self.span(value);
+        self.set_at(field, span);
+    }
+
+    /// The same for a value that is here already.
+    pub(crate) fn set_at(&mut self, field: StaticField, span: Span) {
         if let Some(slot) = self.statics.get_mut(field as usize) {
             *slot = span;
         }
@@ -333,6 +286,32 @@ impl<'e> Decoded<'e> {
         room
     }
 
+    /// Appends a dynamic field whose name is made of two parts and whose value is here already, unless `most` are there.
+    pub(crate) fn push_member(&mut self, name: [&[u8]; 2], known: Option<FieldId>, value: Span, most: usize) {
+        if self.dynamic.len() < most {
+            let start = self.own.len();
+            self.own.extend_from_slice(name[0]);
+            self.own.extend_from_slice(name[1]);
+            let name = self.own_from(start);
+            self.dynamic.push(Dynamic { name, value, known });
+        }
+    }
+
+    /// Bytes that the event owns, to append a value to.
+    pub(crate) fn own(&mut self) -> &mut Vec<u8> {
+        &mut self.own
+    }
+
+    /// What was appended to those since they had this length.
+    pub(crate) fn own_from(&self, start: usize) -> Span {
+        let length = u32::try_from(self.own.len() - start);
+        let start = u32::try_from(start).ok().and_then(|start| start.checked_add(Span::OWN));
+        match (start, length) {
+            (Some(start), Ok(length)) => Span { start, length },
+            _ => Span::ABSENT,
+        }
+    }
+
     /// How far decoding came, to go back to.
     pub(crate) fn mark(&self) -> FieldsMark {
         FieldsMark { statics: self.statics, dynamic: self.dynamic.len(), own: self.own.len() }
@@ -357,17 +336,16 @@ impl<'e> Decoded<'e> {
     }
 
     /// Where a text stands; a copy if it is not a part of the event's.
-    fn span(&mut self, value: &[u8]) -> Span {
+    pub(crate) fn span(&mut self, value: &[u8]) -> Span {
         let text = &self.event.text;
         let offset = (value.as_ptr() as usize).wrapping_sub(text.as_ptr() as usize);
         let inside = offset.checked_add(value.len()).is_some_and(|end| end <= text.len());
-        let start = if inside {
-            u32::try_from(offset).ok().filter(|start| *start < Span::OWN)
-        } else {
+        if !inside {
             let start = self.own.len();
             self.own.extend_from_slice(value);
-            u32::try_from(start).ok().and_then(|start| start.checked_add(Span::OWN))
-        };
+            return self.own_from(start);
+        }
+        let start = u32::try_from(offset).ok().filter(|start| *start < Span::OWN);
         // No event reaches 2 GiB; a value beyond that would count as absent.
         match (start, u32::try_from(value.len())) {
             (Some(start), Ok(length)) => Span { start, length },

@@ -175,82 +175,64 @@ impl<'t> Parser<'t> {
         Self { text: text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text), at: 0 }
     }
 
-    /// Goes through the members of an object. `member` gets each name and must read what stands behind the colon.
-    pub(super) fn members(
-        &mut self,
-        unescaped: &mut Vec<u8>,
-        mut member: impl FnMut(&mut Self, &[u8], &mut Vec<u8>) -> Option<()>,
-    ) -> Option<()> {
-        self.take(b"{")?;
+    /// Goes over the colon between a name and its value.
+    pub(super) fn colon(&mut self) -> Option<()> {
         self.skip_blanks();
-        if self.take(b"}").is_some() {
-            return Some(());
-        }
-        loop {
-            self.skip_blanks();
-            match self.text(unescaped)? {
-                Some(name) => {
-                    self.colon()?;
-                    member(self, name, unescaped)?;
-                }
-                None => {
-                    let name = unescaped.clone();
-                    self.colon()?;
-                    member(self, &name, unescaped)?;
-                }
-            }
-            self.skip_blanks();
-            if self.take(b",").is_none() {
-                break;
-            }
-        }
-        self.take(b"}")
-    }
-
-    fn colon(&mut self) -> Option<()> {
-        self.skip_blanks();
-        self.take(b":")?;
+        self.byte(b':')?;
         self.skip_blanks();
         Some(())
     }
 
-    /// An integer that reads the same as a field, as it stands here.
-    pub(super) fn plain_integer(&mut self) -> Option<&'t [u8]> {
+    /// An integer of at most fifteen digits as it stands here, and whether a field shows decimals behind it because it is
+    /// one of more than 32 bits.
+    pub(super) fn integer(&mut self) -> Option<(&'t [u8], bool)> {
         let rest = self.rest();
         let sign = usize::from(rest.first() == Some(&b'-'));
-        let digits = rest.iter().skip(sign).take(10).take_while(|byte| byte.is_ascii_digit()).count();
+        let digits = rest.iter().skip(sign).take(16).take_while(|byte| byte.is_ascii_digit()).count();
         let alone = !rest.get(sign + digits).is_some_and(|byte| b"+-.eE".contains(byte));
         let leading_zero = rest.get(sign) == Some(&b'0') && (digits > 1 || sign == 1);
-        if !(1..10).contains(&digits) || !alone || leading_zero {
+        if !(1..16).contains(&digits) || !alone || leading_zero {
             return None;
         }
+        let text = rest.get(..sign + digits)?;
+        let most: &[u8] = if sign == 1 { b"-2147483648" } else { b"2147483647" };
+        let long = digits > 10 || (digits == 10 && text > most);
         self.at += sign + digits;
-        rest.get(..sign + digits)
+        Some((text, long))
     }
 
-    /// A string: as it stands here, or put into `unescaped`.
-    pub(super) fn text(&mut self, unescaped: &mut Vec<u8>) -> Option<Option<&'t [u8]>> {
-        self.take(b"\"")?;
-        let rest = self.rest();
-        let end = memchr::memchr2(b'"', b'\\', rest)?;
-        if rest.get(end) == Some(&b'"') {
-            self.at += end + 1;
-            return Some(Some(before_nul(rest.get(..end)?)));
+    /// A string: as it stands here, or appended to `out`.
+    pub(super) fn text(&mut self, out: &mut Vec<u8>) -> Option<Option<&'t [u8]>> {
+        self.byte(b'"')?;
+        let end = special(self.text, self.at)?;
+        if self.text.get(end) == Some(&b'"') {
+            let plain = self.text.get(self.at..end);
+            self.at = end + 1;
+            return Some(plain);
         }
-        unescaped.clear();
-        loop {
-            let rest = self.rest();
-            let next = memchr::memchr2(b'"', b'\\', rest)?;
-            unescaped.extend_from_slice(rest.get(..next)?);
-            self.at += next + 1;
-            if rest.get(next) == Some(&b'"') {
-                let kept = before_nul(unescaped).len();
-                unescaped.truncate(kept);
-                return Some(None);
-            }
-            self.escape(unescaped)?;
-        }
+        self.rewritten(end, out).map(|()| None)
     }
+
+    /// The rest of a string that is not what it stands for, up to whose first such byte nothing is to be done.
+    fn rewritten(&mut self, mut next: usize, out: &mut Vec<u8>) -> Option<()> {
+        let start = out.len();
+        loop {
+            out.extend_from_slice(self.text.get(self.at..next)?);
+            self.at = next + 1;
+            match self.text.get(next)? {
+                b'"' => break,
+                b'\\' => self.escape(out)?,
+                _ => out.push(0),
+            }
+            next = special(self.text, self.at)?;
+        }
+        // Values end at a NUL, as all text does for expressions.
+        if let Some(kept) = memchr::memchr(0, out.get(start..)?) {
+            out.truncate(start + kept);
+        }
+        Some(())
+    }
+
     fn rest(&self) -> &'t [u8] {
         self.text.get(self.at..).unwrap_or_default()
     }
@@ -266,16 +248,95 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn take(&mut self, text: &[u8]) -> Option<()> {
-        self.rest().starts_with(text).then(|| self.at += text.len())
+    /// Goes over a byte if it stands here.
+    pub(super) fn byte(&mut self, byte: u8) -> Option<()> {
+        (self.peek() == Some(byte)).then(|| self.at += 1)
+    }
+
+    /// The text if it stands here.
+    pub(super) fn take(&mut self, text: &[u8]) -> Option<&'t [u8]> {
+        let there = self.rest().get(..text.len()).filter(|there| *there == text)?;
+        self.at += text.len();
+        Some(there)
+    }
+
+    /// Appends the array that stands here as a field shows it: [`Json::pretty`] without a tree between.
+    pub(super) fn pretty(&mut self, depth: usize, out: &mut Vec<u8>) -> Option<()> {
+        self.show(0, depth, out)
+    }
+
+    /// `tabs` is the number of values around this one within the field.
+    fn show(&mut self, tabs: usize, depth: usize, out: &mut Vec<u8>) -> Option<()> {
+        self.skip_blanks();
+        match self.peek()? {
+            b'"' => self.show_text(out),
+            b'[' if depth < DEPTH => self.show_array(tabs, depth + 1, out),
+            b'{' if depth < DEPTH => self.show_object(tabs, depth + 1, out),
+            _ => {
+                self.value(depth)?.write(out, Some(tabs));
+                Some(())
+            }
+        }
+    }
+
+    fn show_array(&mut self, tabs: usize, depth: usize, out: &mut Vec<u8>) -> Option<()> {
+        self.byte(b'[')?;
+        out.push(b'[');
+        self.skip_blanks();
+        if self.peek() != Some(b']') {
+            loop {
+                self.show(tabs + 1, depth, out)?;
+                self.skip_blanks();
+                if self.byte(b',').is_none() {
+                    break;
+                }
+                out.extend_from_slice(b", ");
+            }
+        }
+        self.byte(b']')?;
+        out.push(b']');
+        Some(())
+    }
+
+    fn show_object(&mut self, tabs: usize, depth: usize, out: &mut Vec<u8>) -> Option<()> {
+        self.byte(b'{')?;
+        out.extend_from_slice(b"{\n");
+        self.skip_blanks();
+        if self.peek() != Some(b'}') {
+            loop {
+                self.skip_blanks();
+                out.extend(std::iter::repeat_n(b'\t', tabs + 1));
+                self.show_text(out)?;
+                self.skip_blanks();
+                self.byte(b':')?;
+                out.extend_from_slice(b":\t");
+                self.show(tabs + 1, depth, out)?;
+                self.skip_blanks();
+                if self.byte(b',').is_none() {
+                    break;
+                }
+                out.extend_from_slice(b",\n");
+            }
+            out.push(b'\n');
+        }
+        self.byte(b'}')?;
+        out.extend(std::iter::repeat_n(b'\t', tabs));
+        out.push(b'}');
+        Some(())
+    }
+
+    fn show_text(&mut self, out: &mut Vec<u8>) -> Option<()> {
+        let text = self.string()?;
+        write_string(&text, out);
+        Some(())
     }
 
     pub(super) fn value(&mut self, depth: usize) -> Option<Json<'t>> {
         self.skip_blanks();
         match self.peek()? {
-            b'n' => self.take(b"null").map(|()| Json::Null),
-            b't' => self.take(b"true").map(|()| Json::Bool(true)),
-            b'f' => self.take(b"false").map(|()| Json::Bool(false)),
+            b'n' => self.take(b"null").map(|_| Json::Null),
+            b't' => self.take(b"true").map(|_| Json::Bool(true)),
+            b'f' => self.take(b"false").map(|_| Json::Bool(false)),
             b'"' => self.string().map(Json::String),
             b'-' | b'0'..=b'9' => self.number().map(Json::Number),
             b'[' if depth < DEPTH => self.array(depth + 1),
@@ -288,38 +349,38 @@ impl<'t> Parser<'t> {
         self.at += 1;
         self.skip_blanks();
         let mut elements = Vec::new();
-        if self.take(b"]").is_some() {
+        if self.byte(b']').is_some() {
             return Some(Json::Array(elements));
         }
         loop {
             elements.push(self.value(depth)?);
             self.skip_blanks();
-            if self.take(b",").is_none() {
+            if self.byte(b',').is_none() {
                 break;
             }
         }
-        self.take(b"]").map(|()| Json::Array(elements))
+        self.byte(b']').map(|()| Json::Array(elements))
     }
 
     fn object(&mut self, depth: usize) -> Option<Json<'t>> {
         self.at += 1;
         self.skip_blanks();
         let mut members = Vec::new();
-        if self.take(b"}").is_some() {
+        if self.byte(b'}').is_some() {
             return Some(Json::Object(members));
         }
         loop {
             self.skip_blanks();
             let key = self.string()?;
             self.skip_blanks();
-            self.take(b":")?;
+            self.byte(b':')?;
             members.push((key, self.value(depth)?));
             self.skip_blanks();
-            if self.take(b",").is_none() {
+            if self.byte(b',').is_none() {
                 break;
             }
         }
-        self.take(b"}").map(|()| Json::Object(members))
+        self.byte(b'}').map(|()| Json::Object(members))
     }
 
     fn number(&mut self) -> Option<f64> {
@@ -333,7 +394,7 @@ impl<'t> Parser<'t> {
         Some(value)
     }
 
-    fn string(&mut self) -> Option<Cow<'t, [u8]>> {
+    pub(super) fn string(&mut self) -> Option<Cow<'t, [u8]>> {
         let mut unescaped = Vec::new();
         self.text(&mut unescaped).map(|text| text.map_or(Cow::Owned(unescaped), Cow::Borrowed))
     }
@@ -379,7 +440,24 @@ impl<'t> Parser<'t> {
     }
 }
 
-/// Values end at a NUL, as all text does for expressions.
-fn before_nul(text: &[u8]) -> &[u8] {
-    text.get(..memchr::memchr(0, text).unwrap_or(text.len())).unwrap_or(text)
+/// The next quote, backslash or NUL from a place on.
+fn special(text: &[u8], from: usize) -> Option<usize> {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
+    let rest = text.get(from..)?;
+    let (words, _) = rest.as_chunks::<8>();
+    // Most strings are short; a search that is made for long ones costs more than these.
+    for (place, word) in words.iter().take(4).enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let quotes = word ^ u64::from_le_bytes([b'"'; 8]);
+        let backslashes = word ^ u64::from_le_bytes([b'\\'; 8]);
+        // The lowest of the bits that this sets is that of the first byte that is zero.
+        let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+        let here = (zero(quotes) | zero(backslashes) | zero(word)) & HIGH;
+        if here != 0 {
+            return Some(from + 8 * place + here.trailing_zeros() as usize / 8);
+        }
+    }
+    let behind = 8 * words.len().min(4);
+    memchr::memchr3(b'"', b'\\', 0, rest.get(behind..)?).map(|place| from + behind + place)
 }

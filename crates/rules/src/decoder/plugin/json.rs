@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use crate::decoder::json::{DEPTH, Json, Parser, field_number};
 use crate::decoder::{Decoders, JsonOptions};
+use crate::fields::{Fixed, Member, Scope, Span};
 use crate::{Decoded, StaticField};
 
 /// Comma-joined arrays of this length are dropped.
@@ -15,7 +16,6 @@ const CSV_LENGTH: usize = 65_536;
 #[derive(Debug, Default)]
 pub(in crate::decoder) struct Buffers {
     path: Vec<u8>,
-    unescaped: Vec<u8>,
 }
 
 /// Fills fields from the JSON object that `subject` begins with; false when there is none.
@@ -28,13 +28,13 @@ pub(in crate::decoder) fn decode(
 ) -> bool {
     let mut parser = Parser::new(subject);
     parser.skip_blanks();
-    if parser.peek() != Some(b'{') {
+    if parser.byte(b'{').is_none() {
         return false;
     }
     let before = decoded.mark();
     buffers.path.clear();
     let mut walk = Walk { decoded, options, decoders, path: &mut buffers.path };
-    let read = walk.read_members(&mut parser, &mut buffers.unescaped, 1);
+    let read = walk.read_members(&mut parser, Scope::TOP, 1);
     if read.is_none() {
         decoded.back_to(before);
     }
@@ -49,7 +49,7 @@ pub(in crate::decoder) fn fill(
     decoders: &Decoders,
 ) {
     if let Json::Object(members) = object {
-        Walk { decoded, options, decoders, path: &mut Vec::new() }.members(members);
+        Walk { decoded, options, decoders, path: &mut Vec::new() }.members(members, Scope::TOP);
     }
 }
 
@@ -62,97 +62,144 @@ struct Walk<'d, 'e> {
 }
 
 impl Walk<'_, '_> {
-    /// Reads the members of an object; none where the text is no JSON.
-    fn read_members(&mut self, parser: &mut Parser<'_>, unescaped: &mut Vec<u8>, depth: usize) -> Option<()> {
-        parser.members(unescaped, |parser, key, unescaped| match parser.peek()? {
+    /// Reads the members of an object from behind its brace on; none where the text is no JSON.
+    fn read_members(&mut self, parser: &mut Parser<'_>, scope: Scope, depth: usize) -> Option<()> {
+        parser.skip_blanks();
+        if parser.byte(b'}').is_some() {
+            return Some(());
+        }
+        loop {
+            parser.skip_blanks();
+            let key = parser.string()?;
+            parser.colon()?;
+            let key = lossy(&key);
+            let member = self.member(scope, &key);
+            self.read_member(parser, &key, member, depth)?;
+            parser.skip_blanks();
+            if parser.byte(b',').is_none() {
+                return parser.byte(b'}');
+            }
+        }
+    }
+
+    fn read_member(
+        &mut self,
+        parser: &mut Parser<'_>,
+        key: &[u8],
+        member: Member,
+        depth: usize,
+    ) -> Option<()> {
+        let start = self.decoded.own().len();
+        let written = match parser.peek()? {
             b'{' if depth < DEPTH => {
+                parser.byte(b'{')?;
                 let length = self.enter(key);
-                let read = self.read_members(parser, unescaped, depth + 1);
+                let read = self.read_members(parser, member.within, depth + 1);
                 self.path.truncate(length);
-                read
+                return read;
             }
-            b'"' => {
-                let text = parser.text(unescaped)?;
-                self.store(key, text.unwrap_or(unescaped));
-                Some(())
+            b'"' => parser.text(self.decoded.own())?,
+            b'[' if !self.options.csv_arrays => {
+                parser.pretty(depth, self.decoded.own())?;
+                None
             }
-            _ => {
-                if let Some(number) = parser.plain_integer() {
-                    self.store(key, number);
+            b't' => Some(parser.take(b"true")?),
+            b'f' => Some(parser.take(b"false")?),
+            b'n' if self.options.discard_null => return parser.take(b"null").map(|_| ()),
+            b'n' => Some(parser.take(b"null")?),
+            _ => match parser.integer() {
+                Some((text, false)) => Some(text),
+                Some((text, true)) => {
+                    let own = self.decoded.own();
+                    own.extend_from_slice(text);
+                    own.extend_from_slice(b".000000");
+                    None
+                }
+                None => {
+                    let value = parser.value(depth)?;
+                    self.fill_member(key, member, value);
                     return Some(());
                 }
-                let value = parser.value(depth)?;
-                self.member(key, value);
-                Some(())
-            }
-        })
+            },
+        };
+        let value = match written {
+            Some(text) => self.decoded.span(text),
+            None => self.decoded.own_from(start),
+        };
+        self.store(key, member, value);
+        Some(())
     }
 
-    fn members(&mut self, members: Vec<(Cow<'_, [u8]>, Json<'_>)>) {
+    fn members(&mut self, members: Vec<(Cow<'_, [u8]>, Json<'_>)>, scope: Scope) {
         for (key, value) in members {
-            self.member(&key, value);
+            let key = lossy(&key);
+            let member = self.member(scope, &key);
+            self.fill_member(&key, member, value);
         }
     }
 
-    fn member(&mut self, key: &[u8], value: Json<'_>) {
-        match value {
+    fn fill_member(&mut self, key: &[u8], member: Member, value: Json<'_>) {
+        let value = match value {
             Json::Object(inner) => {
                 let length = self.enter(key);
-                self.members(inner);
+                self.members(inner, member.within);
                 self.path.truncate(length);
+                return;
             }
-            Json::String(text) => self.store(key, &text),
-            Json::Bool(true) => self.store(key, b"true"),
-            Json::Bool(false) => self.store(key, b"false"),
-            Json::Null if self.options.discard_null => {}
-            Json::Null => self.store(key, b"null"),
-            Json::Number(number) => self.store(key, field_number(number).as_bytes()),
-            Json::Array(elements) if self.options.csv_arrays => {
-                if let Some(text) = csv(&elements) {
-                    self.store(key, &text);
-                }
-            }
-            array @ Json::Array(_) => self.store(key, &array.pretty()),
-        }
+            Json::Null if self.options.discard_null => return,
+            Json::String(text) => self.decoded.span(&text),
+            Json::Bool(true) => self.decoded.span(b"true"),
+            Json::Bool(false) => self.decoded.span(b"false"),
+            Json::Null => self.decoded.span(b"null"),
+            Json::Number(number) => self.decoded.span(field_number(number).as_bytes()),
+            Json::Array(elements) if self.options.csv_arrays => match csv(&elements) {
+                Some(text) => self.decoded.span(&text),
+                None => return,
+            },
+            array @ Json::Array(_) => self.decoded.span(&array.pretty()),
+        };
+        self.store(key, member, value);
+    }
+
+    /// What is known of a member by that name.
+    fn member(&mut self, scope: Scope, key: &[u8]) -> Member {
+        let Self { decoders, path, .. } = self;
+        decoders.fields.member(scope, key, || {
+            let length = path.len();
+            path.extend_from_slice(key);
+            let known = decoders.fields.find(path);
+            path.truncate(length);
+            known
+        })
     }
 
     /// Goes into the object of that name; the length of the path before.
     fn enter(&mut self, key: &[u8]) -> usize {
         let length = self.path.len();
-        self.name(key);
+        self.path.extend_from_slice(key);
         self.path.push(b'.');
         length
     }
 
-    /// Puts a name behind the path, with a sign in place of bytes that are no text.
-    fn name(&mut self, key: &[u8]) {
-        self.path.extend_from_slice(String::from_utf8_lossy(key).as_bytes());
-    }
-
-    fn store(&mut self, key: &[u8], value: &[u8]) {
-        let top = self.path.is_empty();
-        if let Some(field) = static_field(key).filter(|_| top) {
-            self.decoded.set(field, value);
-            return;
+    fn store(&mut self, key: &[u8], member: Member, value: Span) {
+        match member.fixed {
+            Some(Fixed::Static(field)) => self.decoded.set_at(field, value),
+            Some(Fixed::User) if self.decoded.field(StaticField::DstUser).is_none() => {
+                self.decoded.set_at(StaticField::DstUser, value);
+            }
+            _ => self.decoded.push_member([self.path, key], member.field, value, self.decoders.order_size),
         }
-        if top && key == b"user" && self.decoded.field(StaticField::DstUser).is_none() {
-            self.decoded.set(StaticField::DstUser, value);
-            return;
-        }
-        let length = self.path.len();
-        self.name(key);
-        let known = self.decoders.fields.find(self.path);
-        self.decoded.push_known(self.path, known, value, self.decoders.order_size);
-        self.path.truncate(length);
     }
 }
 
-/// Unlike in `order`, the system's name is one word here.
-fn static_field(name: &[u8]) -> Option<StaticField> {
-    match name {
-        b"systemname" => Some(StaticField::SystemName),
-        b"system_name" => None,
-        name => StaticField::ALL.into_iter().find(|field| field.name().as_bytes() == name),
+/// A name with a sign in place of bytes that are no text.
+fn lossy(key: &[u8]) -> Cow<'_, [u8]> {
+    if key.is_ascii() {
+        return Cow::Borrowed(key);
+    }
+    match String::from_utf8_lossy(key) {
+        Cow::Borrowed(key) => Cow::Borrowed(key.as_bytes()),
+        Cow::Owned(key) => Cow::Owned(key.into_bytes()),
     }
 }
 

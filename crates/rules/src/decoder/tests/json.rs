@@ -2,9 +2,12 @@
 
 use proptest::prelude::*;
 
-use super::{decode, loaded};
-use crate::decoder::Decoders;
+use super::{decode, event, loaded, text};
 use crate::decoder::json::Json;
+use crate::decoder::plugin::json::{Buffers, decode as read, fill};
+use crate::decoder::{Decoders, JsonOptions};
+use crate::fields::FieldNames;
+use crate::{Decoded, StaticField};
 
 fn plain() -> Decoders {
     loaded(
@@ -196,7 +199,56 @@ fn fields_beyond_the_limit_are_dropped() {
     assert_eq!(decode(&plain(), &format!("{{{}}}", members.join(","))).fields.len(), 256);
 }
 
+/// A value of a document, with blanks and escapes in many places, and now and then a mistake.
+fn document() -> impl Strategy<Value = String> {
+    let scalar = prop_oneof![
+        8 => r#""([ -!#-\[\]-~é]|\\["\\/bfnrt]|\\u00(e9|41|00|0a)){0,40}""#,
+        4 => "-?(0|[1-9][0-9]{0,11}|21474836(47|48|49))",
+        4 => "-?[0-9]{1,17}([.][0-9]{1,4})?(e-?[0-9]{1,2})?",
+        4 => "true|false|null",
+        1 => prop::sample::select(vec!["nul", "\"a", r#""\x""#, "\"a\0b\"", "[", "}"]).prop_map(str::to_owned).boxed(),
+    ];
+    let key = r#""(user|id|Id|systemname|system_name|[aAb]{0,9}|a[.]b|é|[ab]\\u0041|a\\u0000b)""#;
+    scalar.prop_recursive(4, 40, 6, move |inner| {
+        let member = (key, "[ \t]{0,2}", "[ \n]{0,2}", inner.clone());
+        let member = member.prop_map(|(key, before, behind, value)| format!("{key}{before}:{behind}{value}"));
+        prop_oneof![
+            2 => prop::collection::vec(member, 0..6).prop_map(|members| format!("{{{}}}", members.join(" , "))),
+            1 => prop::collection::vec(inner, 0..4).prop_map(|elements| format!("[{}]", elements.join(", "))),
+        ]
+    })
+}
+
+/// All fields, and which names rules know.
+fn told(decoded: &Decoded<'_>) -> (Vec<Option<String>>, Vec<(String, String)>) {
+    let fixed = StaticField::ALL.into_iter().map(|field| decoded.field(field).map(text)).collect();
+    (fixed, decoded.dynamic().map(|(name, value)| (text(name), text(value))).collect())
+}
+
 proptest! {
+    #[test]
+    fn fields_taken_while_reading_are_those_of_the_whole_document(
+        body in document(), discard_null: bool, csv_arrays: bool, most in 1_usize..8,
+    ) {
+        let options = JsonOptions { discard_null, csv_arrays };
+        let mut decoders = plain();
+        decoders.set_fields(FieldNames::new(["a", "a.b", "a.a.aa", "user", "aab.é", "b.id"].into_iter()));
+        decoders.order_size = if most == 7 { 256 } else { most };
+        let text = format!(r#"{{"a": {body}, "b":{body}}}"#);
+        let event = event(b'1', &text);
+        let (mut once, mut twice) = (Decoded::new(&event), Decoded::new(&event));
+        let there = read(&mut once, text.as_bytes(), options, &decoders, &mut Buffers::default());
+        let document = Json::parse(text.as_bytes());
+        prop_assert_eq!(there, document.is_some());
+        if let Some(document) = document {
+            fill(&mut twice, document, options, &decoders);
+        }
+        prop_assert_eq!(told(&once), told(&twice));
+        let known: Vec<_> = once.known().map(|(field, value)| (field, value.to_vec())).collect();
+        let named = once.dynamic().filter_map(|(name, value)| Some((decoders.fields().find(name)?, value.to_vec())));
+        prop_assert_eq!(known, named.collect::<Vec<_>>());
+    }
+
     #[test]
     fn any_text_is_parsed_or_refused(text in prop::collection::vec(
         prop::sample::select(br#"{}[]":,\u0019.e-ntrualse "#.to_vec()), 0..80)) {
