@@ -23,6 +23,11 @@ impl ByteSet {
         self.0[usize::from(byte >> 6)] >> (byte & 63) & 1 == 1
     }
 
+    /// Whether both have a member.
+    pub(crate) fn meets(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).any(|(one, other)| one & other != 0)
+    }
+
     pub(crate) fn or(self, other: &Self) -> Self {
         let mut words = self.0;
         words.iter_mut().zip(&other.0).for_each(|(word, other)| *word |= other);

@@ -11,6 +11,8 @@ pub struct Captures {
     groups: Vec<Range<usize>>,
     /// A buffer of the OSRegex matcher, empty between matches.
     marks: Vec<Option<usize>>,
+    /// A buffer of the walks along PCRE2 patterns.
+    slots: Vec<u32>,
     /// Buffers of linear expressions, by the expression's address and its number of groups.
     places: HashMap<(usize, usize), CaptureLocations>,
 }
@@ -66,6 +68,25 @@ impl Captures {
     pub(crate) fn give_marks(&mut self, mut marks: Vec<Option<usize>>) {
         marks.clear();
         self.marks = marks;
+    }
+
+    /// The buffer for the marks of so many groups, to be given back.
+    pub(crate) fn take_slots(&mut self, groups: usize) -> Vec<u32> {
+        let mut slots = std::mem::take(&mut self.slots);
+        slots.clear();
+        slots.resize(2 * groups, u32::MAX);
+        slots
+    }
+
+    /// Takes the buffer back, and the groups from it if they were `found`.
+    pub(crate) fn give_slots(&mut self, slots: Vec<u32>, found: bool) {
+        let set = |pair: &[u32]| pair[0] != u32::MAX && pair[1] != u32::MAX;
+        let taken = slots.chunks_exact(2).rposition(set).filter(|_| found).map_or(0, |last| last + 1);
+        self.groups.extend(slots.chunks_exact(2).take(taken).map(|pair| match set(pair) {
+            true => pair[0] as usize..pair[1] as usize,
+            false => 0..0,
+        }));
+        self.slots = slots;
     }
 
     /// The buffer of an expression.

@@ -82,16 +82,17 @@ impl Expression {
             Self::OsRegex(regex) => {
                 regex.find(subject, captures, known).map(|place| following(place, subject))
             }
-            Self::Pcre(pcre) => pcre.find(subject, captures),
+            Self::Pcre(pcre) => pcre.find(subject, captures, known(0)),
             Self::OsMatch(_) | Self::Exact(_) => self.place_knowing(subject, known),
         }
     }
 
-    /// For each alternative of an OSRegex a lower-case literal that must occur (ASCII case folded) where it matches; empty
-    /// where none is known.
+    /// For each alternative of an OSRegex, and for a PCRE2 expression as a whole, a lower-case literal that must occur (ASCII
+    /// case folded) where it matches; empty where none is known.
     pub fn by_alternative(&self) -> Vec<&[u8]> {
         match self {
             Self::OsRegex(regex) => regex.by_alternative().collect(),
+            Self::Pcre(pcre) => vec![pcre.single()],
             _ => Vec::new(),
         }
     }
@@ -109,7 +110,7 @@ impl Expression {
         match self {
             Self::OsRegex(regex) => regex.place(subject, known).map(|place| following(place, subject)),
             Self::OsMatch(matcher) => matcher.matches(subject).then_some(0),
-            Self::Pcre(pcre) => pcre.end(subject),
+            Self::Pcre(pcre) => pcre.end(subject, known(0)),
             Self::Exact(wanted) => (**wanted == *subject.bytes()).then_some(wanted.len()),
         }
     }

@@ -1,23 +1,26 @@
 //! PCRE2 expressions on a linear engine, with a bounded backtracking engine behind it.
 //!
 //! Patterns are rewritten first ([`translate`]), then `regex` takes all it can; look-around,
-//! back-references, atomic groups, and `$` in front of a last newline go to `fancy-regex`.
-//! Invariant: both engines answer the same wherever both can serve a pattern.
+//! back-references, atomic groups, and `$` in front of a last newline go to `fancy-regex`. What `regex` takes is first
+//! tried by a small engine of our own ([`walk`]).
+//! Invariant: all engines answer the same wherever they can serve a pattern.
 
 mod class;
 mod required;
 #[cfg(test)]
 mod tests;
 mod translate;
+mod walk;
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use regex::bytes::{Regex, RegexBuilder};
 use translate::{Target, Translation, translate};
+use walk::Walker;
 
 use crate::beginning::Beginning;
-use crate::{Captures, CompileError, PATTERN_LIMIT, Text, budget, text};
+use crate::{Captures, CompileError, Known, PATTERN_LIMIT, Text, budget, text};
 
 /// The texts of a pattern that is nothing but alternatives of plain text, each between both anchors: in lower case, each
 /// also with the newline that `$` lets stand behind it.
@@ -45,6 +48,10 @@ pub struct Pcre {
     groups: usize,
     /// Serves every subject, or only those without a last newline when the other is there too.
     linear: Option<Regex>,
+    /// In front of the linear one.
+    walker: Option<Walker>,
+    /// The literal that a caller may know the place of begins the match.
+    leads: bool,
     backtracking: Option<Box<Backtracking>>,
     required: Vec<Vec<u8>>,
     beginning: Beginning,
@@ -77,11 +84,16 @@ impl Pcre {
         let tree = if linear.is_some() { required::tree(&forward.source, forward.utf) } else { None };
         let required = tree.as_ref().map(required::of).unwrap_or_default();
         let beginning = tree.as_ref().map(required::beginning).unwrap_or_default();
+        let walker = tree.as_ref().filter(|_| !forward.utf).and_then(Walker::new);
+        let leading = walker.as_ref().and_then(Walker::leading);
+        let leads = matches!(&required[..], [one] if leading.is_some_and(|text| text == one));
         Ok(Self {
             pattern: pattern.into(),
             utf: forward.utf,
             groups: forward.groups,
             linear,
+            walker,
+            leads,
             backtracking,
             required,
             beginning,
@@ -89,14 +101,21 @@ impl Pcre {
     }
 
     /// Matches and tells the end of the match. Groups are counted up to the last one that took
-    /// part; those before it that did not are empty.
-    pub fn find(&self, subject: Text<'_>, captures: &mut Captures) -> Option<usize> {
+    /// part; those before it that did not are empty. `known` is what is known of the literal of [`Pcre::single`].
+    pub fn find(&self, subject: Text<'_>, captures: &mut Captures, known: Known) -> Option<usize> {
         captures.clear();
         if self.groups == 0 {
-            return self.end(subject);
+            return self.end(subject, known);
         }
         match self.engine(subject.bytes())? {
             Engine::Linear(regex, subject) => {
+                let mut marks = captures.take_slots(self.groups);
+                let walked = self.walk(subject, Some(&mut marks), known);
+                let found = matches!(walked, Some(Some(_)));
+                captures.give_slots(marks, found);
+                if let Some(answer) = walked {
+                    return answer;
+                }
                 let end = regex.captures_read(captures.places(regex), subject)?.end();
                 captures.take_places(regex);
                 Some(end)
@@ -116,9 +135,12 @@ impl Pcre {
     }
 
     /// Matches without captures and tells the end of the match.
-    pub fn end(&self, subject: Text<'_>) -> Option<usize> {
+    pub fn end(&self, subject: Text<'_>, known: Known) -> Option<usize> {
         match self.engine(subject.bytes())? {
-            Engine::Linear(regex, subject) => regex.find(subject).map(|found| found.end()),
+            Engine::Linear(regex, subject) => {
+                let linear = || regex.find(subject).map(|found| found.end());
+                self.walk(subject, None, known).unwrap_or_else(linear)
+            }
             Engine::Backtracking(regex, view) => {
                 let found = budget::search(view.text().len(), || regex.find(view.text()))?;
                 Some(view.offset(found.end()))
@@ -130,11 +152,32 @@ impl Pcre {
     pub fn is_match(&self, subject: Text<'_>) -> bool {
         match self.engine(subject.bytes()) {
             None => false,
-            Some(Engine::Linear(regex, subject)) => regex.is_match(subject),
+            Some(Engine::Linear(regex, subject)) => {
+                let walked = self.walk(subject, None, Known::Nothing);
+                walked.map_or_else(|| regex.is_match(subject), |end| end.is_some())
+            }
             Some(Engine::Backtracking(regex, view)) => {
                 let matched = || regex.is_match(view.text()).map(|matched| matched.then_some(()));
                 budget::search(view.text().len(), matched).is_some()
             }
+        }
+    }
+
+    /// The answer of our own engine, if it has one.
+    fn walk(&self, subject: &[u8], marks: Option<&mut [u32]>, known: Known) -> Option<Option<usize>> {
+        let from = match known {
+            Known::Absent => return Some(None),
+            Known::First(place) if self.leads => place,
+            _ => 0,
+        };
+        self.walker.as_ref()?.find(subject, from, marks).ok()
+    }
+
+    /// The one lower-case literal that must occur (ASCII case folded) where this matches; empty where none is known.
+    pub(crate) fn single(&self) -> &[u8] {
+        match &self.required[..] {
+            [one] => one,
+            _ => &[],
         }
     }
 

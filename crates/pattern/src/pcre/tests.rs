@@ -6,7 +6,7 @@ use super::*;
 fn found(pattern: &str, subject: &[u8]) -> Option<(usize, Vec<Vec<u8>>)> {
     let pcre = Pcre::compile(pattern.as_bytes()).expect("a legal pattern");
     let mut captures = Captures::new();
-    let end = pcre.find(Text::new(subject), &mut captures)?;
+    let end = pcre.find(Text::new(subject), &mut captures, Known::Nothing)?;
     assert!(pcre.is_match(Text::new(subject)));
     Some((end, captures.iter().map(|range| subject[range].to_vec()).collect()))
 }
@@ -194,6 +194,7 @@ proptest! {
         let source = translate(pattern.as_bytes(), Target::Backtracking).expect("it compiled before");
         let backtracking = Pcre {
             linear: None,
+            walker: None,
             backtracking: Some(Box::new(Backtracking::new(source.source).expect("made of legal parts"))),
             required: Vec::new(),
             beginning: Beginning::default(),
@@ -202,8 +203,14 @@ proptest! {
         };
         let mut captures = (Captures::new(), Captures::new());
         let text = Text::new(&subject);
-        prop_assert_eq!(linear.find(text, &mut captures.0), backtracking.find(text, &mut captures.1));
+        let wanted = backtracking.find(text, &mut captures.1, Known::Nothing);
+        prop_assert_eq!(linear.find(text, &mut captures.0, Known::Nothing), wanted);
         prop_assert_eq!(captures.0, captures.1);
+        let known = match (linear.single(), subject.to_ascii_lowercase()) {
+            (b"", _) => Known::Nothing,
+            (word, folded) => memchr::memmem::find(&folded, word).map_or(Known::Absent, Known::First),
+        };
+        prop_assert_eq!(linear.end(text, known), wanted);
         prop_assert!(!linear.is_match(text) || linear.beginning.allows_text(text.bytes()));
         if !linear.required.is_empty() && linear.is_match(text) {
             prop_assert!(linear.required.iter().any(|word| crate::literal::contains(&subject, word)));
@@ -230,7 +237,7 @@ proptest! {
     #[test]
     fn any_bytes_compile_and_match_without_panic(pattern: Vec<u8>, subject: Vec<u8>) {
         if let Ok(pcre) = Pcre::compile(&pattern) {
-            let _ = pcre.find(Text::new(&subject), &mut Captures::new());
+            let _ = pcre.find(Text::new(&subject), &mut Captures::new(), Known::Nothing);
         }
     }
 
@@ -240,7 +247,7 @@ proptest! {
         subject in subject(),
     ) {
         if let Ok(pcre) = Pcre::compile(pattern.as_bytes()) {
-            let _ = pcre.find(Text::new(&subject), &mut Captures::new());
+            let _ = pcre.find(Text::new(&subject), &mut Captures::new(), Known::Nothing);
         }
     }
 }

@@ -1,0 +1,416 @@
+//! Patterns without look-around, walked along their nodes, the way that is preferred first.
+//!
+//! The engine behind it has tables of many kilobytes for each pattern, which lines of many kinds push out of the caches again
+//! and again; nodes are a few bytes each. Ways back are few, because what can follow a run is known. A walk that takes too
+//! many steps all the same is given up, and the engine behind answers. Invariant: a walk that ends has the answer that the
+//! engine behind would have given, captures included.
+
+mod bytes;
+mod program;
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+use program::{Compiler, ENDLESS, First, Node, OPEN, Op, Order};
+use regex_syntax::hir::{Hir, Look};
+
+use crate::beginning::ByteSet;
+use crate::literal::Needle;
+
+/// So many ways back are remembered.
+const FRAMES: usize = 64;
+/// Steps that are always allowed, and for each byte of the subject.
+const STEPS: (usize, usize) = (512, 8);
+
+/// A pattern in nodes.
+#[derive(Debug)]
+pub(super) struct Walker {
+    nodes: Box<[Node]>,
+    sets: Box<[Bytes]>,
+    texts: Box<[u8]>,
+    /// For each byte of the texts what makes a capital letter small, where both match.
+    cases: Box<[u8]>,
+    root: u32,
+    starts: Starts,
+    /// The run that the pattern begins with: where a start fails, so do all others in the same run.
+    run: Option<u16>,
+}
+
+/// Where a match can begin.
+#[derive(Debug)]
+enum Starts {
+    Beginning,
+    /// With this text in some case.
+    Text(Needle),
+    /// With one of these bytes.
+    Bytes(u16),
+    /// With a run in front of a text, and perhaps one byte of a set in front of it: none of the three can stand for another.
+    Run {
+        lead: Option<u16>,
+        run: u16,
+        least: usize,
+        text: Needle,
+    },
+    Anywhere,
+}
+
+/// A walk that took too long.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct GivenUp;
+
+/// A way back.
+#[derive(Debug, Clone, Copy)]
+enum Frame {
+    /// To this node at this place.
+    Fork(u32, u32),
+    /// A run that ended here to an end before, down to the lowest.
+    Shorter(u32, u32, u32),
+    /// A run that ended here to an end behind, up to the highest.
+    Longer(u32, u32, u32),
+    /// What a mark was.
+    Mark(u16, u32),
+}
+
+/// A mark that is not set.
+const UNSET: u32 = u32::MAX;
+
+impl Walker {
+    /// Of a pattern's tree; none if it cannot be walked.
+    pub(super) fn new(tree: &Hir) -> Option<Self> {
+        let mut compiler = Compiler::default();
+        let nothing = First { set: ByteSet::of(|_| false), open: true };
+        let end = compiler.add(Op::Match, 0, nothing)?;
+        let root = compiler.part(tree, end)?;
+        let first = compiler.firsts[root as usize];
+        let mut front = compiler.nodes[root as usize];
+        while let Op::Mark(_) = front.op {
+            front = compiler.nodes[front.next as usize];
+        }
+        let starts = match front.op {
+            _ if anchored(&compiler.nodes, root) => Starts::Beginning,
+            Op::Text { start, length } => {
+                let text = &compiler.texts[start as usize..start as usize + usize::from(length)];
+                Starts::Text(Needle::new(&text.to_ascii_lowercase()))
+            }
+            _ => match compiler.before_text(root) {
+                Some((lead, run, least, text)) => {
+                    Starts::Run { lead, run, least, text: Needle::new(&text.to_ascii_lowercase()) }
+                }
+                None if first.open => Starts::Anywhere,
+                None => {
+                    compiler.sets.push(Bytes::new(first.set));
+                    Starts::Bytes(compiler.sets.len() as u16 - 1)
+                }
+            },
+        };
+        let run = match front.op {
+            Op::Run { set, most: ENDLESS, .. } => Some(set),
+            _ => None,
+        };
+        Some(Self {
+            nodes: compiler.nodes.into(),
+            sets: compiler.sets.into(),
+            texts: compiler.texts.into(),
+            cases: compiler.cases.into(),
+            root,
+            starts,
+            run,
+        })
+    }
+
+    /// The text that every match begins with, in lower case.
+    pub(super) fn leading(&self) -> Option<&[u8]> {
+        match &self.starts {
+            Starts::Text(text) => Some(text.text()),
+            _ => None,
+        }
+    }
+
+    /// The end of the first match that begins at `from` or behind it, with its marks if wanted. Subjects hold no NUL.
+    pub(super) fn find(
+        &self,
+        subject: &[u8],
+        from: usize,
+        marks: Option<&mut [u32]>,
+    ) -> Result<Option<usize>, GivenUp> {
+        if subject.len() >= UNSET as usize {
+            return Err(GivenUp);
+        }
+        let mut walk = Walk {
+            walker: self,
+            subject,
+            marks,
+            steps: STEPS.0 + STEPS.1 * subject.len(),
+            frames: [Frame::Fork(0, 0); FRAMES],
+            filled: 0,
+        };
+        let mut start = from;
+        loop {
+            let Some(next) = self.next_start(subject, start) else { return Ok(None) };
+            if let Some(end) = walk.from(next)? {
+                return Ok(Some(end));
+            }
+            start = match self.run {
+                Some(set) => next + self.sets[usize::from(set)].passed(&subject[next..]) + 1,
+                None => next + 1,
+            };
+            if start > subject.len() {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn next_start(&self, subject: &[u8], from: usize) -> Option<usize> {
+        let rest = subject.get(from..)?;
+        match &self.starts {
+            Starts::Beginning => (from == 0).then_some(0),
+            Starts::Text(text) => text.start_in(rest).map(|place| from + place),
+            Starts::Bytes(set) => self.sets[usize::from(*set)].first_in(rest).map(|place| from + place),
+            Starts::Run { lead, run, least, text } => {
+                let mut behind = 0;
+                while let Some(place) = text.start_in(&rest[behind..]) {
+                    let before = &rest[behind..behind + place];
+                    let length = self.sets[usize::from(*run)].ending(before);
+                    let start = before.len() - length;
+                    let lead = lead.map(|lead| &self.sets[usize::from(lead)]);
+                    let leads = |lead: &Bytes| start > 0 && lead.contains(before[start - 1]);
+                    if length >= *least && lead.is_none_or(leads) {
+                        return Some(from + behind + start - usize::from(lead.is_some()));
+                    }
+                    behind += place + 1;
+                }
+                None
+            }
+            Starts::Anywhere => Some(from),
+        }
+    }
+}
+
+/// Whether all ways from a node hold at the beginning of a subject only.
+fn anchored(nodes: &[Node], root: u32) -> bool {
+    let mut seen = vec![false; nodes.len()];
+    let mut open = vec![root];
+    while let Some(node) = open.pop() {
+        if std::mem::replace(&mut seen[node as usize], true) {
+            continue;
+        }
+        let Node { op, next } = nodes[node as usize];
+        match op {
+            Op::Assert(Look::Start) => {}
+            Op::Mark(_) | Op::Assert(_) => open.push(next),
+            Op::Fork { other, .. } => open.extend([next, other]),
+            _ => return false,
+        }
+    }
+    true
+}
+
+struct Walk<'a, 'm> {
+    walker: &'a Walker,
+    subject: &'a [u8],
+    marks: Option<&'m mut [u32]>,
+    steps: usize,
+    frames: [Frame; FRAMES],
+    filled: usize,
+}
+
+impl Walk<'_, '_> {
+    fn from(&mut self, start: usize) -> Result<Option<usize>, GivenUp> {
+        if let Some(marks) = &mut self.marks {
+            marks.fill(UNSET);
+        }
+        let (mut node, mut at) = (self.walker.root, start);
+        loop {
+            self.spend(1)?;
+            let Node { op, next } = self.walker.nodes[node as usize];
+            let gone = match op {
+                Op::Match => return Ok(Some(at)),
+                Op::Text { start, length } => {
+                    let own = start as usize..start as usize + usize::from(length);
+                    let end = at + usize::from(length);
+                    let there = self.subject.get(at..end);
+                    there.filter(|there| self.same(there, own)).map(|_| (next, end))
+                }
+                Op::One(set) => {
+                    let there = self.subject.get(at).filter(|byte| self.set(set).contains(**byte));
+                    there.map(|_| (next, at + 1))
+                }
+                Op::Run { .. } => self.run(node, at)?.map(|end| (next, end)),
+                Op::Fork { other, first, second } => match (self.opens(first, at), self.opens(second, at)) {
+                    (true, true) => {
+                        self.push(Frame::Fork(other, at as u32))?;
+                        Some((next, at))
+                    }
+                    (true, false) => Some((next, at)),
+                    (false, true) => Some((other, at)),
+                    (false, false) => None,
+                },
+                Op::Mark(slot) => {
+                    self.mark(slot, at as u32)?;
+                    Some((next, at))
+                }
+                Op::Assert(look) => self.holds(look, at).then_some((next, at)),
+            };
+            match gone {
+                Some(place) => (node, at) = place,
+                None => match self.back()? {
+                    Some(place) => (node, at) = place,
+                    None => return Ok(None),
+                },
+            }
+        }
+    }
+
+    fn spend(&mut self, steps: usize) -> Result<(), GivenUp> {
+        self.steps = self.steps.checked_sub(steps).ok_or(GivenUp)?;
+        Ok(())
+    }
+
+    fn set(&self, number: u16) -> &Bytes {
+        &self.walker.sets[usize::from(number)]
+    }
+
+    /// Whether what begins with one of these bytes may begin here.
+    fn opens(&self, set: u16, at: usize) -> bool {
+        set == OPEN || self.subject.get(at).is_some_and(|byte| self.set(set).contains(*byte))
+    }
+
+    fn same(&self, there: &[u8], own: std::ops::Range<usize>) -> bool {
+        let own = self.walker.texts[own.clone()].iter().zip(&self.walker.cases[own]);
+        there.iter().zip(own).all(|(there, (own, case))| there | case == *own)
+    }
+
+    fn push(&mut self, frame: Frame) -> Result<(), GivenUp> {
+        *self.frames.get_mut(self.filled).ok_or(GivenUp)? = frame;
+        self.filled += 1;
+        Ok(())
+    }
+
+    fn mark(&mut self, slot: u16, at: u32) -> Result<(), GivenUp> {
+        let Some(mark) = self.marks.as_mut().and_then(|marks| marks.get_mut(usize::from(slot))) else {
+            return Ok(());
+        };
+        let before = std::mem::replace(mark, at);
+        // Without a way back nobody asks what it was.
+        if self.filled > 0 { self.push(Frame::Mark(slot, before)) } else { Ok(()) }
+    }
+
+    /// The next way that was not gone yet.
+    fn back(&mut self) -> Result<Option<(u32, usize)>, GivenUp> {
+        while self.filled > 0 {
+            self.filled -= 1;
+            let gone = match self.frames[self.filled] {
+                Frame::Fork(node, at) => Some((node, at as usize)),
+                Frame::Shorter(node, end, lowest) => {
+                    let end = self.shorter(node, lowest as usize, end as usize - 1)?;
+                    end.map(|end| (self.walker.nodes[node as usize].next, end))
+                }
+                Frame::Longer(node, end, highest) => {
+                    let end = self.longer(node, end as usize, highest as usize, true)?;
+                    end.map(|end| (self.walker.nodes[node as usize].next, end))
+                }
+                Frame::Mark(slot, before) => {
+                    if let Some(mark) = self.marks.as_mut().and_then(|marks| marks.get_mut(usize::from(slot)))
+                    {
+                        *mark = before;
+                    }
+                    None
+                }
+            };
+            if gone.is_some() {
+                return Ok(gone);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The end of a run that begins here.
+    fn run(&mut self, node: u32, at: usize) -> Result<Option<usize>, GivenUp> {
+        let Op::Run { set, least, most, order, .. } = self.walker.nodes[node as usize].op else {
+            return Ok(None);
+        };
+        let rest = &self.subject[at..];
+        let highest = if most == ENDLESS { rest.len() } else { rest.len().min(usize::from(most)) };
+        let least = usize::from(least);
+        if order == Order::Shortest {
+            let there = rest.get(..least).is_some_and(|there| self.set(set).passed(there) == least);
+            return if there { self.longer(node, at + least, at + highest, false) } else { Ok(None) };
+        }
+        let passed = self.set(set).passed(&rest[..highest]);
+        self.spend(passed / 16)?;
+        if passed < least {
+            return Ok(None);
+        }
+        match order {
+            Order::Only => Ok(Some(at + passed)),
+            _ => self.shorter(node, at + least, at + passed),
+        }
+    }
+
+    /// The last end of a run, not behind `end`, that something can follow.
+    fn shorter(&mut self, node: u32, lowest: usize, end: usize) -> Result<Option<usize>, GivenUp> {
+        let Op::Run { follow, .. } = self.walker.nodes[node as usize].op else { return Ok(None) };
+        let found = if follow == OPEN {
+            end
+        } else {
+            let behind = (end + 1).min(self.subject.len());
+            let ends = self.subject.get(lowest..behind).unwrap_or_default();
+            let found = self.set(follow).last_in(ends);
+            self.spend((ends.len() - found.unwrap_or(0)) / 16)?;
+            let Some(found) = found else { return Ok(None) };
+            lowest + found
+        };
+        if found > lowest {
+            self.push(Frame::Shorter(node, found as u32, lowest as u32))?;
+        }
+        Ok(Some(found))
+    }
+
+    /// The first end of a run, not before `end`, that something can follow; or only behind it.
+    fn longer(
+        &mut self,
+        node: u32,
+        end: usize,
+        highest: usize,
+        behind: bool,
+    ) -> Result<Option<usize>, GivenUp> {
+        let Op::Run { set, follow, .. } = self.walker.nodes[node as usize].op else { return Ok(None) };
+        let walker = self.walker;
+        let (set, follow) = (&walker.sets[usize::from(set)], walker.sets.get(usize::from(follow)));
+        let from = end + usize::from(behind);
+        if from > highest || (behind && !set.contains(self.subject[end])) {
+            return Ok(None);
+        }
+        let found = match follow {
+            None => from,
+            Some(follow) => {
+                let reach = (highest + 1).min(self.subject.len());
+                let ends = self.subject.get(from..reach).unwrap_or_default();
+                let first = follow.first_in(ends);
+                let passed = first.map(|first| set.passed(&ends[..first]));
+                self.spend(first.unwrap_or(ends.len()) / 8)?;
+                let Some(found) = first.filter(|first| passed == Some(*first)) else { return Ok(None) };
+                from + found
+            }
+        };
+        if found < highest {
+            self.push(Frame::Longer(node, found as u32, highest as u32))?;
+        }
+        Ok(Some(found))
+    }
+
+    fn holds(&self, look: Look, at: usize) -> bool {
+        let word = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+        let before = at.checked_sub(1).and_then(|place| self.subject.get(place));
+        let behind = self.subject.get(at);
+        match look {
+            Look::Start => at == 0,
+            Look::End => behind.is_none(),
+            Look::StartLF => before.is_none_or(|byte| *byte == b'\n'),
+            Look::EndLF => behind.is_none_or(|byte| *byte == b'\n'),
+            Look::WordAscii => word(before) != word(behind),
+            // Nothing else becomes a node.
+            _ => word(before) == word(behind),
+        }
+    }
+}
