@@ -410,17 +410,18 @@ fn carry_out(common: &Common, request: Request) -> Result<ExitCode> {
         if common.json {
             println!("{}", serde_json::to_string(outcome)?);
         } else {
-            let what = match longer.then(|| journal::find(home, &outcome.order)) {
+            let found = (longer || outcome.target == Target::None)
+                .then(|| journal::find(home, &outcome.order).ok().flatten())
+                .flatten();
+            // A file is only named by the journal.
+            let target = found.as_ref().map_or_else(|| outcome.target.to_string(), Listed::shown_target);
+            let what = match found.and_then(|found| found.until).filter(|_| longer) {
                 // What it was told when it began is not what it has now.
-                Some(Ok(Some(Listed { until: Some(until), .. }))) => {
-                    format!(
-                        "extended {} {}: {} s left",
-                        outcome.response,
-                        outcome.target,
-                        until.since(now()).as_secs()
-                    )
+                Some(until) => {
+                    let left = until.since(now()).as_secs();
+                    format!("extended {} {target}: {left} s left", outcome.response)
                 }
-                _ => format!("{} {} {}: {}", outcome.kind, outcome.response, outcome.target, outcome.detail),
+                None => format!("{} {} {target}: {}", outcome.kind, outcome.response, outcome.detail),
             };
             println!("{}", plain(&what));
         }

@@ -260,7 +260,8 @@ fn a_target_is_asked_for_where_one_is_needed_and_names_what_is_undone() {
         let (status, text) = run(words);
         assert!(status == Some(1) && text.contains(expected), "{words:?}: {text}");
     }
-    assert_eq!(run(&["add", "quarantine-file", &shown]).0, Some(0));
+    let (status, text) = run(&["add", "quarantine-file", &shown]);
+    assert!(status == Some(0) && text.contains(&format!("applied quarantine-file600 {shown}:")), "{text}");
     assert!(!file.exists());
     let (_, listed) = run(&["list"]);
     assert!(listed.contains(&shown) && listed.contains("quarantine-file600"), "{listed}");

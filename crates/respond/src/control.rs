@@ -104,6 +104,12 @@ pub enum ControlError {
         /// Reason.
         source: io::Error,
     },
+    /// It does not listen to this user.
+    #[error("the responder at `{path}` does not listen to this user; run as root")]
+    Denied {
+        /// The socket.
+        path: PathBuf,
+    },
     /// The responder answered something else than a reply.
     #[error("the responder's reply is not readable")]
     Reply(#[from] serde_json::Error),
@@ -200,7 +206,10 @@ fn settle(home: &Path, reply: Reply, undoing: bool, patience: Duration) -> Resul
 /// Asks the running service; none when nobody listens.
 fn ask(home: &Path, request: &Request) -> Result<Option<Reply>, ControlError> {
     let path = home.join(SOCKET);
-    let failed = |source: io::Error| ControlError::Socket { path: path.clone(), source };
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::PermissionDenied => ControlError::Denied { path: path.clone() },
+        _ => ControlError::Socket { path: path.clone(), source },
+    };
     let socket = match connect(&path) {
         Ok(socket) => socket,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {

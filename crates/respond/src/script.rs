@@ -163,6 +163,8 @@ impl Job {
             Ok(()) => finish(&mut child, &deadline, self.total),
             Err(why) => Err(why),
         };
+        // From here on its number may be another's.
+        process.store(0, Ordering::SeqCst);
         let end = match end {
             Ok(status) => End::Exit(status),
             Err(why) => {

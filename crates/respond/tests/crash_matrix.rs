@@ -397,8 +397,10 @@ fn killed_on_a_full_disk_what_the_kernel_ends_is_in_force_and_nothing_else_was_b
     let program = std::env::current_exe().unwrap();
     let disk = directory.path().join("disk");
     std::fs::create_dir(&disk).unwrap();
+    // Room for this program, which stands there as a response, and a little more.
+    let size = std::fs::metadata(&program).unwrap().len() + (4 << 20);
     let script = format!(
-        "mount -t tmpfs -o size=24m,mode=755 tmpfs {disk} && exec {program} --exact disk --nocapture",
+        "mount -t tmpfs -o size={size},mode=755 tmpfs {disk} && exec {program} --exact disk --nocapture",
         disk = disk.display(),
         program = program.display()
     );

@@ -321,6 +321,30 @@ fn a_restart_in_the_same_boot_runs_nothing_and_another_boot_undoes_and_adds() {
     assert_eq!(verbs, ["add", "continue", "delete", "add", "continue", "delete"]);
 }
 
+#[test]
+fn a_file_that_is_undone_at_the_next_start_does_not_outlive_the_stop_and_another_may() {
+    let home = Home::new();
+    home.script("slow", 0o750, "read -r line; echo $$ > $(basename $0).pid; exec sleep 300");
+    home.script("restarts", 0o750, "read -r line; echo $$ > $(basename $0).pid; exec sleep 300");
+    let (responder, _outcomes) = home.start();
+    responder.submit(order("a", "slow", 600)).unwrap();
+    responder.submit(order("b", "restarts", 0)).unwrap();
+    let lives = |name: &str| {
+        let pid = home.read(&format!("{name}.pid")).trim().to_owned();
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        !pid.is_empty() && !state.is_empty() && !state.contains(") Z ")
+    };
+    eventually("both run", || lives("slow") && lives("restarts"));
+    responder.stop();
+    eventually("the one is ended", || !lives("slow"));
+    assert!(lives("restarts"));
+    let pid = home.read("restarts.pid").trim().parse().unwrap();
+    let _ = rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pid).unwrap(),
+        rustix::process::Signal::KILL,
+    );
+}
+
 fn verb(line: &str) -> String {
     let message: serde_json::Value = serde_json::from_str(line).unwrap();
     message["command"].as_str().unwrap().into()

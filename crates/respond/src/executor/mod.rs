@@ -242,8 +242,21 @@ impl Executor {
             // Files that run now get a moment to end, so that their state is known at the next start.
             let busy = self.adds.busy() + self.undos.busy() + self.running_locals > 0;
             if stop_at.is_some_and(|at| !busy || self.clock.boot() >= at) {
+                self.end_files();
                 self.commit();
                 return;
+            }
+        }
+    }
+
+    /// A file that acts after this process would meet the next start's undo of it. One that nothing undoes is let go on:
+    /// perhaps it is what restarts this service.
+    fn end_files(&self) {
+        for (id, number) in self.adds.processes().chain(self.undos.processes()) {
+            let undone = self.effects.get(&id).is_some_and(|effect| effect.head().timeout > 0);
+            if undone && let Some(group) = i32::try_from(number).ok().and_then(rustix::process::Pid::from_raw)
+            {
+                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
             }
         }
     }

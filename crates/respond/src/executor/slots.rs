@@ -34,7 +34,7 @@ pub(super) struct Slots {
     turn: VecDeque<Arc<str>>,
     waiting: HashSet<i64>,
     running: HashMap<i64, Run>,
-    parked: HashMap<i64, (Arc<str>, u64)>,
+    parked: HashMap<i64, Parked>,
     /// Of those that are parked.
     memory: u64,
 }
@@ -60,6 +60,13 @@ struct Run {
     process: Process,
     look: Duration,
     rested: Option<Resting>,
+}
+
+#[derive(Debug)]
+struct Parked {
+    program: Arc<str>,
+    memory: u64,
+    process: Process,
 }
 
 impl Slots {
@@ -134,15 +141,22 @@ impl Slots {
         self.running.get(&id).map(|run| Arc::clone(&run.process)).unwrap_or_default()
     }
 
+    /// The processes that run now.
+    pub(super) fn processes(&self) -> impl Iterator<Item = (i64, u32)> + '_ {
+        let running = self.running.iter().map(|(id, run)| (*id, &run.process));
+        let all = running.chain(self.parked.iter().map(|(id, parked)| (*id, &parked.process)));
+        all.map(|(id, process)| (id, process.load(Ordering::SeqCst))).filter(|(_, number)| *number > 0)
+    }
+
     /// A run is over.
     pub(super) fn free(&mut self, id: i64) {
         let program = if let Some(run) = self.running.remove(&id) {
             self.lanes.entry(Arc::clone(&run.program)).or_default().running -= 1;
             run.program
-        } else if let Some((program, memory)) = self.parked.remove(&id) {
-            self.memory -= memory;
-            self.lanes.entry(Arc::clone(&program)).or_default().parked -= 1;
-            program
+        } else if let Some(parked) = self.parked.remove(&id) {
+            self.memory -= parked.memory;
+            self.lanes.entry(Arc::clone(&parked.program)).or_default().parked -= 1;
+            parked.program
         } else {
             return;
         };
@@ -192,7 +206,7 @@ impl Slots {
         lane.parked += 1;
         self.memory += memory;
         if let Some(run) = self.running.remove(&id) {
-            self.parked.insert(id, (run.program, memory));
+            self.parked.insert(id, Parked { program: run.program, memory, process: run.process });
         }
     }
 }

@@ -4,8 +4,8 @@
 //! The kernel keeps such a group where there is a control group to be had (version 2 where it was delegated to us,
 //! version 1 where the `pids` hierarchy is mounted): then the bound is the kernel's. Else we keep it: version 2 without
 //! controllers still tells who belongs to it, and without any control group members are known by a variable of their
-//! environment, by their session and by their parents. What we keep ourselves is looked at ten times a second, and a
-//! group above its bound is stopped.
+//! environment, by their session and by their parents. What we keep ourselves is looked at ten times a second (more rarely
+//! where so much runs that looking would keep a processor busy), and a group above its bound is stopped.
 //!
 //! Invariant: making a group never fails and never hinders a start; at worst it is kept by looking.
 
@@ -24,7 +24,7 @@ use rustix::process::Signal;
 
 use crate::clock::Deadline;
 use place::Place;
-use processes::Members;
+use processes::Census;
 
 /// What a group may hold; `None` sets no bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,6 +44,8 @@ struct Shared {
     place: Place,
     /// Groups that we keep, and whether somebody looks at them.
     kept: Mutex<watch::Kept>,
+    /// Who belongs to those that are known by a mark.
+    census: Census,
     /// Control groups that could not be removed yet, since something in them lives on.
     left: Mutex<Vec<PathBuf>>,
 }
@@ -70,7 +72,7 @@ enum Kind {
     /// A control group; `bounded` where the kernel counts.
     Control { directory: PathBuf, bounded: bool },
     /// Known by a mark and by descent.
-    Marked(Mutex<Members>),
+    Marked(Arc<str>),
 }
 
 impl Groups {
@@ -89,7 +91,8 @@ impl Groups {
     }
 
     fn at(place: Place) -> Self {
-        Self(Arc::new(Shared { place, kept: Mutex::default(), left: Mutex::default() }))
+        let (kept, census, left) = (Mutex::default(), Census::default(), Mutex::default());
+        Self(Arc::new(Shared { place, kept, census, left }))
     }
 
     /// Who keeps the bound, for people.
@@ -107,16 +110,14 @@ impl Groups {
     pub fn make(&self, bounds: Bounds) -> Group {
         self.clear_left();
         let name = name();
-        let kind =
-            self.0.place.make(&name, bounds).unwrap_or_else(|| Kind::Marked(Mutex::new(Members::new(name))));
+        let kind = self.0.place.make(&name, bounds).unwrap_or_else(|| Kind::Marked(name.into()));
         self.start(kind, bounds)
     }
 
     /// The same for what the kernel's group did not take.
     #[must_use]
     pub fn make_counted(&self, bounds: Bounds) -> Group {
-        let name = name();
-        self.start(Kind::Marked(Mutex::new(Members::new(name))), bounds)
+        self.start(Kind::Marked(name().into()), bounds)
     }
 
     fn start(&self, kind: Kind, bounds: Bounds) -> Group {
@@ -148,14 +149,14 @@ impl Group {
     pub(crate) fn mark(&self) -> Option<(&'static str, String)> {
         match &self.inner.kind {
             Kind::Control { .. } => None,
-            Kind::Marked(members) => Some((processes::MARK, locked(members).mark().to_owned())),
+            Kind::Marked(mark) => Some((processes::MARK, mark.to_string())),
         }
     }
 
     /// Tells the process that leads its session.
     pub(crate) fn led_by(&self, pid: u32) {
-        if let Kind::Marked(members) = &self.inner.kind {
-            locked(members).led_by(pid);
+        if let Kind::Marked(mark) = &self.inner.kind {
+            self.shared.census.led_by(mark, pid);
         }
     }
 
@@ -168,7 +169,7 @@ impl Group {
     /// How many processes live in it.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.inner.members(&processes::all()).len()
+        self.inner.members(&self.shared.census).len()
     }
 
     /// What became of the bound, if it was met: one clause for people.
@@ -193,14 +194,23 @@ impl Group {
 
     /// Kills every process in it; false if some still lived after `patience`.
     pub fn kill(&self, patience: Duration) -> bool {
-        self.inner.kill(&Deadline::after(patience))
+        self.inner.kill(&self.shared.census, &Deadline::after(patience))
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
         self.inner.over.store(1, Ordering::SeqCst);
-        let Kind::Control { directory, .. } = &self.inner.kind else { return };
+        let directory = match &self.inner.kind {
+            Kind::Control { directory, .. } => directory,
+            // One that is looked at is forgotten when nothing of it lives.
+            Kind::Marked(mark) => {
+                if self.inner.bounds.processes.is_none() {
+                    self.shared.census.forget(mark);
+                }
+                return;
+            }
+        };
         if std::fs::remove_dir(directory).is_err() {
             let mut left = locked(&self.shared.left);
             if left.len() < MOST_LEFT {
@@ -211,11 +221,11 @@ impl Drop for Group {
 }
 
 impl Inner {
-    /// Processes that live in it, among all.
-    fn members(&self, all: &[processes::Process]) -> Vec<u32> {
+    /// Processes that live in it.
+    fn members(&self, census: &Census) -> Vec<u32> {
         match &self.kind {
             Kind::Control { directory, .. } => listed(directory),
-            Kind::Marked(members) => locked(members).among(all),
+            Kind::Marked(mark) => census.members(mark),
         }
     }
 
@@ -227,7 +237,7 @@ impl Inner {
         (count > 0).then_some(count)
     }
 
-    fn kill(&self, deadline: &Deadline) -> bool {
+    fn kill(&self, census: &Census, deadline: &Deadline) -> bool {
         if let Kind::Control { directory, .. } = &self.kind {
             // No fork outruns us.
             let _ = place::write(&directory.join("pids.max"), "0");
@@ -235,7 +245,7 @@ impl Inner {
         }
         let mut first = true;
         loop {
-            let members = self.members(&processes::all());
+            let members = self.members(census);
             if members.is_empty() {
                 return true;
             }

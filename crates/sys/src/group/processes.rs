@@ -1,11 +1,16 @@
 //! All processes of the system, and which of them belong to a group that has no place in the kernel.
 //!
-//! Invariant: a number alone names nobody; a process is its number and the moment of its start.
+//! Invariant: a number alone names nobody; a process is its number and the moment of its start. However many groups there
+//! are, each process is looked at once.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
+use super::locked;
 use super::place::read;
+use crate::clock::{Clock as _, SystemClock};
 
 /// The variable that marks members; it is inherited unless a program takes care to lose it.
 pub(super) const MARK: &str = "TLD_GROUP";
@@ -39,60 +44,89 @@ fn parse(pid: u32, text: &str) -> Option<Process> {
     Some(Process { pid, parent, session, started })
 }
 
-/// What is known of one group.
-#[derive(Debug)]
-pub(super) struct Members {
-    mark: String,
-    leader: Option<u32>,
-    known: HashSet<(u32, u64)>,
-    strangers: HashSet<(u32, u64)>,
+/// Who belongs to which group: one look at the system serves all groups, and all who ask meanwhile.
+#[derive(Debug, Default)]
+pub(super) struct Census(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// When the last look began, by the clock since boot.
+    began: Option<Duration>,
+    /// What every living process belongs to, if to anything. It is decided once.
+    known: HashMap<(u32, u64), Option<Arc<str>>>,
+    /// Sessions that files lead, with their groups.
+    leaders: HashMap<u32, Arc<str>>,
+    members: HashMap<Arc<str>, Vec<u32>>,
 }
 
-impl Members {
-    pub(super) fn new(mark: String) -> Self {
-        Self { mark, leader: None, known: HashSet::new(), strangers: HashSet::new() }
+impl Census {
+    /// A process begins that leads its session.
+    pub(super) fn led_by(&self, group: &Arc<str>, pid: u32) {
+        locked(&self.0).leaders.insert(pid, Arc::clone(group));
     }
 
-    pub(super) fn mark(&self) -> &str {
-        &self.mark
+    /// A group is over: its number may soon be another's.
+    pub(super) fn forget(&self, group: &str) {
+        locked(&self.0).leaders.retain(|_, of| **of != *group);
     }
 
-    pub(super) fn led_by(&mut self, pid: u32) {
-        self.leader = Some(pid);
-        // Looked at between fork and exec it had no mark yet.
-        self.strangers.clear();
+    /// The living members of a group, by a look that began after this was asked.
+    pub(super) fn members(&self, group: &str) -> Vec<u32> {
+        self.look(SystemClock.boot()).members.get(group).cloned().unwrap_or_default()
     }
 
-    /// Those among `all` that belong to it.
-    pub(super) fn among(&mut self, all: &[Process]) -> Vec<u32> {
-        let is = |process: &Process| (process.pid, process.started);
-        let living: HashSet<(u32, u64)> = all.iter().map(is).collect();
-        self.known.retain(|one| living.contains(one));
-        self.strangers.retain(|one| living.contains(one));
-        let parents: HashSet<u32> = self.known.iter().map(|(pid, _)| *pid).collect();
-        for process in all {
-            let one = is(process);
-            if self.known.contains(&one) || self.strangers.contains(&one) {
-                continue;
-            }
-            let led = self.leader.is_some_and(|leader| process.session == leader);
-            let marked =
-                if led || parents.contains(&process.parent) { Some(true) } else { self.marked(process.pid) };
-            if marked == Some(true) {
-                self.known.insert(one);
-            } else if marked.is_some() && self.leader.is_some() {
-                self.strangers.insert(one);
-            }
+    /// How many live in each group now.
+    pub(super) fn counts(&self) -> HashMap<Arc<str>, usize> {
+        let state = self.look(SystemClock.boot());
+        state.members.iter().map(|(group, members)| (Arc::clone(group), members.len())).collect()
+    }
+
+    fn look(&self, asked: Duration) -> MutexGuard<'_, State> {
+        let mut state = locked(&self.0);
+        if state.began.is_none_or(|began| began < asked) {
+            state.began = Some(SystemClock.boot());
+            state.take(&all());
         }
-        self.known.iter().map(|(pid, _)| *pid).collect()
+        state
     }
+}
 
-    /// Not known while it begins a program and so has no environment.
-    fn marked(&self, pid: u32) -> Option<bool> {
-        let text = read(Path::new(&format!("/proc/{pid}/environ"))).filter(|text| !text.is_empty())?;
-        let mark = text.split('\0').find_map(|variable| variable.strip_prefix(MARK)?.strip_prefix('='));
-        Some(mark == Some(self.mark.as_str()))
+impl State {
+    fn take(&mut self, all: &[Process]) {
+        let mut before = std::mem::take(&mut self.known);
+        self.members.clear();
+        // Whom those who live knew: their numbers are still theirs.
+        let living = all.iter().filter_map(|one| {
+            let group = before.get(&(one.pid, one.started))?.as_ref()?;
+            Some((one.pid, Arc::clone(group)))
+        });
+        let parents: HashMap<u32, Arc<str>> = living.collect();
+        for process in all {
+            let one = (process.pid, process.started);
+            let decided = before.remove(&one);
+            let group = match decided {
+                Some(Some(group)) => Some(Some(group)),
+                // Looked at between fork and exec it had no mark yet.
+                Some(None) => Some(self.leaders.get(&process.session).cloned()),
+                None => {
+                    let led = self.leaders.get(&process.session).or_else(|| parents.get(&process.parent));
+                    led.map_or_else(|| marked(process.pid), |group| Some(Some(Arc::clone(group))))
+                }
+            };
+            let Some(group) = group else { continue };
+            if let Some(group) = &group {
+                self.members.entry(Arc::clone(group)).or_default().push(process.pid);
+            }
+            self.known.insert(one, group);
+        }
     }
+}
+
+/// The mark of a process. Not known while it begins a program and so has no environment.
+fn marked(pid: u32) -> Option<Option<Arc<str>>> {
+    let text = read(Path::new(&format!("/proc/{pid}/environ"))).filter(|text| !text.is_empty())?;
+    let mark = text.split('\0').find_map(|variable| variable.strip_prefix(MARK)?.strip_prefix('='));
+    Some(mark.map(Arc::from))
 }
 
 const MOST: usize = 1 << 22;
