@@ -22,7 +22,7 @@ pub struct AlertRule {
     /// The rule's texts.
     pub texts: Arc<RuleTexts>,
     /// The description with the event's values; none where no value stands in it.
-    pub expanded: Option<Box<[u8]>>,
+    pub expanded: Option<Vec<u8>>,
 }
 
 impl AlertRule {
@@ -138,7 +138,7 @@ impl Alert {
         size_of::<Self>()
             + self.json.weight()
             + self.plain.weight()
-            + self.rule.expanded.as_ref().map_or(0, |text| text.len())
+            + self.rule.expanded.as_ref().map_or(0, Vec::capacity)
             + optional(&self.srcip)
             + optional(&self.dstuser)
             + contested

@@ -179,8 +179,9 @@ impl FieldMemory {
     const MOST: usize = 64 << 10;
 
     /// The memory of an event that is done.
-    pub(crate) fn of(event: Decoded<'_>) -> Self {
-        let Decoded { mut dynamic, mut own, .. } = event;
+    pub(crate) fn of(event: &mut Decoded<'_>) -> Self {
+        let mut dynamic = std::mem::take(&mut event.dynamic);
+        let mut own = std::mem::take(&mut event.own);
         dynamic.clear();
         own.clear();
         own.shrink_to(Self::MOST);

@@ -17,7 +17,7 @@ mod place;
 mod renderer;
 mod stamp;
 
-use tld_model::{Frame, LocalTime};
+use tld_model::Frame;
 
 pub(crate) use constant::{Constant, decoders};
 pub use custom::{FormError, PlainForm};
@@ -28,6 +28,7 @@ pub(crate) use renderer::Renderer;
 use crate::analyzer::Settings;
 use crate::decoder::DecoderInfo;
 use crate::rule::Rule;
+use crate::rule::condition::Moment;
 use crate::{Decoded, StaticField, Texts};
 use page::Page;
 
@@ -42,7 +43,7 @@ pub(crate) struct Picture<'a> {
     pub(crate) rule: Option<Chosen<'a>>,
     pub(crate) last_events: &'a Texts,
     pub(crate) previous_log: Option<&'a [u8]>,
-    pub(crate) local: LocalTime,
+    pub(crate) moment: &'a Moment<'a>,
 }
 
 /// The rule of an alert.
@@ -67,12 +68,12 @@ impl Picture<'_> {
     /// The JSON object around the gap for its id.
     pub(crate) fn json(&self, shape: Shape, with: &mut Renderer) -> Frame {
         let event = self.event;
-        let agent = &event.event.agent;
-        with.begin(&self.local);
+        with.begin(self.moment);
         if let Some(chosen) = &self.rule {
             self.rule(chosen, shape, &mut with.page);
         }
-        with.place(agent, &event.location, self.settings, |place| &place.head);
+        let place = with.place(&event.event.agent, &event.location, self.settings);
+        with.page.append(&with.places[place].head);
         let gap = with.page.len();
         with.page.append(&with.cluster);
         if has_previous(self.last_events) {
@@ -98,7 +99,7 @@ impl Picture<'_> {
         if !early && host.is_some() {
             self.predecoder(host, &mut with.page);
         }
-        with.place(agent, &event.location, self.settings, |place| &place.tail);
+        with.page.append(&with.places[place].tail);
         with.frame(gap)
     }
 
@@ -160,9 +161,9 @@ impl Picture<'_> {
         let info = &chosen.rule.info;
         page.append(if info.mail { b": mail  - " } else { b": - " });
         line(page, &[info.groups.as_bytes()]);
-        match stamp::Plain::new(&self.local) {
+        match stamp::Plain::new(self.moment.local()) {
             Some(stamp) => page.append(stamp.text()),
-            None => page.append(self.local.plain_stamp().to_string().as_bytes()),
+            None => page.append(self.moment.local().plain_stamp().to_string().as_bytes()),
         }
         page.push(b' ');
         if !event.location.starts_with(b"(") {
@@ -237,7 +238,7 @@ fn has_previous(last_events: &Texts) -> bool {
 /// pre-decoding, as the contract has it.
 fn header_host(log: &[u8]) -> Option<&[u8]> {
     const SHAPE: &[u8; 16] = b"Aaa 9d dd:dd:dd ";
-    let header = log.get(..SHAPE.len())?;
+    let header = log.first_chunk::<16>().filter(|header| header[3] == b' ' && header[9] == b':')?;
     let fits = header.iter().zip(SHAPE).all(|(byte, shape)| match shape {
         b'A' => byte.is_ascii_uppercase(),
         b'a' => byte.is_ascii_lowercase(),

@@ -98,12 +98,21 @@ impl Page {
         }
     }
 
-    /// Appends bytes as they are, a text between quotes, the second of which is written here.
+    /// Appends bytes as they are, and a text with the quote behind it.
     #[inline(never)]
     pub(crate) fn quoted(&mut self, lead: &[u8], text: &[u8]) {
-        self.append(lead);
-        self.escaped(text);
-        self.push(b'"');
+        if lead.len() + text.len() > PIECE {
+            self.append(lead);
+            self.escaped(text);
+            self.push(b'"');
+            return;
+        }
+        let out = self.room(lead.len() + text.len() * 6 + 32);
+        out[..lead.len()].copy_from_slice(lead);
+        let mut to = lead.len();
+        to += escape(text, &mut out[to..]);
+        out[to] = b'"';
+        self.end += to + 1;
     }
 
     /// Appends a mark, a name in quotes and a colon.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tld_model::{Agent, Frame, LocalTime};
+use tld_model::{Agent, Frame};
 
 use super::fields::Names;
 use super::json::Object;
@@ -11,6 +11,7 @@ use super::page::Page;
 use super::place::Place;
 use super::stamp::Begin;
 use crate::analyzer::Settings;
+use crate::rule::condition::Moment;
 
 /// Renders alerts; one per thread.
 #[derive(Debug)]
@@ -18,8 +19,8 @@ pub(crate) struct Renderer {
     pub(super) page: Page,
     pub(super) names: Names,
     /// The last second that was asked for, and an alert's begin in it.
-    begin: Option<(LocalTime, Begin)>,
-    places: Vec<Place>,
+    begin: Option<(i64, Begin)>,
+    pub(super) places: Vec<Place>,
     /// Behind the id up to the log: the same in every alert.
     pub(super) cluster: Box<[u8]>,
     /// Memory of alerts that are done.
@@ -28,6 +29,8 @@ pub(crate) struct Renderer {
 
 /// Agents with their locations that are remembered at once.
 const PLACES: usize = 128;
+/// Spreads places over the table.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 /// So many alerts' memory is kept, if it is not longer than this.
 const MOST_SPARE: usize = 256;
 const LONGEST_SPARE: usize = 8 << 10;
@@ -53,37 +56,36 @@ impl Renderer {
     }
 
     /// Starts an alert: its brace and its time.
-    pub(super) fn begin(&mut self, at: &LocalTime) {
+    pub(super) fn begin(&mut self, moment: &Moment<'_>) {
         self.page.clear();
-        let second = LocalTime { millis: 0, ..*at };
+        let at = moment.at();
+        let second = at.secs();
         match &mut self.begin {
-            Some((known, begin)) if *known == second => begin.set_millis(at.millis),
-            other => *other = Begin::new(at).map(|begin| (second, begin)),
+            Some((known, begin)) if *known == second => begin.set_millis(at.millis()),
+            other => *other = Begin::new(moment.local()).map(|begin| (second, begin)),
         }
         match &self.begin {
             Some((_, begin)) => self.page.append(begin.text()),
-            None => self.page.append(format!("{{\"timestamp\":\"{}\"", at.alert_stamp()).as_bytes()),
+            None => {
+                let stamp = moment.local().alert_stamp();
+                self.page.append(format!("{{\"timestamp\":\"{stamp}\"").as_bytes());
+            }
         }
     }
 
-    /// Appends one of the pieces of an event's agent and location.
-    pub(super) fn place(
-        &mut self,
-        agent: &Arc<Agent>,
-        location: &[u8],
-        settings: &Settings,
-        piece: impl FnOnce(&Place) -> &[u8],
-    ) {
+    /// Where the pieces of an event's agent and location are.
+    pub(super) fn place(&mut self, agent: &Arc<Agent>, location: &[u8], settings: &Settings) -> usize {
+        let last = location.last_chunk::<8>().map_or(0, |last| u64::from_le_bytes(*last));
+        let hash = (last ^ location.len() as u64 ^ u64::from(agent.id.0) << 32).wrapping_mul(SPREAD);
+        let at = (hash >> 32) as usize % PLACES;
         if self.places.is_empty() {
             self.places.resize_with(PLACES, Place::default);
         }
-        let last = location.iter().rev().take(8);
-        let last = last.fold(location.len() as u32, |all, byte| all.rotate_left(5) ^ u32::from(*byte));
-        let place = &mut self.places[(agent.id.0 ^ last) as usize % PLACES];
+        let place = &mut self.places[at];
         if !place.is(agent, location) {
             place.set(agent, location, settings);
         }
-        self.page.append(piece(place));
+        at
     }
 
     /// The page as a frame.

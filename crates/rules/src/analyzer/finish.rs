@@ -83,7 +83,7 @@ impl Preparer {
             }),
             last_events: &verdict.last_events,
             previous_log: verdict.previous_log.as_deref(),
-            local: self.settings.zone.local(event.event.received),
+            moment: &Moment::new(event.event.received, &self.settings.zone),
         };
         picture.json(shape, &mut Renderer::new(&self.settings))
     }
@@ -106,20 +106,19 @@ impl Preparer {
             }),
             last_events: &judged.last_events,
             previous_log: judged.previous_log.as_deref(),
-            local: *moment.local(),
+            moment: &moment,
         };
-        self.second = moment.known();
         let renderer = &mut self.renderer;
         let json = picture.json(Shape::Alert, renderer);
         let plain = if self.settings.with_plain { picture.plain(renderer) } else { Frame::default() };
+        self.second = moment.known().or(known);
         budget::begin();
         let target = |field| event.field(field).map(<[u8]>::to_vec);
         let (srcip, dstuser) = (target(StaticField::SrcIp), target(StaticField::DstUser));
         let contested = if rule.info.no_ar || (srcip.is_none() && dstuser.is_none()) {
             Vec::new()
         } else {
-            let contested = ruleset.decoders.contested_from(event, origins).into_iter();
-            contested.flat_map(|(field, values)| values.into_iter().map(move |v| (field.name(), v))).collect()
+            ruleset.decoders.contested_from(event, origins, &mut self.scratch)
         };
         let texts = Arc::clone(self.copies.of(ruleset, finding.rule));
         Alert {
@@ -139,6 +138,6 @@ impl Preparer {
 }
 
 /// The description with the event's values, if any stand in it.
-fn expanded(rule: &Rule, event: &Decoded<'_>) -> Option<Box<[u8]>> {
-    (!rule.constant.is_fixed()).then(|| alert::expand(&rule.info.description, event).into())
+fn expanded(rule: &Rule, event: &Decoded<'_>) -> Option<Vec<u8>> {
+    (!rule.constant.is_fixed()).then(|| alert::expand(&rule.info.description, event))
 }

@@ -9,6 +9,7 @@ use super::Preparer;
 use crate::Texts;
 use crate::alert::{self, Chosen, Picture, Renderer, Shape};
 use crate::predecode::{HostNames, predecode};
+use crate::rule::condition::Moment;
 use crate::rule::{Rule, RuleInfo};
 
 /// A rule that stands in no file: what the product itself has to say.
@@ -58,7 +59,7 @@ impl Preparer {
             rule: Some(Chosen { rule: &rule, description: own.description.as_bytes(), fired: own.fired }),
             last_events: &Texts::default(),
             previous_log: None,
-            local: self.settings.zone.local(event.received),
+            moment: &Moment::new(event.received, &self.settings.zone),
         };
         let mut renderer = Renderer::new(&self.settings);
         Alert {

@@ -27,7 +27,7 @@ pub struct Preparer {
     pub(super) ruleset: Held,
     pub(super) settings: Settings,
     hosts: HostNames,
-    scratch: Scratch,
+    pub(super) scratch: Scratch,
     plans: Plans,
     /// Local time of the last second that was asked for.
     pub(super) second: Option<(i64, LocalTime)>,
@@ -108,14 +108,15 @@ impl Preparer {
 
     /// Takes back the memory of an event that is done, so that the next one needs none. Optional.
     pub fn recycle(&mut self, verdict: Verdict<'_>) {
-        if let Some(alert) = verdict.alert {
-            self.renderer.recycle(alert.json);
-            self.renderer.recycle(alert.plain);
+        let mut verdict = verdict;
+        if let Some(alert) = &mut verdict.alert {
+            self.renderer.recycle(std::mem::take(&mut alert.json));
+            self.renderer.recycle(std::mem::take(&mut alert.plain));
         }
         if self.spare.len() < MOST_SPARE {
-            let mut outline = verdict.outline;
+            let mut outline = std::mem::take(&mut verdict.outline);
             outline.clear();
-            self.spare.push(Memory { fields: FieldMemory::of(verdict.decoded), outline });
+            self.spare.push(Memory { fields: FieldMemory::of(&mut verdict.decoded), outline });
         }
     }
 

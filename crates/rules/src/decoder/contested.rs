@@ -25,36 +25,52 @@ pub(super) fn contested(decoders: &Decoders, decoded: &Decoded<'_>) -> Vec<(Stat
     let mut again = Decoded::new(decoded.event);
     again.log = std::borrow::Cow::Borrowed(&decoded.log);
     again.program_name = decoded.program_name.as_deref().map(std::borrow::Cow::Borrowed);
-    let result = decoders.decode(&mut again, &mut Scratch::new(), None);
-    from_origins(decoders, &again, &result.origins)
+    let mut scratch = Scratch::new();
+    let result = decoders.decode(&mut again, &mut scratch, None);
+    let mut all = Vec::new();
+    from_origins(decoders, &again, &result.origins, &mut scratch.captures, |field, others| {
+        all.push((field, others));
+    });
+    all
 }
 
-/// For an event that was just decoded.
+/// For an event that was just decoded; tells the fields that have other values.
 pub(super) fn from_origins(
     decoders: &Decoders,
     decoded: &Decoded<'_>,
     origins: &Origins,
-) -> Vec<(StaticField, Vec<Vec<u8>>)> {
-    let fields = [(StaticField::SrcIp, origins.srcip), (StaticField::DstUser, origins.dstuser)];
-    fields
-        .into_iter()
-        .filter_map(|(field, origin)| {
-            let (origin, value) = (origin?, decoded.field(field)?);
-            let others = others(decoders, &decoded.log, field, value, origin);
-            (!others.is_empty()).then_some((field, others))
-        })
-        .collect()
+    captures: &mut Captures,
+    mut tell: impl FnMut(StaticField, Vec<Vec<u8>>),
+) {
+    for (field, origin) in [(StaticField::SrcIp, &origins.srcip), (StaticField::DstUser, &origins.dstuser)] {
+        let (Some(origin), Some(value)) = (origin, decoded.field(field)) else { continue };
+        let others = others(decoders, &decoded.log, field, value, *origin, captures);
+        if !others.is_empty() {
+            tell(field, others);
+        }
+    }
 }
 
-fn others(decoders: &Decoders, log: &[u8], field: StaticField, value: &[u8], origin: Origin) -> Vec<Vec<u8>> {
+#[inline(never)]
+fn others(
+    decoders: &Decoders,
+    log: &[u8],
+    field: StaticField,
+    value: &[u8],
+    origin: Origin,
+    captures: &mut Captures,
+) -> Vec<Vec<u8>> {
     let Action::Regex(regex) = &decoders.entry(origin.decoder).action else { return Vec::new() };
     // Another address could only stand behind the one that was taken.
     if field == StaticField::SrcIp && !has_address(log.get(origin.end..).unwrap_or_default()) {
         return Vec::new();
     }
-    let mut found = behind(&regex.rivals, log, field, value, origin);
+    let mut found = behind(&regex.rivals, log, field, value, origin, captures);
     if !regex.rivals.bound {
-        again(&regex.expression, log, field, value, origin, &mut found);
+        again(&regex.expression, log, field, value, origin, captures, &mut found);
+    }
+    if found.is_empty() {
+        return Vec::new();
     }
     found.sort_unstable();
     let mut values: Vec<Vec<u8>> = Vec::new();
@@ -76,12 +92,12 @@ fn again(
     field: StaticField,
     value: &[u8],
     origin: Origin,
+    captures: &mut Captures,
     found: &mut Found,
 ) {
-    let mut captures = Captures::new();
     let mut capture = |from: usize| {
         let subject = log.get(from..).filter(|subject| !subject.is_empty())?;
-        expression.find(subject, &mut captures)?;
+        expression.find(subject, captures)?;
         captures.get(origin.group).map(|range| from + range.start..from + range.end)
     };
     let mut last = origin.start..origin.end;
@@ -131,9 +147,15 @@ impl Rivals {
 }
 
 /// Other targets behind the match that are surrounded as the one that was taken.
-fn behind(rivals: &Rivals, log: &[u8], field: StaticField, value: &[u8], origin: Origin) -> Found {
+fn behind(
+    rivals: &Rivals,
+    log: &[u8],
+    field: StaticField,
+    value: &[u8],
+    origin: Origin,
+    captures: &mut Captures,
+) -> Found {
     let mut found = Found::new();
-    let mut captures = Captures::new();
     // The last byte of the match, often a blank, may be the first of what stands before the other target.
     let start = origin.after.saturating_sub(1).max(origin.end);
     for (_, _, around, group) in
@@ -142,7 +164,7 @@ fn behind(rivals: &Rivals, log: &[u8], field: StaticField, value: &[u8], origin:
         let mut from = start;
         for _ in 0..RESTARTS {
             let rest = log.get(from..).unwrap_or_default();
-            if rest.is_empty() || around.find(rest, &mut captures).is_none() {
+            if rest.is_empty() || around.find(rest, captures).is_none() {
                 break;
             }
             let Some(range) = captures.get(*group) else { break };

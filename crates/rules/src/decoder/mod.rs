@@ -205,8 +205,13 @@ impl Decoders {
         &self,
         decoded: &Decoded<'_>,
         origins: &Origins,
-    ) -> Vec<(StaticField, Vec<Vec<u8>>)> {
-        contested::from_origins(self, decoded, origins)
+        scratch: &mut Scratch,
+    ) -> Vec<(&'static str, Vec<u8>)> {
+        let mut all = Vec::new();
+        contested::from_origins(self, decoded, origins, &mut scratch.captures, |field, others| {
+            all.extend(others.into_iter().map(|other| (field.name(), other)));
+        });
+        all
     }
 
     /// Tells which dynamic fields rules ask for.

@@ -165,6 +165,10 @@ impl<'a> Moment<'a> {
         moment
     }
 
+    pub(crate) fn at(&self) -> Timestamp {
+        self.at
+    }
+
     /// The second and its fields, if they were asked for.
     pub(crate) fn known(&self) -> Option<(i64, LocalTime)> {
         self.local.get().map(|local| (self.at.secs(), *local))
