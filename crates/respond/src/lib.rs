@@ -14,6 +14,7 @@ mod escalation;
 mod executable;
 mod executor;
 mod guard;
+mod heard;
 pub mod installation;
 mod iptables;
 pub mod journal;

@@ -15,10 +15,10 @@ use tld_sys::durable;
 use crate::actions::{self, Action, Call, Failure, Local, Ours, Places, Subject, Wanted};
 use crate::executor::check_keys_line;
 use crate::guard::{Guard, Reach};
+use crate::heard;
 use crate::kernel::{self, Kernel};
 use crate::log::{self, Lines};
 use crate::member;
-use crate::script::parse_message;
 
 /// True when a file of this name is one of our actions.
 pub fn is_action(name: &str) -> bool {
@@ -39,7 +39,7 @@ pub fn run_script_at(
     stdout: &mut dyn Write,
 ) -> i32 {
     run_with(argv0_name, home, places, stdin, stdout, &|| {
-        kernel::open(crate::TABLE).map_err(|error| error.to_string())
+        kernel::open(TABLE).map_err(|error| error.to_string())
     })
 }
 
@@ -111,9 +111,7 @@ impl Script {
         };
         if command == "delete" {
             match found {
-                Ours::Firewall(action) => {
-                    one(action.revert(&mut *open()?, &subject.spots().collect::<Vec<_>>()))?;
-                }
+                Ours::Firewall(action) => let_in(action, &call, &subject, open)?,
                 Ours::Local(action) => restore(action, &call, &subject).map_err(|why| why.to_string())?,
             }
             return Ok("Ended");
@@ -133,7 +131,7 @@ impl Script {
             }
         }
         match found {
-            Ours::Firewall(action) => block(action, &mut *open()?, &subject)?,
+            Ours::Firewall(action) => block(action, &call, &subject, open)?,
             Ours::Local(action) => enforce(action, &call, &subject).map_err(|why| why.to_string())?,
         }
         Ok("Ended")
@@ -161,7 +159,7 @@ impl Script {
         // Logs hold bytes of any kind, and a daemon hands them on: they must not keep an attacker unblocked.
         let text = String::from_utf8_lossy(&line);
         self.received(text.trim_end_matches(['\n', '\r']));
-        parse_message(text.as_bytes()).ok_or_else(|| "Invalid input format".into())
+        heard::message(text.as_bytes()).ok_or_else(|| "Invalid input format".into())
     }
 
     fn say(&self, text: &str) {
@@ -186,14 +184,41 @@ impl Script {
     }
 }
 
-fn block(action: &dyn Action, kernel: &mut dyn Kernel, subject: &Subject) -> Result<(), String> {
+fn block(action: &dyn Action, call: &Call, subject: &Subject, open: Open<'_>) -> Result<(), String> {
     let wanted: Vec<_> = subject.spots().map(|spot| Wanted { spot, lease: None, fresh: false }).collect();
-    one(action.apply(kernel, &wanted))
+    one(action.apply(&mut *open()?, &wanted))?;
+    // Without it the block stands all the same.
+    let _ = remember(call, &memory(call, &call.name, subject), &boot());
+    Ok(())
+}
+
+/// Lets an address in again that no other of our names holds since this boot.
+fn let_in(action: &dyn Action, call: &Call, subject: &Subject, open: Open<'_>) -> Result<(), String> {
+    let now = boot();
+    let holds = |name: &&&str| {
+        let noted = durable::read_bounded(&memory(call, name, subject), PRIOR);
+        noted.is_ok_and(|boot| boot == now.as_bytes())
+    };
+    if action.names().iter().filter(|name| **name != call.name).all(|name| !holds(&name)) {
+        one(action.revert(&mut *open()?, &subject.spots().collect::<Vec<_>>()))?;
+    }
+    let _ = std::fs::remove_file(memory(call, &call.name, subject));
+    Ok(())
+}
+
+fn boot() -> String {
+    tld_sys::clock::boot_id().unwrap_or_default()
+}
+
+fn remember(call: &Call, path: &Path, text: &str) -> Result<(), Failure> {
+    let directory = call.state().join("prior");
+    durable::create_dirs(&directory, 0o700).map_err(Failure::io("create", &directory))?;
+    durable::replace(path, text.as_bytes(), 0o600).map_err(Failure::io("write", path))
 }
 
 /// Another product's daemon keeps no journal for us, so what was found first stands in a file until the `delete`.
-fn memory(call: &Call, subject: &Subject) -> PathBuf {
-    let digest = Sha256::digest(format!("{}-{subject}", call.name));
+fn memory(call: &Call, name: &str, subject: &Subject) -> PathBuf {
+    let digest = Sha256::digest(format!("{name}-{subject}"));
     let name: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     call.state().join("prior").join(name)
 }
@@ -202,14 +227,12 @@ fn enforce(action: &dyn Local, call: &Call, subject: &Subject) -> Result<(), Fai
     if !action.lasts() {
         return action.apply(call, subject, "").map(drop);
     }
-    let path = memory(call, subject);
+    let path = memory(call, &call.name, subject);
     if let Ok(bytes) = durable::read_bounded(&path, PRIOR) {
         return action.apply(call, subject, &String::from_utf8_lossy(&bytes)).map(drop);
     }
     let prior = action.prior(call, subject)?;
-    let directory = call.state().join("prior");
-    durable::create_dirs(&directory, 0o700).map_err(Failure::io("create", &directory))?;
-    durable::replace(&path, prior.as_bytes(), 0o600).map_err(Failure::io("write", &path))?;
+    remember(call, &path, &prior)?;
     let applied = action.apply(call, subject, &prior).map(drop);
     if applied.is_err() && action.revert(call, subject, &prior).is_ok() {
         // What was found today must not be put back after another attempt at another time.
@@ -222,7 +245,7 @@ fn restore(action: &dyn Local, call: &Call, subject: &Subject) -> Result<(), Fai
     if !action.lasts() {
         return action.revert(call, subject, "").map(drop);
     }
-    let path = memory(call, subject);
+    let path = memory(call, &call.name, subject);
     let prior = durable::read_bounded(&path, PRIOR).unwrap_or_default();
     action.revert(call, subject, &String::from_utf8_lossy(&prior))?;
     let _ = std::fs::remove_file(&path);
@@ -235,5 +258,8 @@ fn one(results: Vec<Result<String, String>>) -> Result<(), String> {
 
 /// Longer than the contract's 65,535: the daemon makes a request of that length longer before it hands it on.
 const LINE: u64 = 1 << 20;
+/// What another product's daemon blocks stands in a table of its own: our responder must neither put back what that daemon
+/// lifts, nor lift what it holds.
+pub const TABLE: &str = "threatlockdown_scripts";
 const PRIOR: usize = 1 << 16;
 const FAILURE: i32 = 255;

@@ -329,7 +329,7 @@ pub(crate) fn parse_message(line: &[u8]) -> Option<Value> {
 const LINE: usize = 8_191;
 const ALERT_LEVELS: usize = 16;
 /// The alert stands two levels deep in a message.
-const MESSAGE_LEVELS: usize = ALERT_LEVELS + 2;
+pub(crate) const MESSAGE_LEVELS: usize = ALERT_LEVELS + 2;
 const KEY: usize = 4_095;
 const AFTER_KILL: Duration = Duration::from_secs(2);
 

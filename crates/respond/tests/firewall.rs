@@ -442,19 +442,38 @@ fn our_executable_obeys_another_daemons_dialogue() {
                 r#"{{"version":1,"origin":{{"name":"n","module":"wazuh-execd"}},"command":"{verb}",{alert}"#
             ) + "\n"
         };
-        let run = |input: String| {
+        let run_as = |name: &str, input: String| {
             let mut output = Vec::new();
-            let status =
-                tld_respond::multicall::run_script("firewall-drop", home, &mut input.as_bytes(), &mut output);
+            let status = tld_respond::multicall::run_script(name, home, &mut input.as_bytes(), &mut output);
             (status, String::from_utf8(output).unwrap())
         };
+        let run = |input: String| run_as("firewall-drop", input);
         let keys = r#"{"version":1,"origin":{"name":"firewall-drop","module":"active-response"},"command":"check_keys","parameters":{"keys":["203.0.113.7"]}}"#;
+        let held = || {
+            let spot = Spot { address: "203.0.113.7".parse().unwrap(), port: None };
+            let table = tld_respond::multicall::TABLE;
+            Firewall::open().unwrap().lookup_all(table, &[spot]).is_ok_and(|seen| seen[0].is_some())
+        };
         assert_eq!(run(line("add") + &line("abort")), (0, format!("{keys}\n")));
-        assert_eq!(blocked("203.0.113.7"), None);
+        assert!(!held());
         assert_eq!(run(line("add") + &line("continue")).0, 0);
-        assert_eq!(blocked("203.0.113.7"), Some(None));
+        assert!(held());
+        // A responder beside that daemon has blocks of its own, and neither ends the other's.
+        let (responder, outcomes, _) = start(home);
+        assert!(responder.active().is_empty());
+        responder.submit(order("a", "203.0.113.7", 600)).unwrap();
+        assert_eq!(next(&outcomes).kind, OutcomeKind::Applied);
+        responder.revert(RevertSelector::All);
+        assert_eq!(next(&outcomes).kind, OutcomeKind::Reverted);
+        assert!(held() && blocked("203.0.113.7").is_none());
+        responder.stop();
+        // Another name of the same action holds the address too.
+        assert_eq!(run_as("block-ip", line("add") + &line("continue")).0, 0);
         assert_eq!(run(line("delete")), (0, String::new()));
-        assert_eq!(blocked("203.0.113.7"), None);
+        assert!(held());
+        let five = r#"{"version":1,"command":"disable","source":{"ip":"203.0.113.7"},"wazuh":{"active_response":{"executable":"block-ip"}}}"#;
+        assert_eq!(run_as("block-ip", format!("{five}\n")), (0, String::new()));
+        assert!(!held());
         for bad in [String::new(), "{}\n".into(), line("other"), line("add") + "{}\n"] {
             assert_eq!(run(bad).0, 255);
         }
