@@ -55,12 +55,20 @@ impl Writer {
         put(event.event.agent.id.0, out);
         let category = CATEGORIES.iter().position(|known| *known == event.category).unwrap_or(0);
         put(category as u32, out);
-        let present = |field: &StaticField| u32::from(event.field(*field).is_some()) << (*field as u32);
-        put(StaticField::ALL.iter().map(present).sum(), out);
-        put(number(event.dynamic().len()), out);
-        for value in StaticField::ALL.iter().filter_map(|field| event.field(*field)) {
-            put_place(place(text, value, before, extra), out);
+        let (mut mask, mut places) = (0, [(0, 0); StaticField::ALL.len()]);
+        let mut free = places.iter_mut();
+        for field in StaticField::ALL {
+            if let Some(value) = event.field(field)
+                && let Some(to) = free.next()
+            {
+                mask |= 1 << field as u32;
+                *to = place(text, value, before, extra);
+            }
         }
+        let rest = free.len();
+        put(mask, out);
+        put(number(event.dynamic().len()), out);
+        places.iter().take(places.len() - rest).for_each(|place| put_place(*place, out));
         for (name, value) in event.dynamic() {
             put_place(place(text, name, before, extra), out);
             put_place(place(text, value, before, extra), out);
@@ -123,8 +131,12 @@ pub(super) fn put(number: u32, out: &mut Vec<u8>) {
 }
 
 fn put_place((start, end): (u32, u32), out: &mut Vec<u8>) {
-    put(start, out);
-    put(end, out);
+    if start | end < 0x80 {
+        out.extend_from_slice(&[start as u8, end as u8]);
+    } else {
+        put(start, out);
+        put(end, out);
+    }
 }
 
 fn put_long(mut number: u32, out: &mut Vec<u8>) {
