@@ -13,6 +13,8 @@ use crate::literal::{self, Needle};
 #[derive(Debug, Clone)]
 pub(super) struct Program {
     items: Box<[Op]>,
+    /// For each item the byte that a literal takes, case folded. Subjects never hold the NUL of the others.
+    folded: Box<[u8]>,
     begin_anchored: bool,
     end_anchored: bool,
     marks: usize,
@@ -134,7 +136,9 @@ impl Program {
             && !alternative.begin_anchored
             && !alternative.end_anchored
             && items.iter().all(|op| matches!(op, Op::Literal(_)));
+        let byte = |op: &Op| if let Op::Literal(_) = op { op.byte().unwrap_or(0) } else { 0 };
         Self {
+            folded: items.iter().map(byte).collect(),
             required: Needle::new(&required),
             begin: if alternative.begin_anchored { beginning(&items) } else { Beginning::default() },
             plain,
@@ -221,29 +225,16 @@ impl Program {
             restart: None,
             slots: [(0, 0); 4],
             filled: 0,
+            steps: *steps,
         };
         // No start before it holds, and none of those that begin like it leaves a trace: at first there is no run to end.
         match place.filter(|_| leads || self.leads) {
             Some(place) => state.pass_starts(place),
             None => state.skip_starts(),
         }
-        while state.s < subject.len() {
-            *steps = steps.checked_sub(1)?;
-            match state.step() {
-                Next::Again => {}
-                // One step for each byte, as if they had been taken one by one.
-                Next::Passed(bytes) => {
-                    *steps = steps.checked_sub(u32::try_from(bytes - 1).unwrap_or(u32::MAX))?;
-                }
-                Next::Succeed => return state.r,
-                Next::Fail => {
-                    if !state.retry() {
-                        return None;
-                    }
-                }
-            }
-        }
-        if state.finish() { state.r } else { None }
+        let place = state.walk();
+        *steps = state.steps;
+        place
     }
 }
 
@@ -385,7 +376,6 @@ fn run_survives(items: &[Op]) -> bool {
 
 enum Next {
     Again,
-    Passed(usize),
     Fail,
     Succeed,
 }
@@ -409,6 +399,8 @@ struct State<'a, 'm> {
     restart: Option<usize>,
     slots: [(usize, usize); 4],
     filled: usize,
+    /// What may still be spent: a step for each byte, however many are taken in one go.
+    steps: u32,
 }
 
 impl<'a> State<'a, '_> {
@@ -469,49 +461,102 @@ impl<'a> State<'a, '_> {
         }
     }
 
-    fn step(&mut self) -> Next {
-        match self.op(self.p) {
-            None if !self.program.end_anchored => return Next::Succeed,
-            Some(&Op::Mark(index)) => {
-                self.set_mark(index, self.s);
-                self.p += 1;
-                if self.p == self.program.items.len() && !self.program.end_anchored {
-                    return Next::Succeed;
-                }
-            }
-            _ => {}
-        }
-        let byte = self.subject[self.s];
-        match self.op(self.p) {
-            Some(Op::Class { set, quantifier, last, stop, tail }) => {
-                if let Some(stop) = stop
-                    && (self.run || *quantifier == Quantifier::Star)
-                {
-                    let passed = stop.passed(*set, &self.subject[self.s..]);
-                    if passed > 0 {
-                        self.run = true;
-                        self.s += passed;
-                        if *tail {
-                            self.set_mark_at(self.p + 1, self.s);
-                        } else {
-                            self.r = Some(self.place() - 1);
-                        }
-                        return Next::Passed(passed);
+    fn walk(&mut self) -> Option<isize> {
+        while self.s < self.subject.len() {
+            self.steps = self.steps.checked_sub(1)?;
+            match self.step() {
+                Next::Again => {}
+                Next::Succeed => return self.r,
+                Next::Fail => {
+                    if !self.retry() {
+                        return None;
                     }
                 }
-                if set.contains(byte) {
-                    self.accept(byte, *quantifier)
-                } else {
-                    self.refuse(*quantifier, *last)
-                }
             }
-            Some(op) if op.is_literal(byte) => {
-                self.p += 1;
-                self.restart.get_or_insert(self.s);
-                self.consume()
+        }
+        if self.finish() { self.r } else { None }
+    }
+
+    fn spend(&mut self, steps: usize) {
+        self.steps = self.steps.saturating_sub(u32::try_from(steps).unwrap_or(u32::MAX));
+    }
+
+    fn step(&mut self) -> Next {
+        let mut op = self.op(self.p);
+        if let Some(&Op::Mark(index)) = op {
+            self.set_mark(index, self.s);
+            self.p += 1;
+            op = self.op(self.p);
+        }
+        match op {
+            None if !self.program.end_anchored => Next::Succeed,
+            Some(&Op::Class { set, quantifier, last, stop, tail }) => {
+                self.class(set, quantifier, last, stop, tail)
             }
+            Some(Op::Literal(_)) => self.literals(),
+            // Behind another mark it is compared as the byte that it was written with.
+            Some(Op::Mark(_)) if self.subject[self.s] == b'(' => self.take(1),
             _ => Next::Fail,
         }
+    }
+
+    /// As many literals in a row as stand here.
+    fn literals(&mut self) -> Next {
+        let own = self.program.folded.get(self.p..).unwrap_or_default();
+        let pairs = own.iter().zip(&self.subject[self.s..]);
+        match pairs.take_while(|(own, byte)| **own == byte.to_ascii_lowercase()).count() {
+            0 => Next::Fail,
+            count => self.take(count),
+        }
+    }
+
+    /// So many items of one byte each.
+    fn take(&mut self, count: usize) -> Next {
+        self.p += count;
+        self.restart.get_or_insert(self.s);
+        self.spend(count - 1);
+        self.s += count - 1;
+        self.consume()
+    }
+
+    fn class(
+        &mut self,
+        set: Members,
+        quantifier: Quantifier,
+        last: bool,
+        stop: Option<Stop>,
+        tail: bool,
+    ) -> Next {
+        if quantifier == Quantifier::Plus && !self.run {
+            if !set.contains(self.subject[self.s]) {
+                return self.refuse(quantifier, last);
+            }
+            self.accept(self.subject[self.s], quantifier);
+            if self.s == self.subject.len() {
+                return Next::Again;
+            }
+            self.spend(1);
+        }
+        if let Some(stop) = stop
+            && (self.run || quantifier == Quantifier::Star)
+        {
+            let passed = stop.passed(set, &self.subject[self.s..]);
+            if passed > 0 {
+                self.run = true;
+                self.s += passed;
+                if tail {
+                    self.set_mark_at(self.p + 1, self.s);
+                } else {
+                    self.r = Some(self.place() - 1);
+                }
+                self.spend(passed);
+                if self.s == self.subject.len() {
+                    return Next::Again;
+                }
+            }
+        }
+        let byte = self.subject[self.s];
+        if set.contains(byte) { self.accept(byte, quantifier) } else { self.refuse(quantifier, last) }
     }
 
     fn consume(&mut self) -> Next {
