@@ -159,8 +159,7 @@ impl Preparer {
         let decoder = event.decoder.map(|id| self.ruleset.decoders.info(id));
         let moment = Moment::after(event.event.received, &self.settings.zone, self.second);
         let question = Question { rules: &self.ruleset.rules, event, decoder, moment: &moment };
-        let view = self.plans.view(&self.ruleset, event, decoder, &mut self.scratch.found);
-        prepared.outline.draw(view, &question);
+        self.plans.draw(&self.ruleset, &question, &mut self.scratch.found, &mut prepared.outline);
         prepared.second = moment.known();
         self.second = prepared.second.or(self.second);
     }

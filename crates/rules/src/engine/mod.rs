@@ -13,6 +13,7 @@ mod record;
 mod reference;
 mod remembered;
 mod store;
+mod view;
 mod wide;
 mod window;
 

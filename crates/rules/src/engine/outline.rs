@@ -4,7 +4,7 @@
 //! Making an outline changes nothing, so any thread may do it for any event; walking it belongs to whoever remembers.
 //! Invariant: walking an outline has the winner and the effects of walking the view it was made from.
 
-use super::plan::View;
+use super::view::{Seen, View};
 use crate::Decoded;
 use crate::decoder::DecoderInfo;
 use crate::rule::condition::{Moment, Test};
@@ -41,15 +41,24 @@ impl Outline {
         self.rules.clear();
     }
 
-    /// Goes through a view for an event, up to the first rule that wins whatever is remembered.
-    pub(crate) fn draw(&mut self, view: &View, question: &Question<'_, '_>) {
+    /// Goes through a view for an event, up to the first rule that wins whatever is remembered. False where the view does
+    /// not tell enough for that: then nothing is known.
+    pub(crate) fn draw(&mut self, view: &View, question: &Question<'_, '_>) -> bool {
         self.rules.clear();
-        let _ = view.roots.iter().any(|root| self.enter(view, *root, question));
+        let stopped = self.enter_all(view, &view.roots, question) == Course::Stopped;
+        if stopped {
+            self.rules.clear();
+        }
+        !stopped
     }
 
-    /// Whether this rule or one below it is sure to win.
-    fn enter(&mut self, view: &View, node: u32, question: &Question<'_, '_>) -> bool {
-        let (index, conditions, children) = view.node(node);
+    fn enter_all(&mut self, view: &View, nodes: &[u32], question: &Question<'_, '_>) -> Course {
+        let courses = nodes.iter().map(|node| self.enter(view, *node, question));
+        courses.into_iter().find(|course| *course != Course::On).unwrap_or(Course::On)
+    }
+
+    fn enter(&mut self, view: &View, node: u32, question: &Question<'_, '_>) -> Course {
+        let Seen { rule: index, conditions, children, stops } = view.node(node);
         let rule = &question.rules.all[index];
         let name = question.decoder.map(|info| info.name.as_str());
         let mut asked = rule.conditions.len();
@@ -57,18 +66,37 @@ impl Outline {
             let test: &Test = &rule.conditions[usize::from(*number)].test;
             match test.holds(question.event, name, question.moment) {
                 Some(true) => {}
-                Some(false) => return false,
+                Some(false) => return Course::On,
                 None => {
                     asked = usize::from(*number);
                     break;
                 }
             }
         }
+        if stops {
+            return Course::Stopped;
+        }
         let sure = asked == rule.conditions.len() && !rule.searches();
         let place = self.rules.len();
         self.rules.push(Open { rule: index, asked, end: 0 });
-        let taken = children.iter().any(|child| self.enter(view, *child, question));
+        let within = self.enter_all(view, children, question);
         self.rules[place].end = self.rules.len();
-        sure && (taken || !rule.info.noalert)
+        match within {
+            Course::Stopped => Course::Stopped,
+            Course::Sure if sure => Course::Sure,
+            _ if sure && !rule.info.noalert => Course::Sure,
+            _ => Course::On,
+        }
     }
+}
+
+/// How a walk goes on behind a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    /// With the next one.
+    On,
+    /// Not at all: this rule or one below it is sure to win.
+    Sure,
+    /// Not in this view: the rule's answer depends on what it does not tell.
+    Stopped,
 }

@@ -4,6 +4,9 @@
 //! without number share one. One pass over the log then tells which literals of the plan's conditions occur; a
 //! [`View`] is the tree for one such outcome: rules that lack a necessary literal or field are gone, and conditions
 //! that the outcome decides are not asked again.
+//! Most events are won by a rule that stands before all that look for text in the log. So where the log was not looked
+//! through yet, a first view tells only of fields, and ends at rules that want more. A walk that gets there is made
+//! again with a view of everything.
 //! Invariant: walking a view has the same winner and the same effects as walking the whole tree. A rule is left out
 //! only for a condition without memory that stands before every condition with one, so no effect is lost.
 
@@ -11,7 +14,9 @@ use std::collections::HashMap;
 
 use tld_pattern::Expression;
 
-use crate::decoder::{DecoderId, DecoderInfo};
+use super::outline::{Outline, Question};
+use super::view::View;
+use crate::decoder::DecoderId;
 use crate::fields::FieldId;
 use crate::hash::Quick;
 use crate::lexicon::{Concerns, Found, Lexicon, Needed};
@@ -56,7 +61,7 @@ type Key = (u32, Option<DecoderId>, Category);
 
 /// The rules that events of one kind can reach.
 #[derive(Debug)]
-struct Plan {
+pub(super) struct Plan {
     /// Groups by what the lexicon finds in the log, for logs that decoders had looked through.
     concerns: Concerns,
     /// Groups with a literal too short for the lexicon.
@@ -64,40 +69,50 @@ struct Plan {
     /// The literals of all groups, for other logs: fewer than those of the lexicon.
     literals: LiteralSet,
     /// Groups of literals, those of dynamic fields included.
-    groups: usize,
+    pub(super) groups: usize,
     /// Dynamic fields that conditions look at: the place among `fields` by number.
     places: Vec<Option<u16>>,
     fields: Vec<FieldSet>,
-    roots: Vec<u32>,
-    nodes: Vec<Node>,
+    pub(super) roots: Vec<u32>,
+    pub(super) nodes: Vec<Node>,
     by_signature: HashMap<Box<[u64]>, usize, Quick>,
     views: Vec<View>,
 }
 
 /// A rule of a plan.
 #[derive(Debug)]
-struct Node {
-    rule: Index,
-    needs: Vec<Need>,
+pub(super) struct Node {
+    pub(super) rule: Index,
+    pub(super) needs: Vec<Need>,
     /// Static fields without which some condition fails.
-    fields: u16,
+    pub(super) fields: u16,
     /// The same for dynamic fields, by place.
-    dynamic: Vec<u16>,
-    children: Vec<u32>,
+    pub(super) dynamic: Vec<u16>,
+    pub(super) children: Vec<u32>,
 }
 
 /// A condition that the plan did not decide.
 #[derive(Debug)]
-struct Need {
-    condition: u16,
+pub(super) struct Need {
+    pub(super) condition: u16,
     /// It can prune: everything before it is without memory.
-    early: bool,
+    pub(super) early: bool,
     /// The group of literals of which one must occur; none: unknown.
-    group: Option<u32>,
+    pub(super) group: Option<u32>,
     /// The literals alone decide it, inverted or not.
-    decided: Option<bool>,
+    pub(super) decided: Option<bool>,
     /// The literals are those of one dynamic field, so what occurs elsewhere does not matter.
-    own: bool,
+    pub(super) own: bool,
+    /// The bytes that a log may begin with, unless it is empty.
+    pub(super) begins: Option<Box<[u64; 4]>>,
+}
+
+impl Need {
+    /// Whether a log that begins with this byte cannot do.
+    pub(super) fn refuses(&self, first: u8) -> bool {
+        let begins = self.begins.as_ref();
+        begins.is_some_and(|begins| begins[usize::from(first >> 6)] >> (first & 63) & 1 == 0)
+    }
 }
 
 /// What conditions look for in one dynamic field.
@@ -125,77 +140,59 @@ impl FieldSet {
     }
 }
 
-/// The tree as it is for one set of literals.
-#[derive(Debug, Default)]
-pub(crate) struct View {
-    pub(crate) roots: Vec<u32>,
-    nodes: Vec<ViewNode>,
-    children: Vec<u32>,
-    conditions: Vec<u16>,
-}
-
-/// A rule that may match.
-#[derive(Debug, Clone, Copy)]
-struct ViewNode {
-    rule: u32,
-    conditions: (u32, u32),
-    children: (u32, u32),
-}
-
-impl View {
-    /// Rule, conditions still to be asked, children.
-    pub(crate) fn node(&self, node: u32) -> (Index, &[u16], &[u32]) {
-        let ViewNode { rule, conditions, children } = self.nodes[node as usize];
-        let range = |(start, end): (u32, u32)| start as usize..end as usize;
-        (rule as Index, &self.conditions[range(conditions)], &self.children[range(children)])
-    }
-}
-
 impl Plans {
-    /// The tree for this event.
-    pub(crate) fn view(
+    /// Draws the outline of the rules that may match an event.
+    pub(crate) fn draw(
         &mut self,
         ruleset: &Ruleset,
-        event: &Decoded<'_>,
-        decoder: Option<&DecoderInfo>,
+        question: &Question<'_, '_>,
         found: &mut Found,
-    ) -> &View {
+        outline: &mut Outline,
+    ) {
         if self.views >= MOST_VIEWS || self.bytes >= MOST_PLAN_BYTES {
             *self = Self::default();
         }
+        let place = self.place(ruleset, question);
+        let Self { plans, signature, views, .. } = self;
+        let plan = &mut plans[place];
+        plan.sign_fields(question.event, signature);
+        if !found.is_read() {
+            Plan::glance(&question.event.log, signature);
+            let view = plan.view(signature, views);
+            if view.is_worth_it() {
+                if outline.draw(view, question) {
+                    return;
+                }
+                view.stopped += 1;
+            }
+            Plan::read(signature);
+        }
+        plan.sign_log(question.event, ruleset.decoders.lexicon(), found, signature);
+        // Nothing is left out of this view.
+        let _ = outline.draw(plan.view(signature, views), question);
+    }
+
+    /// Where the plan for this event is.
+    fn place(&mut self, ruleset: &Ruleset, question: &Question<'_, '_>) -> usize {
+        let event = question.event;
         let class = self.class(ruleset, event.program_name.as_deref());
         let key = (class, event.decoder, event.category);
-        let place = match self.by_key.get(&key) {
-            Some(place) => *place,
-            None => {
-                let program = event.program_name.as_deref();
-                let facts = Facts { decoder: decoder.map(|info| info.name.as_str()), program };
-                let draft = Draft::new(ruleset, event.category, &facts);
-                let plans = &mut self.plans;
-                let bytes = &mut self.bytes;
-                let place = *self.by_content.entry(draft.content()).or_insert_with(|| {
-                    let plan = draft.plan();
-                    *bytes += plan.bytes();
-                    plans.push(plan);
-                    plans.len() - 1
-                });
-                self.by_key.insert(key, place);
-                place
-            }
-        };
-        let plan = &mut self.plans[place];
-        plan.sign(event, ruleset.decoders.lexicon(), found, &mut self.signature);
-        let view = match plan.by_signature.get(&*self.signature.0) {
-            Some(view) => *view,
-            None => {
-                let view = plan.build(&self.signature);
-                plan.views.push(view);
-                self.views += 1;
-                plan.by_signature.insert(self.signature.0.as_slice().into(), plan.views.len() - 1);
-                plan.views.len() - 1
-            }
-        };
-        &plan.views[view]
+        if let Some(place) = self.by_key.get(&key) {
+            return *place;
+        }
+        let program = event.program_name.as_deref();
+        let facts = Facts { decoder: question.decoder.map(|info| info.name.as_str()), program };
+        let draft = Draft::new(ruleset, event.category, &facts);
+        let plans = &mut self.plans;
+        let bytes = &mut self.bytes;
+        let place = *self.by_content.entry(draft.content()).or_insert_with(|| {
+            let plan = draft.plan();
+            *bytes += plan.bytes();
+            plans.push(plan);
+            plans.len() - 1
+        });
+        self.by_key.insert(key, place);
+        place
     }
 
     /// Programs of one class are the same to all rules.
@@ -288,31 +285,16 @@ enum Domain {
 }
 
 impl Plan {
-    /// What occurs: a bit for each group of literals, then one for each static field, then one that tells that not only the
-    /// log was looked at, then one for each dynamic field.
-    fn sign(&self, event: &Decoded<'_>, lexicon: &Lexicon, found: &mut Found, signature: &mut Bits) {
+    /// What there is of fields: a bit for each group of literals, then one for each static field, then one that tells that
+    /// not only the log was looked at, then one for each dynamic field, then the word of [`Plan::glance`].
+    fn sign_fields(&self, event: &Decoded<'_>, signature: &mut Bits) {
         let count = self.groups;
-        signature.reset(count + StaticField::ALL.len() + 1 + self.fields.len());
-        let log = &*event.log;
-        let read = found.is_read();
-        let literals = if read { &self.short } else { &self.literals };
-        literals.find(log, signature);
-        // Expressions end at a NUL, the pass does not.
-        let mut mixed = memchr::memchr(0, log).is_some();
+        signature.reset(self.dynamic_bit(0) + self.fields.len());
+        signature.0.push(0);
         for field in StaticField::ALL {
-            if let Some(value) = event.field(field) {
+            if event.field(field).is_some() {
                 signature.insert(count + field as usize);
-                if !inside(value, log) {
-                    mixed = true;
-                    literals.find(value, signature);
-                    if read {
-                        lexicon.find(value, found);
-                    }
-                }
             }
-        }
-        if read {
-            self.concerns.collect(found, signature);
         }
         for (field, value) in event.known() {
             let Some(place) = self.places.get(usize::from(field.0)).copied().flatten() else { continue };
@@ -323,13 +305,69 @@ impl Plan {
                 self.fields[usize::from(place)].find(value, signature);
             }
         }
+    }
+
+    /// Adds what occurs in the log and in static fields.
+    fn sign_log(&self, event: &Decoded<'_>, lexicon: &Lexicon, found: &mut Found, signature: &mut Bits) {
+        let log = &*event.log;
+        let read = found.is_read();
+        let literals = if read { &self.short } else { &self.literals };
+        literals.find(log, signature);
+        // Expressions end at a NUL, the pass does not.
+        let mut mixed = memchr::memchr(0, log).is_some();
+        for value in StaticField::ALL.into_iter().filter_map(|field| event.field(field)) {
+            if !inside(value, log) {
+                mixed = true;
+                literals.find(value, signature);
+                if read {
+                    lexicon.find(value, found);
+                }
+            }
+        }
+        if read {
+            self.concerns.collect(found, signature);
+        }
         if mixed {
-            signature.insert(count + StaticField::ALL.len());
+            signature.insert(self.groups + StaticField::ALL.len());
         }
     }
 
+    /// Says that of the log no more is known than its first byte.
+    fn glance(log: &[u8], signature: &mut Bits) {
+        if let Some(word) = signature.0.last_mut() {
+            *word = 1 << 8 | u64::from(log.first().copied().unwrap_or(0));
+        }
+    }
+
+    /// Takes that back.
+    fn read(signature: &mut Bits) {
+        if let Some(word) = signature.0.last_mut() {
+            *word = 0;
+        }
+    }
+
+    /// The log's first byte if nothing else is known of it; a NUL if it is empty for expressions.
+    pub(super) fn glanced(signature: &Bits) -> Option<u8> {
+        signature.0.last().filter(|word| **word != 0).map(|word| *word as u8)
+    }
+
+    /// The view for what there is.
+    fn view(&mut self, signature: &Bits, views: &mut usize) -> &mut View {
+        let view = match self.by_signature.get(&*signature.0) {
+            Some(view) => *view,
+            None => {
+                let view = View::new(self, signature);
+                self.views.push(view);
+                *views += 1;
+                self.by_signature.insert(signature.0.as_slice().into(), self.views.len() - 1);
+                self.views.len() - 1
+            }
+        };
+        &mut self.views[view]
+    }
+
     /// The bit that tells that a dynamic field is there.
-    fn dynamic_bit(&self, place: u16) -> usize {
+    pub(super) fn dynamic_bit(&self, place: u16) -> usize {
         self.groups + StaticField::ALL.len() + 1 + usize::from(place)
     }
 
@@ -343,18 +381,6 @@ impl Plan {
             + fields
             + 4 * self.places.len()
             + 256 * self.nodes.len()
-    }
-
-    fn build(&self, signature: &Bits) -> View {
-        let mut building =
-            Building { plan: self, signature, view: View::default(), places: HashMap::default() };
-        let roots = self.roots.iter().filter_map(|root| building.place(*root)).collect();
-        let mut view = building.view;
-        view.roots = roots;
-        view.children.shrink_to_fit();
-        view.conditions.shrink_to_fit();
-        view.nodes.shrink_to_fit();
-        view
     }
 }
 
@@ -470,7 +496,7 @@ impl<'a> Draft<'a> {
     }
 
     fn need(&mut self, condition: u16, early: bool, test: &Test) -> Need {
-        let nothing = Need { condition, early, group: None, decided: None, own: false };
+        let mut nothing = Need { condition, early, group: None, decided: None, own: false, begins: None };
         let Test::Expression { subject, expression, negate } = test else { return nothing };
         if !early {
             return nothing;
@@ -480,14 +506,15 @@ impl<'a> Draft<'a> {
                 .field(name)
                 .map_or(nothing, |place| self.field_need(condition, place, expression, *negate));
         }
+        nothing.begins = begins(subject, expression, *negate);
         let Some((literals, decided)) = log_group(subject, expression, *negate) else { return nothing };
         let group = Some(self.number(Domain::Log, literals));
-        Need { condition, early, group, decided, own: false }
+        Need { group, decided, ..nothing }
     }
 
     /// What one dynamic field has to hold; that it is there at all is asked for apart.
     fn field_need(&mut self, condition: u16, place: u16, expression: &Expression, negate: bool) -> Need {
-        let need = |group, decided| Need { condition, early: true, group, decided, own: true };
+        let need = |group, decided| Need { condition, early: true, group, decided, own: true, begins: None };
         let wholes = expression.wholes();
         if let Some((texts, decides)) =
             wholes.filter(|(texts, _)| texts.iter().all(|t| t.len() <= LONGEST_WHOLE))
@@ -565,6 +592,19 @@ fn log_group(
     worth(&literals).then_some((literals, None))
 }
 
+/// The bytes that a log may begin with for a condition to hold, if it is bound to the log's beginning.
+fn begins(subject: &Subject, expression: &Expression, negate: bool) -> Option<Box<[u64; 4]>> {
+    if !matches!(subject, Subject::Log) || negate {
+        return None;
+    }
+    let beginning = expression.beginning();
+    let mut bytes = Box::new([0; 4]);
+    for byte in 1..=u8::MAX {
+        bytes[usize::from(byte >> 6)] |= u64::from(beginning.allows(0, byte)) << (byte & 63);
+    }
+    (!beginning.is_empty()).then_some(bytes)
+}
+
 /// The static field without which a condition fails.
 fn required_field(test: &Test) -> Option<StaticField> {
     match test {
@@ -576,54 +616,5 @@ fn required_field(test: &Test) -> Option<StaticField> {
             _ => None,
         },
         _ => None,
-    }
-}
-
-/// A view while it is made.
-struct Building<'a> {
-    plan: &'a Plan,
-    signature: &'a Bits,
-    view: View,
-    places: HashMap<u32, Option<u32>, Quick>,
-}
-
-impl Building<'_> {
-    fn place(&mut self, number: u32) -> Option<u32> {
-        if let Some(known) = self.places.get(&number) {
-            return *known;
-        }
-        let node = &self.plan.nodes[number as usize];
-        let count = self.plan.groups;
-        let lacks = |field: &StaticField| {
-            node.fields >> (*field as u16) & 1 == 1 && !self.signature.contains(count + *field as usize)
-        };
-        let mixed = self.signature.contains(count + StaticField::ALL.len());
-        let there = |place: &u16| self.signature.contains(self.plan.dynamic_bit(*place));
-        let mut possible = !StaticField::ALL.iter().any(lacks) && node.dynamic.iter().all(there);
-        let start = self.view.conditions.len() as u32;
-        for need in &node.needs {
-            let occurs = need.group.is_some_and(|group| self.signature.contains(group as usize));
-            match need.decided {
-                _ if need.group.is_none() => self.view.conditions.push(need.condition),
-                // What occurs only outside the log says nothing of it; what occurs nowhere does.
-                Some(inverted) if need.own || !mixed || !occurs => possible &= occurs != inverted,
-                None if !occurs && need.early => possible = false,
-                _ => self.view.conditions.push(need.condition),
-            }
-        }
-        if !possible {
-            self.view.conditions.truncate(start as usize);
-            self.places.insert(number, None);
-            return None;
-        }
-        let conditions = (start, self.view.conditions.len() as u32);
-        let place = self.view.nodes.len() as u32;
-        self.view.nodes.push(ViewNode { rule: node.rule as u32, conditions, children: (0, 0) });
-        self.places.insert(number, Some(place));
-        let children: Vec<u32> = node.children.iter().filter_map(|child| self.place(*child)).collect();
-        let start = self.view.children.len() as u32;
-        self.view.children.extend(children);
-        self.view.nodes[place as usize].children = (start, self.view.children.len() as u32);
-        Some(place)
     }
 }
