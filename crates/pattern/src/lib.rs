@@ -22,6 +22,7 @@ pub use captures::Captures;
 pub use error::CompileError;
 pub use expression::{Expression, Kind};
 pub use group::GroupPattern;
+pub use literal::Needle;
 pub use network::{AddressError, IpList, Network, canonical, parse_address};
 pub use osmatch::OsMatch;
 pub use osregex::{Known, OsRegex};

@@ -12,15 +12,16 @@ pub(crate) fn ends_with(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.len() >= needle.len() && haystack[haystack.len() - needle.len()..].eq_ignore_ascii_case(needle)
 }
 
-/// A lower-case text to look for, with the place of its rarest byte.
+/// A lower-case text to look for, ASCII case folded, with the place of its rarest byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Needle {
+pub struct Needle {
     text: Box<[u8]>,
     pivot: usize,
 }
 
 impl Needle {
-    pub(crate) fn new(text: &[u8]) -> Self {
+    /// Of a text in lower case.
+    pub fn new(text: &[u8]) -> Self {
         Self { text: text.into(), pivot: rarest(text) }
     }
 
@@ -29,7 +30,7 @@ impl Needle {
     }
 
     /// Whether it occurs in `haystack`.
-    pub(crate) fn is_in(&self, haystack: &[u8]) -> bool {
+    pub fn is_in(&self, haystack: &[u8]) -> bool {
         occurs(haystack, &self.text, self.pivot)
     }
 

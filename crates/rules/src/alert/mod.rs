@@ -218,6 +218,7 @@ fn previous(last_events: &Texts, page: &mut Page) {
     page.push(b'"');
 }
 
+#[inline(never)]
 fn line(page: &mut Page, parts: &[&[u8]]) {
     for part in parts {
         page.append(part);

@@ -8,7 +8,7 @@
 
 use std::net::IpAddr;
 
-use tld_pattern::{Captures, Expression, Kind};
+use tld_pattern::{Captures, Expression, Kind, Needle};
 
 use super::select::{Origin, Origins};
 use super::{Action, Decoders, Field, Scratch};
@@ -66,7 +66,7 @@ fn others(
         return Vec::new();
     }
     let mut found = behind(&regex.rivals, log, field, value, origin, captures);
-    if !regex.rivals.bound {
+    if regex.rivals.may_start_again(field, log, origin) {
         again(&regex.expression, log, field, value, origin, captures, &mut found);
     }
     if found.is_empty() {
@@ -121,18 +121,21 @@ pub(super) struct Rivals {
     bound: bool,
     /// What stands around the group of a field in an OSRegex, and the group's number there.
     around: Vec<(StaticField, usize, Expression, usize)>,
+    /// A literal that must stand before the group of a field.
+    leads: Vec<(StaticField, usize, Needle)>,
 }
 
 impl Rivals {
     /// Of an expression whose groups go to these fields.
     pub(super) fn new(expression: &Expression, order: &[Field]) -> Self {
         let bound = is_bound(expression);
-        let mut around = Vec::new();
+        let (mut around, mut leads) = (Vec::new(), Vec::new());
         if expression.kind() == Kind::OsRegex {
             for (group, field) in order.iter().enumerate() {
                 let Field::Static(field @ (StaticField::SrcIp | StaticField::DstUser)) = field else {
                     continue;
                 };
+                leads.extend(lead(expression.pattern(), group).map(|lead| (*field, group, lead)));
                 // A later address is one by its form; a later name only by the words before it.
                 let least = if *field == StaticField::SrcIp { 1 } else { 3 };
                 for (pattern, inner) in surroundings(expression.pattern(), group, least) {
@@ -142,8 +145,34 @@ impl Rivals {
                 }
             }
         }
-        Self { bound, around }
+        Self { bound, around, leads }
     }
+
+    /// Whether the expression might match again from the captured text on.
+    fn may_start_again(&self, field: StaticField, log: &[u8], origin: Origin) -> bool {
+        let rest = log.get(origin.start..).unwrap_or_default();
+        let mut leads = self.leads.iter().filter(|(of, group, _)| *of == field && *group == origin.group);
+        !self.bound && leads.all(|(.., lead)| lead.is_in(rest))
+    }
+}
+
+/// A literal that an OSRegex requires before a group; none where the group stands in one of several alternatives.
+fn lead(pattern: &[u8], group: usize) -> Option<Needle> {
+    let (mut at, mut opened) = (0, 0);
+    let mut start = None;
+    while at < pattern.len() {
+        match pattern[at] {
+            b'|' => return None,
+            b'(' => {
+                start = start.or((opened == group).then_some(at));
+                opened += 1;
+            }
+            _ => {}
+        }
+        at += if pattern[at] == b'\\' { 2 } else { 1 };
+    }
+    let before = Expression::compile(Kind::OsRegex, &pattern[..start?]).ok()?;
+    before.required_literals().pop().map(|literal| Needle::new(&literal))
 }
 
 /// Other targets behind the match that are surrounded as the one that was taken.
@@ -158,6 +187,9 @@ fn behind(
     let mut found = Found::new();
     // The last byte of the match, often a blank, may be the first of what stands before the other target.
     let start = origin.after.saturating_sub(1).max(origin.end);
+    if field == StaticField::SrcIp && !has_address(log.get(start..).unwrap_or_default()) {
+        return found;
+    }
     for (_, _, around, group) in
         rivals.around.iter().filter(|(of, group, ..)| *of == field && *group == origin.group)
     {
@@ -291,6 +323,43 @@ mod tests {
                 prop_assert!(has_address(text.as_bytes()), "{text}");
             }
         }
+    }
+
+    proptest! {
+        #[test]
+        fn a_line_without_the_lead_of_a_group_has_no_second_match(
+            pattern in prop::sample::select(vec![
+                "Test same_(\\S+) '(\\w+)' '(\\w+)' from (\\d+.\\d+.\\d+.\\d+)", "user (\\S+) from (\\S+)", "(\\S+) \\.+ src=(\\S+)",
+                "\\S+ (\\w+)-agent(\\d+)@(\\S+)", "user\\p*(\\S+)|from (\\S+)", "a\\|b (\\S+) c", "\\(x\\) (\\S+) y*(\\w+)",
+            ]),
+            words in prop::collection::vec(
+                prop::sample::select(vec![
+                    "Test same_x", "test SAME_", "'u'", "'", "from", "1.2.3.4", "user", "USER", "src=a", "b-agent1@", "agent", "a|b",
+                    "(x)", "y", "c", " ", "|", "=",
+                ]),
+                0..24,
+            ),
+            group in 0_usize..4,
+        ) {
+            let line = words.join(" ");
+            let expression = Expression::compile(Kind::OsRegex, pattern.as_bytes()).unwrap();
+            let mut captures = Captures::new();
+            for start in 0..line.len() {
+                let rest = &line.as_bytes()[start..];
+                let matches = expression.find(rest, &mut captures).is_some() && captures.get(group).is_some();
+                let lead = lead(pattern.as_bytes(), group);
+                prop_assert!(!matches || lead.is_none_or(|lead| lead.is_in(rest)), "{pattern} {group} {line} from {start}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lead_is_found_where_there_is_one_alternative() {
+        let text = |pattern: &str, group| lead(pattern.as_bytes(), group);
+        assert_eq!(text(r"Test same_(\S+) '(\w+)'", 1), Some(Needle::new(b"test same_")));
+        assert_eq!(text(r"user (\S+)|from (\S+)", 1), None);
+        assert_eq!(text(r"(\S+) from", 0), None);
+        assert_eq!(text(r"a\|bc (\S+)", 0), Some(Needle::new(b"a|bc ")));
     }
 
     #[test]
