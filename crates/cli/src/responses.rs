@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
-use tld_model::{AgentId, Order, OrderId, OrderOptions, OutcomeKind, RawJson, Target, Timestamp, Timings};
+use tld_model::{
+    AgentId, Order, OrderId, OrderOptions, Outcome, OutcomeKind, RawJson, Target, Timestamp, Timings,
+};
 use tld_respond::control::{self, Request};
 use tld_respond::journal::{self, Listed};
 use tld_respond::{RevertSelector, State, Takes};
@@ -407,16 +409,18 @@ fn carry_out(common: &Common, request: Request) -> Result<ExitCode> {
             OutcomeKind::Applied | OutcomeKind::AlreadyActive => !undoing,
             _ => false,
         };
+        // A file is only named by the journal.
+        let found = (longer || outcome.target == Target::None)
+            .then(|| journal::find(home, &outcome.order).ok().flatten())
+            .flatten();
+        // What it was told when it began is not what it has now.
+        let moved = found.as_ref().and_then(|found| found.until).filter(|_| longer);
         if common.json {
-            println!("{}", serde_json::to_string(outcome)?);
+            let outcome = Outcome { until: moved.or(outcome.until), ..outcome.clone() };
+            println!("{}", serde_json::to_string(&outcome)?);
         } else {
-            let found = (longer || outcome.target == Target::None)
-                .then(|| journal::find(home, &outcome.order).ok().flatten())
-                .flatten();
-            // A file is only named by the journal.
             let target = found.as_ref().map_or_else(|| outcome.target.to_string(), Listed::shown_target);
-            let what = match found.and_then(|found| found.until).filter(|_| longer) {
-                // What it was told when it began is not what it has now.
+            let what = match moved {
                 Some(until) => {
                     let left = until.since(now()).as_secs();
                     format!("extended {} {target}: {left} s left", outcome.response)

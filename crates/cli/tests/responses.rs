@@ -267,6 +267,10 @@ fn a_target_is_asked_for_where_one_is_needed_and_names_what_is_undone() {
     assert!(listed.contains(&shown) && listed.contains("quarantine-file600"), "{listed}");
     let (_, told) = run(&["show", &shown]);
     assert!(told.contains(&format!("responses revert {shown}")), "{told}");
+    let (status, text) = run(&["extend", &shown, "--for", "90000", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"));
+    let length = told["until"].as_u64().unwrap() - told["at"].as_u64().unwrap();
+    assert!(status == Some(0) && length > 89_000_000_000_000, "the new end: {text}");
     assert_eq!(run(&["revert", "/some/other/file"]), (Some(0), "nothing of that is in force\n".into()));
     let (status, text) = run(&["revert", &shown]);
     assert!(status == Some(0) && file.exists(), "{text}");

@@ -75,6 +75,10 @@ pub(crate) struct Reconciler {
     alarmed: Option<Duration>,
     /// Effects that should be in the firewall and could not be put back, or are held back.
     missing: BTreeSet<i64>,
+    /// Effects outside the firewall that are being put back.
+    repairs: BTreeSet<i64>,
+    /// Troubles that were told, with when.
+    told: HashMap<String, Duration>,
     /// Elements put back since the start.
     pub(crate) healed: u64,
     /// Attempts to put something back that failed.
@@ -106,6 +110,32 @@ impl Reconciler {
     /// An effect that is over need not be anywhere.
     pub(crate) fn over(&mut self, id: i64) {
         self.missing.remove(&id);
+        self.repairs.remove(&id);
+    }
+
+    /// An effect outside the firewall is put back now.
+    pub(crate) fn repair(&mut self, id: i64) {
+        self.repairs.insert(id);
+    }
+
+    /// Whether an effect was put back just now, and not begun.
+    pub(crate) fn repaired(&mut self, id: i64) -> bool {
+        self.repairs.remove(&id)
+    }
+
+    /// An effect is not where it should be, and nothing is done about it now.
+    pub(crate) fn held_back(&mut self, id: i64) {
+        self.missing.insert(id);
+    }
+
+    /// Whether a trouble that lasts may be told now: once a minute.
+    pub(crate) fn may_tell(&mut self, trouble: &str, now: Duration) -> bool {
+        self.told.retain(|_, at| now.saturating_sub(*at) < MINUTE);
+        let quiet = self.told.len() < MOST_TRACKED && !self.told.contains_key(trouble);
+        if quiet {
+            self.told.insert(trouble.to_owned(), now);
+        }
+        quiet
     }
 
     /// Remembers what happened until it is looked into.

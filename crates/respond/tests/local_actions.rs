@@ -13,11 +13,13 @@ mod common;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Host, eventually, in_time, isolated, skipped, srcip};
 use tld_model::{OutcomeKind, Timestamp};
 use tld_respond::RevertSelector;
+use tld_respond::control::{Reply, Request};
 use tld_sys::clock::{Clock as _, SystemClock};
 use tld_sys::route;
 
@@ -329,6 +331,53 @@ impl Drop for Killed {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+#[test]
+fn what_cannot_be_put_back_is_told_once_a_minute_and_what_is_out_of_reach_not_at_all() {
+    isolated(|| {
+        let host = Host::new();
+        let said = Arc::new(Mutex::new(Vec::<String>::new()));
+        let lines = Arc::clone(&said);
+        let mut setup = host.setup();
+        setup.log = Arc::new(move |line: &str| lines.lock().unwrap().push(line.into()));
+        let count = |text: &str| said.lock().unwrap().iter().filter(|line| line.contains(text)).count();
+        let running = host.start_with(setup);
+        let status = || match running.responder.control(Request::Status) {
+            Reply::Status(status) => status,
+            other => panic!("{other:?}"),
+        };
+        // A change beside the list of denied hosts makes the next look come at once.
+        let look = || std::fs::write(host.path("host/etc/stir"), "x").unwrap();
+        let other = tempfile::tempdir().unwrap();
+        let file = other.path().join("evil");
+        std::fs::write(&file, "bad").unwrap();
+        let data = serde_json::json!({"file": file}).to_string();
+        running.applied(host.order("a", "quarantine-file", &data, 600));
+        running.applied(host.order("b", "ip-customblock", &srcip("203.0.113.7"), 600));
+        std::fs::remove_dir_all(host.path("var/threatlockdown/quarantine")).unwrap();
+        let (hook, aside) = (host.path("host/ipblock/203.0.113.7"), host.path("host/aside"));
+        std::fs::create_dir(&aside).unwrap();
+        let (at, swap) = (rustix::fs::CWD, rustix::fs::RenameFlags::EXCHANGE);
+        rustix::fs::renameat_with(at, &hook, at, &aside, swap).unwrap();
+        eventually("it fails twice", || {
+            // Not sooner than it looks by itself: only so many attempts a minute are made.
+            if status().failed == 0 {
+                look();
+            }
+            status().failed >= 2
+        });
+        assert_eq!((status().healed, status().enforced), (0, 1));
+        std::fs::remove_dir(&hook).unwrap();
+        eventually("it is put back", || {
+            look();
+            status().healed >= 1
+        });
+        assert!(hook.is_file());
+        assert_eq!(count("cannot be put back"), 1, "{:?}", said.lock().unwrap());
+        assert_eq!((count("was put back"), count("quarantine")), (1, 0), "{:?}", said.lock().unwrap());
+        running.responder.stop();
+    });
 }
 
 #[test]

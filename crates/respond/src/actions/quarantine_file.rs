@@ -268,11 +268,17 @@ impl Local for QuarantineFile {
         Ok(format!("`{}` is back in its place", shown.display()))
     }
 
-    /// What stands at the old place by now is another file, and another matter.
-    fn verify(&self, call: &Call, _subject: &Subject, prior: &str) -> Result<bool, Failure> {
+    /// What stands at the old place by now is another file, and another matter; one that somebody removed from the
+    /// quarantine as well is out of reach all the same.
+    fn verify(&self, call: &Call, subject: &Subject, prior: &str) -> Result<bool, Failure> {
         let Some(taken) = remembered(prior) else { return Ok(false) };
         let place = quarantine(call);
-        Ok(directory(&place).is_ok_and(|place| exists(&place, OsStr::new(&taken.name()))))
+        if directory(&place).is_ok_and(|place| exists(&place, OsStr::new(&taken.name()))) {
+            return Ok(true);
+        }
+        let (parent, name) = path(subject)?;
+        let there = directory(parent).and_then(|folder| take(&folder, name, parent));
+        Ok(there.map_or(true, |(_, there)| !taken.is(&there)))
     }
 }
 

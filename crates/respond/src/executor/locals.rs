@@ -221,6 +221,7 @@ impl Executor {
         self.looking = false;
         let now = self.clock.boot();
         let mut why: HashMap<String, usize> = HashMap::new();
+        let mut held_back: HashMap<String, (String, usize)> = HashMap::new();
         for (id, seen) in found {
             let Some(effect) = self.effects.get_mut(id).filter(|effect| effect.state == State::Active) else {
                 continue;
@@ -230,11 +231,11 @@ impl Executor {
                 Err(text) => *why.entry(text.clone()).or_default() += 1,
                 Ok(false) => {
                     let Some((_, subject)) = effect.local.as_deref().cloned() else { continue };
-                    let program = effect.program.clone();
+                    let program = Arc::clone(&effect.program);
                     if !self.reconciler.may_heal(&subject, now) {
-                        self.say(&format!(
-                            "ALARM: the effect of {program} on {subject} is removed again and again"
-                        ));
+                        self.reconciler.held_back(*id);
+                        let first = || (subject.to_string(), 0);
+                        held_back.entry(program.to_string()).or_insert_with(first).1 += 1;
                         continue;
                     }
                     if let Some(effect) = self.effects.get_mut(id) {
@@ -242,17 +243,23 @@ impl Executor {
                         effect.state = State::Applying;
                     }
                     self.note(*id);
+                    self.reconciler.repair(*id);
                     self.waiting_locals.push_back((*id, Verb::Add));
-                    self.reconciler.healed += 1;
-                    self.say(&format!(
-                        "the effect of {program} on {subject} was removed by somebody else and is put back; to lift \
-                         it: threatlockdown responses revert {subject}"
-                    ));
                 }
             }
         }
+        for (program, (first, count)) in held_back {
+            if self.reconciler.may_tell(&format!("removed {program}"), now) {
+                self.say(&format!(
+                    "ALARM: the effect of {program} on {first} ({count} in all) is removed again and again, or cannot \
+                     be put back; tried at a slower pace"
+                ));
+            }
+        }
         for (text, count) in why {
-            self.say(&format!("ALARM: {count} effects cannot be looked at: {}", escape(&text)));
+            if self.reconciler.may_tell(&format!("look {text}"), now) {
+                self.say(&format!("ALARM: {count} effects cannot be looked at: {}", escape(&text)));
+            }
         }
         self.pump_locals();
         self.finish_step();

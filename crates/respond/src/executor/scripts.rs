@@ -203,6 +203,7 @@ impl Executor {
         match (report.succeeded(), &key) {
             (true, Some(_)) => {
                 self.log_local(id, "add", Some("continue"), "Ended");
+                self.say_repaired(id);
                 self.script_active(id, evidence);
             }
             (true, None) => {
@@ -219,12 +220,33 @@ impl Executor {
         self.pump();
     }
 
+    fn say_repaired(&mut self, id: i64) {
+        if !self.reconciler.repaired(id) {
+            return;
+        }
+        self.reconciler.over(id);
+        self.reconciler.healed += 1;
+        let Some(effect) = self.effects.get(&id) else { return };
+        let subject = effect.subject().map(ToString::to_string).unwrap_or_default();
+        let (program, subject) = (&effect.program, crate::log::escape(&subject));
+        self.say(&format!(
+            "the effect of {program} on {subject} was removed by somebody else and was put back; to lift it: \
+             threatlockdown responses revert {subject}"
+        ));
+    }
+
     /// What could not be put back stays wanted and is tried again at the next look.
     fn not_repaired(&mut self, id: i64, why: &str) {
+        self.reconciler.repaired(id);
         self.reconciler.failed(id);
-        if let Some(effect) = self.effects.get(&id) {
-            let text = format!("ALARM: {} cannot be put back: {}", effect.program, crate::log::escape(why));
-            self.say(&text);
+        let now = self.clock.boot();
+        if let Some(program) = self.effects.get(&id).map(|effect| std::sync::Arc::clone(&effect.program))
+            && self.reconciler.may_tell(&format!("{program} {why}"), now)
+        {
+            let why = crate::log::escape(why);
+            self.say(&format!(
+                "ALARM: the effect of {program} was removed by somebody else and cannot be put back: {why}"
+            ));
         }
         self.script_active(id, Evidence::default());
     }
