@@ -190,7 +190,7 @@ fn what_somebody_changed_on_a_locked_account_is_left_and_told() {
             running.applied(order);
             assert_eq!(std::fs::read_to_string(&shadow).unwrap(), line("!$6$x$y", "1"));
             // The healing would hide what is tested, so it happens while nobody looks.
-            running.responder.control(tld_respond::control::Request::Pause);
+            running.responder.control(Request::Pause);
             std::fs::write(&shadow, line(during.0, during.1)).unwrap();
             running.responder.revert(RevertSelector::All);
             let outcome = running.next();
@@ -198,7 +198,7 @@ fn what_somebody_changed_on_a_locked_account_is_left_and_told() {
             let proof = outcome.evidence.read_back.unwrap();
             assert!(proof.contains(told), "{during:?}: {proof}");
             assert_eq!(std::fs::read_to_string(&shadow).unwrap(), line(after.0, after.1), "{during:?}");
-            running.responder.control(tld_respond::control::Request::Resume);
+            running.responder.control(Request::Resume);
             running.responder.stop();
         }
         let journal = std::fs::read(host.path("var/threatlockdown/journal.db")).unwrap();
