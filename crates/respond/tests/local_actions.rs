@@ -537,11 +537,21 @@ fn answer(listener: &std::net::TcpListener, status: &str) -> String {
 
 #[test]
 fn a_webhook_gets_the_document_and_its_answer_decides() {
-    if !Path::new("/usr/bin/curl").is_file() {
-        return skipped("curl");
+    for tool in ["curl", "wget"] {
+        if Path::new("/usr/bin").join(tool).is_file() {
+            posted_by(tool);
+        } else {
+            skipped(tool);
+        }
     }
+}
+
+fn posted_by(tool: &str) {
     isolated(|| {
-        let host = Host::new();
+        let mut host = Host::new();
+        std::os::unix::fs::symlink(Path::new("/usr/bin").join(tool), host.path("host/tools").join(tool))
+            .unwrap();
+        host.places.tools.truncate(1);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://127.0.0.1:{}/hook", listener.local_addr().unwrap().port());
         let running = host.start();
@@ -565,6 +575,8 @@ fn a_webhook_gets_the_document_and_its_answer_decides() {
         assert_eq!(running.give(order).kind, OutcomeKind::Failed);
         running.responder.stop();
         assert!(!host.log().contains("check_keys"));
+        let left = std::fs::read_dir(host.path("var/threatlockdown")).unwrap().flatten();
+        assert_eq!(left.filter(|file| file.file_name().to_string_lossy().starts_with("post-")).count(), 0);
     });
 }
 
