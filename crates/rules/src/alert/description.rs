@@ -9,7 +9,7 @@ const LIMIT: usize = 1024;
 pub(crate) fn expand(text: &[u8], event: &Decoded<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() + 32);
     let mut rest = text;
-    while let Some(start) = memchr::memmem::find(rest, b"$(") {
+    while let Some(start) = variable(rest) {
         let Some(length) = memchr::memchr(b')', &rest[start..]) else { break };
         out.extend_from_slice(&rest[..start]);
         out.extend_from_slice(value(&rest[start + 2..start + length], event));
@@ -17,6 +17,11 @@ pub(crate) fn expand(text: &[u8], event: &Decoded<'_>) -> Vec<u8> {
     }
     out.extend_from_slice(rest);
     if out.len() >= LIMIT { text.to_vec() } else { out }
+}
+
+/// Where the next `$(` stands.
+fn variable(text: &[u8]) -> Option<usize> {
+    memchr::memchr_iter(b'$', text).find(|at| text.get(at + 1) == Some(&b'('))
 }
 
 fn value<'a>(name: &[u8], event: &'a Decoded<'_>) -> &'a [u8] {

@@ -224,8 +224,15 @@ impl Scanner<'_> {
     }
 
     fn text(&mut self) -> Option<()> {
-        let mut plain = Vec::new();
         let mut rest = self.rest.get(1..)?;
+        // A text without escapes stays as it is.
+        let stop = memchr::memchr2(b'"', b'\\', rest)?;
+        if rest[stop] == b'"' && plain_length(&rest[..stop]) == stop {
+            self.out.extend_from_slice(&self.rest[..stop + 2]);
+            self.rest = &rest[stop + 1..];
+            return Some(());
+        }
+        let mut plain = Vec::new();
         loop {
             let stop = memchr::memchr2(b'"', b'\\', rest)?;
             plain.extend_from_slice(&rest[..stop]);
@@ -353,6 +360,7 @@ mod tests {
             ("[ \"a\" , {\"k\":\t1.500000, \"k\": [ ]} , null ]", "[\"a\",{\"k\":1.5,\"k\":[]},null]"),
             ("[1e3, 3000000000, 0.1, 1e-7]", "[1000,3000000000,0.1,1e-07]"),
             ("[\"\\u00e9\\/\\ud83d\\ude00\"]", "[\"é/😀\"]"),
+            ("[\"plain é\", \"\", \"a\u{1}b\"]", "[\"plain é\",\"\",\"a\\u0001b\"]"),
         ] {
             assert_eq!(compact(text).as_deref(), Some(wanted), "{text}");
         }

@@ -152,9 +152,11 @@ pub(super) fn digits_into(number: u32, out: &mut [u8]) {
     }
 }
 
-/// For control bytes the letter behind the backslash, 0 for those written by their number.
-const LETTERS: [u8; 32] = {
-    let mut letters = [0; 32];
+/// For bytes that must be escaped what stands behind the backslash, 0 for those written by their number.
+const LETTERS: [u8; 256] = {
+    let mut letters = [0; 256];
+    letters[b'"' as usize] = b'"';
+    letters[b'\\' as usize] = b'\\';
     letters[8] = b'b';
     letters[12] = b'f';
     letters[b'\n' as usize] = b'n';
@@ -244,7 +246,7 @@ fn escape_from(start: usize, text: &[u8], out: &mut [u8]) -> usize {
 fn escape_bytes(text: &[u8], out: &mut [u8]) -> usize {
     let mut to = 0;
     for &byte in text {
-        if specials(u64::MAX << 8 | u64::from(byte)) != 0 {
+        if byte < 0x20 || byte == b'"' || byte == b'\\' {
             to += escape_one(byte, &mut out[to..]);
         } else {
             out[to] = byte;
@@ -266,13 +268,21 @@ fn specials(word: u64) -> u64 {
     (control | quote | slash) & !word & HIGH
 }
 
+/// Escapes one byte that must be escaped; how many bytes it took.
+#[inline]
 fn escape_one(byte: u8, out: &mut [u8]) -> usize {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let letter = LETTERS.get(usize::from(byte)).copied().unwrap_or(byte);
-    if letter != 0 {
-        out[..2].copy_from_slice(&[b'\\', letter]);
-        return 2;
+    let letter = LETTERS[usize::from(byte)];
+    if letter == 0 {
+        return escape_by_number(byte, out);
     }
+    out[..2].copy_from_slice(&[b'\\', letter]);
+    2
+}
+
+#[cold]
+#[inline(never)]
+fn escape_by_number(byte: u8, out: &mut [u8]) -> usize {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
     let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
     out[..6].copy_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
     6
