@@ -93,7 +93,8 @@ enum First {
     Literal(u8),
     /// Several literals in a row, and whether they are the required ones.
     Run(Needle, bool),
-    Class(Members),
+    /// One byte, and the literals in a row directly behind it.
+    Class(Members, Option<Needle>),
 }
 
 impl Program {
@@ -129,7 +130,11 @@ impl Program {
                 First::Run(Needle::new(&leading), leading == required)
             }
             Some(Op::Literal(byte)) => First::Literal(*byte),
-            Some(Op::Class { set, quantifier: Quantifier::None, .. }) => First::Class(*set),
+            Some(Op::Class { set, quantifier: Quantifier::None, .. }) => {
+                let behind = leading_literal(unmarked(&items).get(1..).unwrap_or_default());
+                let behind = Some(&*behind).filter(|behind| behind.len() > 1 && can_match);
+                First::Class(*set, behind.map(Needle::new))
+            }
             _ => First::Unknown,
         };
         let plain = !items.is_empty()
@@ -439,7 +444,17 @@ impl<'a> State<'a, '_> {
             First::Literal(byte) => memchr::memchr2(*byte, byte.to_ascii_uppercase(), rest),
             // A start at which only some of the literals stand fails at the next one: a literal leaves no slot.
             First::Run(literals, _) => literals.start_in(rest),
-            First::Class(set) => rest.iter().position(|&byte| set.contains(byte)),
+            // While there is no run to end, what the class does to a start that the literals fail leaves no trace.
+            First::Class(set, Some(behind)) if !self.run => {
+                let mut from = 1;
+                std::iter::from_fn(|| {
+                    let place = from + behind.start_in(rest.get(from..)?)?;
+                    from = place + 1;
+                    Some(place - 1)
+                })
+                .find(|start| set.contains(rest[*start]))
+            }
+            First::Class(set, _) => rest.iter().position(|&byte| set.contains(byte)),
         };
         let skipped = skipped.unwrap_or(rest.len());
         self.pass_starts(skipped);
@@ -455,7 +470,7 @@ impl<'a> State<'a, '_> {
                 self.set_mark(index, self.s - 1);
             }
             // A class that refuses a byte also ends the run.
-            if matches!(self.program.first, First::Class(_)) {
+            if matches!(self.program.first, First::Class(..)) {
                 self.run = false;
             }
         }

@@ -12,6 +12,7 @@ mod reference;
 mod tests;
 
 use matcher::Program;
+use memchr::memmem;
 
 use crate::beginning::Beginning;
 use crate::literal::Needle;
@@ -34,7 +35,7 @@ pub struct OsRegex {
     pattern: Box<[u8]>,
     alternatives: Box<[Program]>,
     groups: bool,
-    /// What every alternative requires, where there are several and they require the same.
+    /// What every alternative requires at least, where there are several.
     common: Option<Needle>,
 }
 
@@ -50,13 +51,13 @@ impl OsRegex {
     pub fn compile(pattern: &[u8]) -> Result<Self, CompileError> {
         let alternatives: Box<[_]> = program::parse(text(pattern))?.iter().map(Program::new).collect();
         let groups = alternatives.iter().any(|program| program.marks() > 0);
-        let common = match &*alternatives {
-            [first, rest @ ..] if !rest.is_empty() && !first.required().is_empty() => {
-                let same = rest.iter().all(|program| program.required() == first.required());
-                same.then(|| Needle::new(first.required()))
-            }
-            _ => None,
-        };
+        let required = || alternatives.iter().filter(|program| program.can_match()).map(Program::required);
+        let shared = required().min_by_key(|literal| literal.len()).filter(|shared| {
+            alternatives.len() > 1
+                && !shared.is_empty()
+                && required().all(|all| memmem::find(all, shared).is_some())
+        });
+        let common = shared.map(Needle::new);
         Ok(Self { pattern: pattern.into(), alternatives, groups, common })
     }
 
@@ -73,36 +74,40 @@ impl OsRegex {
         if !self.groups {
             return self.place(subject, known);
         }
-        if !self.may_match(subject, &known) {
-            return None;
-        }
         let subject = subject.bytes();
         let mut steps = Self::STEP_LIMIT;
         let mut marks = captures.take_marks();
-        let alternatives = self.alternatives.iter().enumerate();
-        let mut found = alternatives.filter_map(|(number, program)| {
-            program.run(subject, Some(&mut marks), &mut steps, known(number))
-        });
+        let mut found = self
+            .possible(subject, known)
+            .filter_map(|(program, known)| program.run(subject, Some(&mut marks), &mut steps, known));
         let place = found.next();
         let place = place.filter(|_| collect(&marks, captures));
         captures.give_marks(marks);
         place
     }
 
-    fn may_match(&self, subject: Text<'_>, known: impl Fn(usize) -> Known) -> bool {
-        let open = |common: &Needle| known(0) != Known::Nothing || common.is_in(subject.bytes());
-        self.common.as_ref().is_none_or(open)
+    /// The alternatives that may match, and what is known of their literals.
+    fn possible<'a>(
+        &'a self,
+        subject: &'a [u8],
+        known: impl Fn(usize) -> Known + 'a,
+    ) -> impl Iterator<Item = (&'a Program, Known)> {
+        // Looked for when the first alternative comes of whose literal nothing is known.
+        let mut open = None;
+        self.alternatives.iter().enumerate().filter_map(move |(number, program)| {
+            let known = known(number);
+            let mut open =
+                || *open.get_or_insert_with(|| self.common.as_ref().is_none_or(|all| all.is_in(subject)));
+            (known != Known::Nothing || open()).then_some((program, known))
+        })
     }
 
     /// Matches without captures and tells the reported place.
     pub fn place(&self, subject: Text<'_>, known: impl Fn(usize) -> Known) -> Option<isize> {
-        if !self.may_match(subject, &known) {
-            return None;
-        }
         let mut steps = Self::STEP_LIMIT;
-        let mut alternatives = self.alternatives.iter().enumerate();
-        alternatives
-            .find_map(|(number, program)| program.run(subject.bytes(), None, &mut steps, known(number)))
+        let subject = subject.bytes();
+        self.possible(subject, known)
+            .find_map(|(program, known)| program.run(subject, None, &mut steps, known))
     }
 
     /// Whether `subject` matches, without captures.

@@ -194,7 +194,7 @@ fn the_serving_matcher_agrees_with_the_plain_procedure() {
                 let words: Vec<&[u8]> = regex.by_alternative().collect();
                 let known = |number: usize| match words[number] {
                     b"" => Known::Nothing,
-                    word => memchr::memmem::find(&folded, word).map_or(Known::Absent, Known::First),
+                    word => memmem::find(&folded, word).map_or(Known::Absent, Known::First),
                 };
                 let mut captures = Captures::new();
                 let knowing = regex.find(text, &mut captures, known).map(|place| (place, captures));
