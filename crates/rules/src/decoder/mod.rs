@@ -23,6 +23,7 @@ use tld_pattern::{Captures, Expression};
 use tld_xml::{Diagnostic, Source};
 
 use crate::fields::{FieldId, FieldNames};
+use crate::hash::Quick;
 use crate::lexicon::{Found, Lexicon, Needed};
 use crate::literals::Bits;
 use crate::{Category, Decoded, StaticField};
@@ -371,7 +372,7 @@ struct Decoder {
 #[derive(Debug, Default)]
 struct Programs {
     identity: Option<Arc<()>>,
-    known: HashMap<Box<[u8]>, Bits>,
+    known: HashMap<Box<[u8]>, Bits, Quick>,
 }
 
 impl Programs {
