@@ -29,6 +29,8 @@ pub(crate) struct Renderer {
 
 /// Agents with their locations that are remembered at once.
 const PLACES: usize = 128;
+/// Longer locations are not remembered beside each other.
+const LONGEST_PLACE: usize = 512;
 /// Spreads places over the table.
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 /// So many alerts' memory is kept, if it is not longer than this.
@@ -77,7 +79,8 @@ impl Renderer {
     pub(super) fn place(&mut self, agent: &Arc<Agent>, location: &[u8], settings: &Settings) -> usize {
         let last = location.last_chunk::<8>().map_or(0, |last| u64::from_le_bytes(*last));
         let hash = (last ^ location.len() as u64 ^ u64::from(agent.id.0) << 32).wrapping_mul(SPREAD);
-        let at = (hash >> 32) as usize % PLACES;
+        // Senders choose locations: long ones share a slot, so that they never fill the table with themselves.
+        let at = if location.len() > LONGEST_PLACE { 0 } else { (hash >> 32) as usize % PLACES };
         if self.places.is_empty() {
             self.places.resize_with(PLACES, Place::default);
         }
@@ -101,6 +104,49 @@ impl Renderer {
         let memory = frame.into_memory();
         if self.spare.len() < MOST_SPARE && (1..=LONGEST_SPARE).contains(&memory.capacity()) {
             self.spare.push(memory);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tld_model::{AgentId, Timestamp, Zone};
+
+    use super::*;
+
+    fn agent(number: usize) -> Arc<Agent> {
+        let label = |value: &str| vec![("a.b".to_owned(), value.to_owned())];
+        Arc::new(Agent {
+            id: AgentId([0, 1, 1, 129, 1][number]),
+            ip: [None, None, Some("192.0.2.1".to_owned()), None, Some("any".to_owned())][number].clone(),
+            labels: [vec![], label("x"), vec![], vec![], label("y")][number].clone(),
+            ..Agent::default()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_kept_of_places_and_seconds_changes_no_alert(
+            events in prop::collection::vec((0_usize..5, 0_usize..7, 0_i64..4_000_000_000), 1..60),
+        ) {
+            let settings = Settings::default();
+            let zone = Zone::fixed(3600);
+            let long = ["x".repeat(600), "y".repeat(600)];
+            let locations =
+                ["/var/log/a", "(web) any->/var/log/a", "(web) 192.0.2.7->/var/log/a", "", &long[0], &long[1], "(s) u@h->x"];
+            let mut kept = Renderer::new(&settings);
+            for (number, location, nanos) in events {
+                let (agent, location) = (agent(number), locations[location].as_bytes());
+                let moment = Moment::new(Timestamp::from_nanos(nanos), &zone);
+                let begin = |renderer: &mut Renderer| {
+                    renderer.begin(&moment);
+                    let place = renderer.place(&agent, location, &settings);
+                    let Place { head, tail, .. } = &renderer.places[place];
+                    [renderer.page.written(), head, tail].concat()
+                };
+                prop_assert_eq!(begin(&mut kept), begin(&mut Renderer::new(&settings)));
+            }
         }
     }
 }

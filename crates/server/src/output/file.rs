@@ -110,7 +110,12 @@ struct Writer {
     clock: Arc<dyn Clock>,
     failures: Arc<Mutex<Vec<String>>>,
     streams: [Stream; 5],
+    /// What records are put together in.
+    line: Vec<u8>,
 }
+
+/// More memory than this is not kept for the next record.
+const LONGEST_KEPT: usize = 1 << 20;
 
 impl Writer {
     fn new(files: Files, zone: Zone, clock: Arc<dyn Clock>, failures: Arc<Mutex<Vec<String>>>) -> Self {
@@ -128,7 +133,7 @@ impl Writer {
             stream(files.archives_plain, "archives", "archive", "log"),
             stream(files.firewall, "firewall", "firewall", "log"),
         ];
-        Self { files, zone, clock, failures, streams }
+        Self { files, zone, clock, failures, streams, line: Vec::new() }
     }
 
     fn run(mut self, records: &Receiver<Record>) {
@@ -165,17 +170,18 @@ impl Writer {
     }
 
     fn write(&mut self, record: Record) {
-        let mut line = Vec::new();
         let written = match record {
             Record::Alert(record) => {
                 let (alert, place) = *record;
-                let [json, plain, ..] = &mut self.streams;
-                alert.json.write(&place.id, &mut line);
+                let Self { streams: [json, plain, ..], line, .. } = self;
+                line.clear();
+                line.shrink_to(LONGEST_KEPT);
+                alert.json.write(&place.id, line);
                 line.push(b'\n');
-                json.write(place.volume, &line).and_then(|()| {
+                json.write(place.volume, line).and_then(|()| {
                     line.clear();
-                    alert.plain.write(self.files.gap.text(&place.id), &mut line);
-                    plain.write(place.volume, &line)
+                    alert.plain.write(self.files.gap.text(&place.id), line);
+                    plain.write(place.volume, line)
                 })
             }
             Record::Archive { at, json, plain } => self.archive(at, json, plain),
