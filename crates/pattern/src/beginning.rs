@@ -2,9 +2,6 @@
 //!
 //! Invariant: a subject that matches is never refused; where nothing is known, everything is allowed.
 
-/// So many bytes are looked at.
-const PLACES: usize = 8;
-
 /// A set of byte values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ByteSet([u64; 4]);
@@ -40,9 +37,12 @@ impl ByteSet {
 pub struct Beginning(Vec<ByteSet>);
 
 impl Beginning {
+    /// So many bytes are looked at.
+    pub const PLACES: usize = 8;
+
     /// Of what may stand at each place; what is behind the last of them may be anything.
     pub(crate) fn new(mut places: Vec<ByteSet>) -> Self {
-        places.truncate(PLACES);
+        places.truncate(Self::PLACES);
         Self(places)
     }
 

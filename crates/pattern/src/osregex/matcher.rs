@@ -265,32 +265,53 @@ fn set_stops(items: &mut [Op]) {
     }
 }
 
-/// The bytes that the first items accept, for an anchored program: each item without quantifier takes one place, and the first
-/// run is followed by itself or by the next item.
-fn beginning(mut items: &[Op]) -> Beginning {
-    let mut places = Vec::new();
-    loop {
-        items = match items {
-            [op @ (Op::Literal(_) | Op::Class { quantifier: Quantifier::None, .. }), rest @ ..] => {
-                places.push(ByteSet::of(|byte| op.takes(byte)));
-                rest
-            }
-            // A mark that another one follows is compared as a byte.
-            [Op::Mark(_), Op::Literal(_) | Op::Class { .. }, ..] => unmarked(items),
-            [run @ Op::Class { quantifier: Quantifier::Plus, .. }, rest @ ..] => {
-                places.push(ByteSet::of(|byte| run.takes(byte)));
-                let behind =
-                    possible(unmarked(rest)).map(|next| next.or(&ByteSet::of(|byte| run.takes(byte))));
-                places.extend(behind);
-                break;
-            }
-            _ => {
-                places.extend(possible(items));
-                break;
-            }
+/// What an anchored program can begin with: for each place the bytes of all items that it may have come to there.
+fn beginning(items: &[Op]) -> Beginning {
+    let mut places: Vec<ByteSet> = Vec::new();
+    let survives = run_survives(items);
+    let mut from = vec![0];
+    while places.len() < Beginning::PLACES
+        && let Some(open) = open_items(items, &from, survives, !places.is_empty())
+    {
+        places.push(ByteSet::of(|byte| open.iter().any(|item| items[*item].takes(byte))));
+        let stays = |item: &usize| {
+            let run =
+                matches!(items[*item], Op::Class { quantifier: Quantifier::Plus | Quantifier::Star, .. });
+            [Some(item + 1), Some(*item).filter(|_| run)]
         };
+        from = open.iter().flat_map(stays).flatten().collect();
+        from.sort_unstable();
+        from.dedup();
     }
     Beginning::new(places)
+}
+
+/// The items that may take a byte when the program stands in front of one of some items; none where it may also be at its
+/// end.
+fn open_items(items: &[Op], from: &[usize], survives: bool, later: bool) -> Option<Vec<usize>> {
+    let mut open = Vec::new();
+    for start in from {
+        for item in *start.. {
+            match items.get(item)? {
+                // Compared as a byte.
+                Op::Mark(_) if matches!(items.get(item + 1), Some(Op::Mark(_))) => return None,
+                Op::Mark(_) => {}
+                // At its end a run may leave the rest out.
+                Op::Class { last: true, .. } if later => return None,
+                Op::Class { quantifier, .. } => {
+                    open.push(item);
+                    if *quantifier == Quantifier::None || (*quantifier == Quantifier::Plus && !survives) {
+                        break;
+                    }
+                }
+                Op::Literal(_) => {
+                    open.push(item);
+                    break;
+                }
+            }
+        }
+    }
+    Some(open)
 }
 
 /// Without a mark at the beginning.
@@ -299,15 +320,6 @@ fn unmarked(items: &[Op]) -> &[Op] {
         [Op::Mark(_), rest @ ..] => rest,
         _ => items,
     }
-}
-
-/// The bytes of one place: of items that may be left out and of one that may not.
-fn possible(items: &[Op]) -> Option<ByteSet> {
-    let optional = |op: &&Op| matches!(op, Op::Class { quantifier: Quantifier::Star, .. });
-    let left_out = items.iter().take_while(optional).count();
-    let taken = &items[..=left_out.min(items.len().checked_sub(1)?)];
-    let last = taken.last().filter(|op| !optional(op) && !matches!(op, Op::Mark(_)));
-    last.map(|_| ByteSet::of(|byte| taken.iter().any(|op| op.takes(byte))))
 }
 
 /// How many items every success must pass: all of them, but for a single byte behind a class

@@ -4,7 +4,7 @@
 //! The first bytes answer for all decoders at once, and so does one pass over the log, for the rules too. Invariant: the answer may hold decoders too many,
 //! never one too few.
 
-use tld_pattern::{Expression, Text};
+use tld_pattern::{Beginning, Expression, Text};
 
 use super::{Action, Decoder, Decoders, Top};
 use crate::lexicon::{Concerns, Found, Lexicon, Needed};
@@ -14,7 +14,7 @@ use crate::literals::Bits;
 const WORTH_A_PASS: usize = 4;
 
 /// So many bytes at the beginning of a log are looked at.
-const PLACES: usize = 6;
+const PLACES: usize = Beginning::PLACES;
 /// From so many decoders on that search for a literal each, one pass over the log is cheaper.
 const WORTH_SEARCHING: u32 = 2;
 
