@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use regex::bytes::{Regex, RegexBuilder};
-use translate::{Target, Translation, translate};
+use translate::{Target, translate};
 use walk::Walker;
 
 use crate::beginning::Beginning;
@@ -47,7 +47,7 @@ pub struct Pcre {
     utf: bool,
     groups: usize,
     /// Serves every subject, or only those without a last newline when the other is there too.
-    linear: Option<Regex>,
+    linear: Option<Linear>,
     /// In front of the linear one.
     walker: Option<Walker>,
     /// The literal that a caller may know the place of begins the match.
@@ -74,19 +74,25 @@ impl Pcre {
             return Err(CompileError::too_long(read.len()));
         }
         let forward = translate(read, Target::Linear)?;
-        let linear = if forward.needs_backtracking { None } else { Some(build_linear(&forward)?) };
+        let regex =
+            if forward.needs_backtracking { None } else { Some(build_linear(&forward.source, forward.utf)?) };
         let backtracking = if forward.needs_backtracking || forward.newline_sensitive {
             Some(Box::new(Backtracking::new(translate(read, Target::Backtracking)?.source)?))
         } else {
             None
         };
         // The two forms differ in assertions only, which hold no literal.
-        let tree = if linear.is_some() { required::tree(&forward.source, forward.utf) } else { None };
+        let tree = if regex.is_some() { required::tree(&forward.source, forward.utf) } else { None };
         let required = tree.as_ref().map(required::of).unwrap_or_default();
         let beginning = tree.as_ref().map(required::beginning).unwrap_or_default();
         let walker = tree.as_ref().filter(|_| !forward.utf).and_then(Walker::new);
         let leading = walker.as_ref().and_then(Walker::leading);
         let leads = matches!(&required[..], [one] if leading.is_some_and(|text| text == one));
+        let linear = regex.map(|regex| Linear {
+            // What is walked seldom needs the other engine: it was made to see that it can be, and is made again then.
+            regex: if walker.is_some() { OnceLock::new() } else { regex.into() },
+            source: forward.source.into(),
+        });
         Ok(Self {
             pattern: pattern.into(),
             utf: forward.utf,
@@ -116,6 +122,7 @@ impl Pcre {
                 if let Some(answer) = walked {
                     return answer;
                 }
+                let regex = regex.regex(self.utf)?;
                 let end = regex.captures_read(captures.places(regex), subject)?.end();
                 captures.take_places(regex);
                 Some(end)
@@ -138,7 +145,7 @@ impl Pcre {
     pub fn end(&self, subject: Text<'_>, known: Known) -> Option<usize> {
         match self.engine(subject.bytes())? {
             Engine::Linear(regex, subject) => {
-                let linear = || regex.find(subject).map(|found| found.end());
+                let linear = || regex.regex(self.utf)?.find(subject).map(|found| found.end());
                 self.walk(subject, None, known).unwrap_or_else(linear)
             }
             Engine::Backtracking(regex, view) => {
@@ -154,7 +161,8 @@ impl Pcre {
             None => false,
             Some(Engine::Linear(regex, subject)) => {
                 let walked = self.walk(subject, None, Known::Nothing);
-                walked.map_or_else(|| regex.is_match(subject), |end| end.is_some())
+                let linear = || regex.regex(self.utf).is_some_and(|regex| regex.is_match(subject));
+                walked.map_or_else(linear, |end| end.is_some())
             }
             Some(Engine::Backtracking(regex, view)) => {
                 let matched = || regex.is_match(view.text()).map(|matched| matched.then_some(()));
@@ -218,7 +226,7 @@ impl Pcre {
 }
 
 enum Engine<'r, 's> {
-    Linear(&'r Regex, &'s [u8]),
+    Linear(&'r Linear, &'s [u8]),
     Backtracking(&'r fancy_regex::Regex, View<'s>),
 }
 
@@ -261,9 +269,26 @@ fn fill(captures: &mut Captures, groups: impl Iterator<Item = Option<(usize, usi
     captures.truncate(taken);
 }
 
-fn build_linear(translation: &Translation) -> Result<Regex, CompileError> {
-    RegexBuilder::new(&translation.source)
-        .unicode(translation.utf)
+/// A pattern of the linear engine, which is made when it is first asked.
+#[derive(Debug)]
+struct Linear {
+    source: Box<str>,
+    regex: OnceLock<Regex>,
+}
+
+impl Linear {
+    /// The engine; one that could be made once can be made again.
+    fn regex(&self, utf: bool) -> Option<&Regex> {
+        if self.regex.get().is_none() {
+            let _ = self.regex.set(build_linear(&self.source, utf).ok()?);
+        }
+        self.regex.get()
+    }
+}
+
+fn build_linear(source: &str, utf: bool) -> Result<Regex, CompileError> {
+    RegexBuilder::new(source)
+        .unicode(utf)
         .size_limit(Pcre::SIZE_LIMIT)
         .dfa_size_limit(Pcre::SIZE_LIMIT)
         .nest_limit(2_000)

@@ -19,8 +19,10 @@ use crate::literal::Needle;
 
 /// So many ways back are remembered.
 const FRAMES: usize = 64;
-/// Steps that are always allowed, and for each byte of the subject.
-const STEPS: (usize, usize) = (512, 8);
+/// Steps that are always allowed, for each of the first bytes of a subject, and for each of the others.
+const STEPS: (usize, usize, usize) = (512, 8, 1);
+/// So many bytes are the first ones.
+const SHORT: usize = 2048;
 
 /// A pattern in nodes.
 #[derive(Debug)]
@@ -140,7 +142,9 @@ impl Walker {
             walker: self,
             subject,
             marks,
-            steps: STEPS.0 + STEPS.1 * subject.len(),
+            steps: STEPS.0
+                + STEPS.1 * subject.len().min(SHORT)
+                + STEPS.2 * subject.len().saturating_sub(SHORT),
             frames: [Frame::Fork(0, 0); FRAMES],
             filled: 0,
         };
