@@ -171,3 +171,26 @@ fn hostile_texts_about_groups_are_no_place() {
         assert_eq!(found, (None, None), "{text:?}");
     }
 }
+
+#[test]
+fn groups_that_are_looked_at_together_do_not_mix() {
+    let groups = Groups::counted();
+    let argument = length(30);
+    let made: Vec<Group> = (0..20).map(|_| groups.make(bounds(8))).collect();
+    let begin =
+        |group| spawn(&Spec { group: Some(group), ..shell(&format!("setsid sleep {argument} & wait")) });
+    let mut children: Vec<_> = made.iter().map(|group| begin(group).unwrap()).collect();
+    eventually("each has its two", || made.iter().all(|group| group.count() == 2));
+    let all = |group: &Group| group.inner.members(&groups.0.census);
+    let mut members: Vec<u32> = made.iter().flat_map(all).collect();
+    members.sort_unstable();
+    members.dedup();
+    assert_eq!(members.len(), 40);
+    assert!(made[0].kill(LONG));
+    assert!(made[1..].iter().all(|group| group.count() == 2), "nobody else is hit");
+    for (group, child) in made.iter().zip(&mut children) {
+        assert!(group.kill(LONG));
+        assert!(child.wait_deadline(LONG).unwrap().is_some());
+    }
+    eventually("all are gone", || sleepers(&argument) == 0);
+}
