@@ -108,10 +108,10 @@ struct Entry {
 
 impl LiteralSet {
     /// The set of these literals, each with the number to report, which several may share.
-    pub(crate) fn new(literals: &[(Vec<u8>, u32)]) -> Self {
+    pub(crate) fn new(literals: &[(impl AsRef<[u8]>, u32)]) -> Self {
         let mut by_text: BTreeMap<&[u8], Vec<u32>> = BTreeMap::new();
         for (literal, number) in literals {
-            by_text.entry(literal).or_default().push(*number);
+            by_text.entry(literal.as_ref()).or_default().push(*number);
         }
         let sparse = by_text.keys().filter(|literal| (3..=4).contains(&literal.len())).count() <= FEW;
         let least = if sparse { 5 } else { 3 };

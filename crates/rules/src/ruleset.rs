@@ -10,7 +10,7 @@ use tld_xml::{Diagnostic, Source};
 use crate::Texts;
 use crate::alert;
 use crate::decoder::{DecoderOptions, Decoders};
-use crate::engine;
+use crate::engine::Hints;
 use crate::fields::FieldNames;
 use crate::list::Lists;
 use crate::rule::{self, Index, Rule, RuleInfo, Rules};
@@ -60,6 +60,8 @@ impl Default for Options {
 pub struct Ruleset {
     pub(crate) decoders: Decoders,
     pub(crate) rules: Rules,
+    /// What plans take from the rules' conditions.
+    pub(crate) hints: Hints,
     pub(crate) options: Options,
     /// What alerts show of each decoder.
     pub(crate) shown: Texts,
@@ -110,11 +112,14 @@ impl Ruleset {
         let rules = rule::load(rules, &known, &lists, options, &mut diagnostics);
         decoders.set_rules(rules.by_id.keys().copied());
         decoders.set_fields(FieldNames::new(rules.all.iter().flat_map(Rule::dynamic_fields)));
-        decoders.set_literals(engine::log_literals(&rules));
+        let mut hints = Hints::new(&rules, decoders.fields());
+        decoders.set_literals(hints.log_literals());
+        hints.look_up(decoders.lexicon());
         let composite = || rules.all.iter().filter(|rule| rule.searches());
         let horizon = composite().map(|rule| i64::from(rule.correlation.timeframe)).max().unwrap_or(0);
         let shown = alert::decoders(&decoders);
-        let ruleset = Self { decoders, rules, options: options.clone(), shown, horizon, lists: lists.len() };
+        let lists = lists.len();
+        let ruleset = Self { decoders, rules, hints, options: options.clone(), shown, horizon, lists };
         let valid = !diagnostics.iter().any(Diagnostic::is_error);
         Loaded { ruleset: valid.then(|| Arc::new(ruleset)), diagnostics }
     }

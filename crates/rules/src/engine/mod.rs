@@ -4,7 +4,9 @@
 //! which is why conditions with side effects come last. Invariant: time is the event's own, never a clock's.
 
 mod chains;
+mod draft;
 mod first_time;
+mod hints;
 mod indexed;
 mod outline;
 mod pack;
@@ -30,9 +32,10 @@ use crate::rule::{Index, Rule};
 use crate::ruleset::Ruleset;
 use crate::{Decoded, StaticField, Texts};
 use first_time::{FirstTime, KEY_LIMIT, Limits};
+pub(crate) use hints::Hints;
 use indexed::Indexed;
 pub(crate) use outline::{Outline, Question};
-pub(crate) use plan::{Plans, log_literals};
+pub(crate) use plan::Plans;
 use reference::{Found, Lists};
 pub(crate) use window::{Window, WindowMode, key as window_key};
 

@@ -12,27 +12,19 @@
 
 use std::collections::HashMap;
 
-use tld_pattern::Expression;
-
+use super::draft::{Draft, Facts, Need, Node};
+use super::hints::{Domain, Hints, LONGEST_WHOLE};
 use super::outline::{Outline, Question};
-use super::view::View;
+use super::view::{Scratch, View};
 use crate::decoder::DecoderId;
-use crate::fields::FieldId;
 use crate::hash::Quick;
 use crate::lexicon::{Concerns, Found, Lexicon, Needed};
 use crate::literals::{Bits, LiteralSet};
 use crate::rule::condition::{Condition, Test};
 use crate::rule::subject::Subject;
-use crate::rule::{Index, Rules};
 use crate::ruleset::Ruleset;
 use crate::{Category, Decoded, StaticField};
 
-/// Literals below this length stand in too many lines to be worth a view each, and are not in the lexicon.
-const SHORTEST: usize = 5;
-/// Longer whole texts are not looked up.
-const LONGEST_WHOLE: usize = 64;
-/// More literals of one condition than this are not looked for.
-const MOST_LITERALS: usize = 256;
 /// Programs whose answers are remembered, and the longest name.
 const MOST_PROGRAMS: usize = 1024;
 const LONGEST_PROGRAM: usize = 64;
@@ -41,19 +33,41 @@ const MOST_VIEWS: usize = 4096;
 const MOST_PLAN_BYTES: usize = 40 << 20;
 
 /// All plans of one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Plans {
-    /// Rules' conditions on the program, and what is known of programs: the class is the set that holds.
-    program_conditions: Option<Vec<(Index, usize)>>,
+    /// What is known of programs: the class is the set of conditions on the program that hold.
     programs: HashMap<Box<[u8]>, u32, Quick>,
     classes: HashMap<Bits, u32, Quick>,
+    /// The sets by class.
+    held: Vec<Bits>,
     by_key: HashMap<Key, usize, Quick>,
     /// Plans of the same rules and conditions are one.
-    by_content: HashMap<Vec<(Index, Vec<u16>)>, usize, Quick>,
+    by_content: HashMap<Box<[u32]>, usize, Quick>,
     plans: Vec<Plan>,
     views: usize,
     bytes: usize,
     signature: Bits,
+    draft: Draft,
+    scratch: Scratch,
+}
+
+impl Default for Plans {
+    fn default() -> Self {
+        Self {
+            programs: HashMap::default(),
+            classes: HashMap::default(),
+            // No program fails every condition on it, so it is a class of its own.
+            held: vec![Bits::default()],
+            by_key: HashMap::default(),
+            by_content: HashMap::default(),
+            plans: Vec::new(),
+            views: 0,
+            bytes: 0,
+            signature: Bits::default(),
+            draft: Draft::default(),
+            scratch: Scratch::default(),
+        }
+    }
 }
 
 /// What a plan depends on.
@@ -66,53 +80,20 @@ pub(super) struct Plan {
     concerns: Concerns,
     /// Groups with a literal too short for the lexicon.
     short: LiteralSet,
-    /// The literals of all groups, for other logs: fewer than those of the lexicon.
-    literals: LiteralSet,
+    /// The literals of all groups, for other logs: fewer than those of the lexicon. Made when the first such log comes.
+    literals: Option<LiteralSet>,
     /// Groups of literals, those of dynamic fields included.
-    pub(super) groups: usize,
+    pub(super) groups: Box<[u32]>,
     /// Dynamic fields that conditions look at: the place among `fields` by number.
-    places: Vec<Option<u16>>,
-    fields: Vec<FieldSet>,
-    pub(super) roots: Vec<u32>,
-    pub(super) nodes: Vec<Node>,
+    places: Box<[Option<u16>]>,
+    fields: Box<[FieldSet]>,
+    pub(super) roots: Box<[u32]>,
+    pub(super) nodes: Box<[Node]>,
+    needs: Box<[Need]>,
+    dynamic: Box<[u16]>,
+    children: Box<[u32]>,
     by_signature: HashMap<Box<[u64]>, usize, Quick>,
     views: Vec<View>,
-}
-
-/// A rule of a plan.
-#[derive(Debug)]
-pub(super) struct Node {
-    pub(super) rule: Index,
-    pub(super) needs: Vec<Need>,
-    /// Static fields without which some condition fails.
-    pub(super) fields: u16,
-    /// The same for dynamic fields, by place.
-    pub(super) dynamic: Vec<u16>,
-    pub(super) children: Vec<u32>,
-}
-
-/// A condition that the plan did not decide.
-#[derive(Debug)]
-pub(super) struct Need {
-    pub(super) condition: u16,
-    /// It can prune: everything before it is without memory.
-    pub(super) early: bool,
-    /// The group of literals of which one must occur; none: unknown.
-    pub(super) group: Option<u32>,
-    /// The literals alone decide it, inverted or not.
-    pub(super) decided: Option<bool>,
-    /// The literals are those of one dynamic field, so what occurs elsewhere does not matter.
-    pub(super) own: bool,
-    /// The bytes that a log may begin with, unless it is empty.
-    pub(super) begins: Option<Box<[u64; 4]>>,
-}
-
-impl Need {
-    /// Whether a log that begins with this byte cannot do.
-    pub(super) fn refuses(&self, first: u8) -> bool {
-        let begins = self.begins.as_ref();
-        begins.is_some_and(|begins| begins[usize::from(first >> 6)] >> (first & 63) & 1 == 0)
-    }
 }
 
 /// What conditions look for in one dynamic field.
@@ -153,12 +134,13 @@ impl Plans {
             *self = Self::default();
         }
         let place = self.place(ruleset, question);
-        let Self { plans, signature, views, .. } = self;
+        let Self { plans, signature, views, bytes, scratch, .. } = self;
         let plan = &mut plans[place];
+        let hints = &ruleset.hints;
         plan.sign_fields(question.event, signature);
         if !found.is_read() {
             Plan::glance(&question.event.log, signature);
-            let view = plan.view(signature, views);
+            let view = plan.view(hints, signature, views, scratch);
             if view.is_worth_it() {
                 if outline.draw(view, question) {
                     return;
@@ -166,10 +148,11 @@ impl Plans {
                 view.stopped += 1;
             }
             Plan::read(signature);
+            *bytes += plan.look_for_all(hints);
         }
         plan.sign_log(question.event, ruleset.decoders.lexicon(), found, signature);
         // Nothing is left out of this view.
-        let _ = outline.draw(plan.view(signature, views), question);
+        let _ = outline.draw(plan.view(hints, signature, views, scratch), question);
     }
 
     /// Where the plan for this event is.
@@ -180,16 +163,16 @@ impl Plans {
         if let Some(place) = self.by_key.get(&key) {
             return *place;
         }
-        let program = event.program_name.as_deref();
-        let facts = Facts { decoder: question.decoder.map(|info| info.name.as_str()), program };
-        let draft = Draft::new(ruleset, event.category, &facts);
-        let plans = &mut self.plans;
-        let bytes = &mut self.bytes;
-        let place = *self.by_content.entry(draft.content()).or_insert_with(|| {
-            let plan = draft.plan();
-            *bytes += plan.bytes();
-            plans.push(plan);
-            plans.len() - 1
+        let decoder = question.decoder.and_then(|info| ruleset.hints.name(&info.name));
+        let facts = Facts { category: event.category, decoder, held: &self.held[class as usize] };
+        self.draft.draw(ruleset, facts);
+        let known = self.by_content.get(&*self.draft.content).copied();
+        let place = known.unwrap_or_else(|| {
+            let plan = Plan::new(&self.draft, ruleset);
+            self.bytes += plan.bytes() + 4 * self.draft.content.len();
+            self.by_content.insert(self.draft.content.as_slice().into(), self.plans.len());
+            self.plans.push(plan);
+            self.plans.len() - 1
         });
         self.by_key.insert(key, place);
         place
@@ -197,24 +180,22 @@ impl Plans {
 
     /// Programs of one class are the same to all rules.
     fn class(&mut self, ruleset: &Ruleset, program: Option<&[u8]>) -> u32 {
-        // No program fails every condition on it, so it is a class of its own.
         let Some(program) = program else { return 0 };
         if let Some(class) = self.programs.get(program) {
             return *class;
         }
-        let conditions = self.program_conditions.get_or_insert_with(|| program_conditions(ruleset));
+        let conditions = ruleset.hints.programs();
         let mut held = Bits::default();
         held.reset(conditions.len());
         for (number, (rule, condition)) in conditions.iter().enumerate() {
-            let condition = &ruleset.rules.all[*rule].conditions[*condition];
-            if on_program(condition)
-                .is_some_and(|(expression, negate)| expression.is_match(program) != negate)
-            {
+            if holds_for(&ruleset.rules.all[*rule].conditions[*condition], program) {
                 held.insert(number);
             }
         }
-        let fresh = self.classes.len() as u32 + 1;
-        let class = *self.classes.entry(held).or_insert(fresh);
+        let class = *self.classes.entry(held).or_insert_with_key(|held| {
+            self.held.push(held.clone());
+            self.held.len() as u32 - 1
+        });
         if program.len() <= LONGEST_PROGRAM {
             if self.programs.len() >= MOST_PROGRAMS {
                 self.programs.clear();
@@ -225,70 +206,105 @@ impl Plans {
     }
 }
 
-fn program_conditions(ruleset: &Ruleset) -> Vec<(Index, usize)> {
-    let rules = ruleset.rules.all.iter().enumerate();
-    rules
-        .flat_map(|(index, rule)| {
-            let conditions = rule.conditions.iter().enumerate();
-            conditions.filter(|(_, c)| on_program(c).is_some()).map(move |(place, _)| (index, place))
-        })
-        .collect()
-}
-
-fn on_program(condition: &Condition) -> Option<(&Expression, bool)> {
+/// Whether a condition on the program holds.
+fn holds_for(condition: &Condition, program: &[u8]) -> bool {
     match &condition.test {
-        Test::Expression { subject: Subject::Program, expression, negate } => Some((expression, *negate)),
-        _ => None,
-    }
-}
-
-/// What a plan knows of its events.
-struct Facts<'a> {
-    decoder: Option<&'a str>,
-    program: Option<&'a [u8]>,
-}
-
-impl Facts<'_> {
-    /// The answer of a condition, where it is the same for all events of the plan.
-    fn decide(&self, condition: &Condition) -> Option<bool> {
-        if let Test::DecodedAs(name) = &condition.test {
-            return Some(self.decoder == Some(name));
+        Test::Expression { subject: Subject::Program, expression, negate } => {
+            expression.is_match(program) != *negate
         }
-        let (expression, negate) = on_program(condition)?;
-        Some(self.program.is_some_and(|program| expression.is_match(program) != negate))
+        _ => false,
     }
-}
-
-/// A plan while it is made.
-struct Draft<'a> {
-    ruleset: &'a Ruleset,
-    facts: &'a Facts<'a>,
-    roots: Vec<u32>,
-    nodes: Vec<Node>,
-    /// Where a rule stands in the plan, or that it is not in it.
-    places: HashMap<Index, Option<u32>>,
-    /// Sets of literals that some condition needs one of, by number.
-    groups: HashMap<(Domain, Vec<Vec<u8>>), u32>,
-    /// Dynamic fields by place.
-    fields: Vec<FieldId>,
-}
-
-/// Where literals are looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Domain {
-    /// The log and static fields, in one pass.
-    Log,
-    /// Within the dynamic field of this place.
-    Field(u16),
-    /// The whole of it.
-    Whole(u16),
 }
 
 impl Plan {
+    fn new(draft: &Draft, ruleset: &Ruleset) -> Self {
+        let mut places = vec![None; ruleset.decoders.fields().len()];
+        for (place, field) in (0_u16..).zip(&draft.fields) {
+            places[usize::from(field.0)] = Some(place);
+        }
+        let (mut pairs, mut short) = (Vec::new(), Vec::new());
+        let mut within = vec![Vec::new(); draft.fields.len()];
+        let mut fields: Vec<FieldSet> =
+            std::iter::repeat_with(FieldSet::default).take(draft.fields.len()).collect();
+        for (number, group) in (0_u32..).zip(&draft.groups) {
+            let group = ruleset.hints.group(*group);
+            let literals = group.literals.iter().map(Vec::as_slice);
+            let place =
+                |field: crate::fields::FieldId| usize::from(places[usize::from(field.0)].unwrap_or_default());
+            match group.domain {
+                Domain::Log => match &group.needed {
+                    Needed::Unknown => short.extend(literals.map(|literal| (literal, number))),
+                    needed => pairs.extend(needed.literals().iter().map(|literal| (*literal, number))),
+                },
+                Domain::Field(field) => {
+                    within[place(field)].extend(literals.map(|literal| (literal, number)));
+                }
+                Domain::Whole(field) => {
+                    let wholes = &mut fields[place(field)].wholes;
+                    literals.for_each(|text| wholes.entry(text.into()).or_default().push(number));
+                }
+            }
+        }
+        for (field, literals) in fields.iter_mut().zip(&within).filter(|(_, literals)| !literals.is_empty()) {
+            field.literals = LiteralSet::new(literals);
+        }
+        Self {
+            concerns: Concerns::new(pairs),
+            short: LiteralSet::new(&short),
+            literals: None,
+            groups: draft.groups.as_slice().into(),
+            places: places.into(),
+            fields: fields.into(),
+            roots: draft.roots.as_slice().into(),
+            nodes: draft.nodes.as_slice().into(),
+            needs: draft.needs.as_slice().into(),
+            dynamic: draft.dynamic.as_slice().into(),
+            children: draft.children.as_slice().into(),
+            by_signature: HashMap::default(),
+            views: Vec::new(),
+        }
+    }
+
+    /// Gets ready for logs that nobody looked through. Gives the bytes that this takes.
+    fn look_for_all(&mut self, hints: &Hints) -> usize {
+        if self.literals.is_some() {
+            return 0;
+        }
+        let mut literals = Vec::new();
+        for (number, group) in (0_u32..).zip(&self.groups) {
+            let group = hints.group(*group);
+            if group.domain == Domain::Log {
+                literals.extend(group.literals.iter().map(|literal| (literal.as_slice(), number)));
+            }
+        }
+        self.literals.insert(LiteralSet::new(&literals)).bytes()
+    }
+
+    /// What is open of a rule's conditions.
+    pub(super) fn needs(&self, node: &Node) -> &[Need] {
+        &self.needs[node.needs.0 as usize..node.needs.1 as usize]
+    }
+
+    /// Places of the dynamic fields that a rule has to have.
+    pub(super) fn dynamic(&self, node: &Node) -> &[u16] {
+        &self.dynamic[node.dynamic.0 as usize..node.dynamic.1 as usize]
+    }
+
+    /// The rules below one.
+    pub(super) fn children(&self, node: &Node) -> &[u32] {
+        &self.children[node.children.0 as usize..node.children.1 as usize]
+    }
+
+    /// The static fields that an event with this signature has, by bit.
+    pub(super) fn fixed(&self, signature: &Bits) -> u16 {
+        let there = |field: &StaticField| signature.contains(self.groups.len() + *field as usize);
+        StaticField::ALL.into_iter().filter(there).fold(0, |fixed, field| fixed | 1 << field as u16)
+    }
+
     /// What there is of fields: a bit for each group of literals, then one for each static field, then one that tells that
     /// not only the log was looked at, then one for each dynamic field, then the word of [`Plan::glance`].
     fn sign_fields(&self, event: &Decoded<'_>, signature: &mut Bits) {
-        let count = self.groups;
+        let count = self.groups.len();
         signature.reset(self.dynamic_bit(0) + self.fields.len());
         signature.0.push(0);
         for field in StaticField::ALL {
@@ -311,7 +327,7 @@ impl Plan {
     fn sign_log(&self, event: &Decoded<'_>, lexicon: &Lexicon, found: &mut Found, signature: &mut Bits) {
         let log = &*event.log;
         let read = found.is_read();
-        let literals = if read { &self.short } else { &self.literals };
+        let literals = if read { &self.short } else { self.literals.as_ref().unwrap_or(&self.short) };
         literals.find(log, signature);
         // Expressions end at a NUL, the pass does not.
         let mut mixed = memchr::memchr(0, log).is_some();
@@ -328,7 +344,7 @@ impl Plan {
             self.concerns.collect(found, signature);
         }
         if mixed {
-            signature.insert(self.groups + StaticField::ALL.len());
+            signature.insert(self.groups.len() + StaticField::ALL.len());
         }
     }
 
@@ -352,11 +368,17 @@ impl Plan {
     }
 
     /// The view for what there is.
-    fn view(&mut self, signature: &Bits, views: &mut usize) -> &mut View {
+    fn view(
+        &mut self,
+        hints: &Hints,
+        signature: &Bits,
+        views: &mut usize,
+        scratch: &mut Scratch,
+    ) -> &mut View {
         let view = match self.by_signature.get(&*signature.0) {
             Some(view) => *view,
             None => {
-                let view = View::new(self, signature);
+                let view = View::new(self, hints, signature, scratch);
                 self.views.push(view);
                 *views += 1;
                 self.by_signature.insert(signature.0.as_slice().into(), self.views.len() - 1);
@@ -368,7 +390,7 @@ impl Plan {
 
     /// The bit that tells that a dynamic field is there.
     pub(super) fn dynamic_bit(&self, place: u16) -> usize {
-        self.groups + StaticField::ALL.len() + 1 + usize::from(place)
+        self.groups.len() + StaticField::ALL.len() + 1 + usize::from(place)
     }
 
     /// Memory that it takes, roughly.
@@ -377,10 +399,11 @@ impl Plan {
             self.fields.iter().map(|field| field.literals.bytes() + 128 * field.wholes.len()).sum();
         self.concerns.bytes()
             + self.short.bytes()
-            + self.literals.bytes()
             + fields
-            + 4 * self.places.len()
-            + 256 * self.nodes.len()
+            + 4 * (self.groups.len() + self.places.len() + self.roots.len() + self.children.len())
+            + 2 * self.dynamic.len()
+            + size_of::<Node>() * self.nodes.len()
+            + size_of::<Need>() * self.needs.len()
     }
 }
 
@@ -388,233 +411,4 @@ impl Plan {
 fn inside(value: &[u8], log: &[u8]) -> bool {
     let offset = (value.as_ptr() as usize).wrapping_sub(log.as_ptr() as usize);
     value.is_empty() || offset.checked_add(value.len()).is_some_and(|end| end <= log.len())
-}
-
-impl<'a> Draft<'a> {
-    fn new(ruleset: &'a Ruleset, category: Category, facts: &'a Facts<'a>) -> Self {
-        let mut draft = Self {
-            ruleset,
-            facts,
-            roots: Vec::new(),
-            nodes: Vec::new(),
-            places: HashMap::new(),
-            groups: HashMap::new(),
-            fields: Vec::new(),
-        };
-        let roots = ruleset.rules.roots.iter().copied();
-        let roots = roots.filter(|root| ruleset.rules.all[*root].category == category);
-        draft.roots = roots.filter_map(|root| draft.place(root)).collect();
-        draft
-    }
-
-    /// All that the plan depends on: which rules are in it, and which of their conditions are open.
-    fn content(&self) -> Vec<(Index, Vec<u16>)> {
-        let open = |node: &Node| node.needs.iter().map(|need| need.condition).collect();
-        self.nodes.iter().map(|node| (node.rule, open(node))).collect()
-    }
-
-    fn plan(self) -> Plan {
-        let groups = self.groups.len();
-        let lexicon = self.ruleset.decoders.lexicon();
-        let (mut pairs, mut short, mut log) = (Vec::new(), Vec::new(), Vec::new());
-        let mut within = vec![Vec::new(); self.fields.len()];
-        let mut fields: Vec<FieldSet> =
-            std::iter::repeat_with(FieldSet::default).take(self.fields.len()).collect();
-        for ((domain, literals), number) in self.groups {
-            if domain == Domain::Log {
-                match lexicon.needed(&literals) {
-                    Needed::Unknown => short.extend(literals.iter().map(|literal| (literal.clone(), number))),
-                    needed => pairs.extend(needed.literals().iter().map(|literal| (*literal, number))),
-                }
-            }
-            let numbered = literals.into_iter().map(|literal| (literal, number));
-            match domain {
-                Domain::Log => log.extend(numbered),
-                Domain::Field(place) => within[usize::from(place)].extend(numbered),
-                Domain::Whole(place) => {
-                    let wholes = &mut fields[usize::from(place)].wholes;
-                    numbered.for_each(|(text, number)| wholes.entry(text.into()).or_default().push(number));
-                }
-            }
-        }
-        for (field, literals) in fields.iter_mut().zip(&within) {
-            field.literals = LiteralSet::new(literals);
-        }
-        let mut places = vec![None; self.ruleset.decoders.fields().len()];
-        for (place, field) in (0_u16..).zip(&self.fields) {
-            places[usize::from(field.0)] = Some(place);
-        }
-        Plan {
-            concerns: Concerns::new(pairs),
-            short: LiteralSet::new(&short),
-            literals: LiteralSet::new(&log),
-            groups,
-            places,
-            fields,
-            roots: self.roots,
-            nodes: self.nodes,
-            by_signature: HashMap::default(),
-            views: Vec::new(),
-        }
-    }
-
-    /// Puts a rule and what is below it into the plan, unless one of its conditions can never hold.
-    fn place(&mut self, index: Index) -> Option<u32> {
-        if let Some(known) = self.places.get(&index) {
-            return *known;
-        }
-        let rule = &self.ruleset.rules.all[index];
-        let mut node =
-            Node { rule: index, needs: Vec::new(), fields: 0, dynamic: Vec::new(), children: Vec::new() };
-        let mut early = true;
-        for (number, condition) in (0_u16..).zip(&rule.conditions) {
-            early &= !matches!(condition.test, Test::Difference | Test::FirstTime);
-            match self.facts.decide(condition) {
-                Some(false) if early => {
-                    self.places.insert(index, None);
-                    return None;
-                }
-                Some(true) => {}
-                _ => {
-                    let need = self.need(number, early, &condition.test);
-                    node.needs.push(need);
-                    if let Some(field) = required_field(&condition.test).filter(|_| early) {
-                        node.fields |= 1 << field as u16;
-                    }
-                    let dynamic = condition.test.dynamic_field().filter(|_| early);
-                    node.dynamic.extend(dynamic.and_then(|name| self.field(name)));
-                }
-            }
-        }
-        // A plan holds as many rules as the ruleset at most.
-        let place = self.nodes.len() as u32;
-        self.nodes.push(node);
-        self.places.insert(index, Some(place));
-        let children: Vec<u32> = rule.place.children.iter().filter_map(|child| self.place(*child)).collect();
-        self.nodes[place as usize].children = children;
-        Some(place)
-    }
-
-    fn need(&mut self, condition: u16, early: bool, test: &Test) -> Need {
-        let mut nothing = Need { condition, early, group: None, decided: None, own: false, begins: None };
-        let Test::Expression { subject, expression, negate } = test else { return nothing };
-        if !early {
-            return nothing;
-        }
-        if let Subject::Dynamic(name) = subject {
-            return self
-                .field(name)
-                .map_or(nothing, |place| self.field_need(condition, place, expression, *negate));
-        }
-        nothing.begins = begins(subject, expression, *negate);
-        let Some((literals, decided)) = log_group(subject, expression, *negate) else { return nothing };
-        let group = Some(self.number(Domain::Log, literals));
-        Need { group, decided, ..nothing }
-    }
-
-    /// What one dynamic field has to hold; that it is there at all is asked for apart.
-    fn field_need(&mut self, condition: u16, place: u16, expression: &Expression, negate: bool) -> Need {
-        let need = |group, decided| Need { condition, early: true, group, decided, own: true, begins: None };
-        let wholes = expression.wholes();
-        if let Some((texts, decides)) =
-            wholes.filter(|(texts, _)| texts.iter().all(|t| t.len() <= LONGEST_WHOLE))
-            && (decides || !negate)
-        {
-            let group = self.number(Domain::Whole(place), texts);
-            return need(Some(group), decides.then_some(negate));
-        }
-        let good = |literals: &[Vec<u8>]| {
-            (1..=MOST_LITERALS).contains(&literals.len())
-                && literals.iter().all(|literal| !literal.is_empty())
-        };
-        if let Some((literals, inverted)) = expression.occurrences().filter(|(literals, _)| good(literals)) {
-            let group = self.number(Domain::Field(place), literals);
-            return need(Some(group), Some(inverted != negate));
-        }
-        let literals = expression.required_literals();
-        if negate || !good(&literals) {
-            return need(None, None);
-        }
-        need(Some(self.number(Domain::Field(place), literals)), None)
-    }
-
-    /// The place of a dynamic field.
-    fn field(&mut self, name: &str) -> Option<u16> {
-        let field = self.ruleset.decoders.fields().find(name.as_bytes())?;
-        let place = self.fields.iter().position(|known| *known == field).unwrap_or_else(|| {
-            self.fields.push(field);
-            self.fields.len() - 1
-        });
-        u16::try_from(place).ok()
-    }
-
-    fn number(&mut self, domain: Domain, mut group: Vec<Vec<u8>>) -> u32 {
-        group.sort();
-        group.dedup();
-        let fresh = self.groups.len() as u32;
-        *self.groups.entry((domain, group)).or_insert(fresh)
-    }
-}
-
-/// What rules look for in logs and static fields.
-pub(crate) fn log_literals(rules: &Rules) -> Vec<Vec<u8>> {
-    let conditions = rules.all.iter().flat_map(|rule| &rule.conditions);
-    let groups = conditions.filter_map(|condition| match &condition.test {
-        Test::Expression { subject, expression, negate } => log_group(subject, expression, *negate),
-        _ => None,
-    });
-    groups.flat_map(|(literals, _)| literals).collect()
-}
-
-/// Literals of which one must occur in the log or a static field for a condition to hold, and whether that is all it asks,
-/// inverted or not.
-fn log_group(
-    subject: &Subject,
-    expression: &Expression,
-    negate: bool,
-) -> Option<(Vec<Vec<u8>>, Option<bool>)> {
-    let worth = |literals: &[Vec<u8>]| {
-        (1..=MOST_LITERALS).contains(&literals.len())
-            && literals.iter().all(|literal| literal.len() >= SHORTEST)
-    };
-    if matches!(subject, Subject::Log)
-        && let Some((literals, inverted)) = expression.occurrences()
-        && worth(&literals)
-    {
-        return Some((literals, Some(inverted != negate)));
-    }
-    let searched =
-        matches!(subject, Subject::Log | Subject::Static(_) | Subject::DstOrSrcUser | Subject::SrcOrDstUser);
-    if negate || !searched {
-        return None;
-    }
-    let literals = expression.required_literals();
-    worth(&literals).then_some((literals, None))
-}
-
-/// The bytes that a log may begin with for a condition to hold, if it is bound to the log's beginning.
-fn begins(subject: &Subject, expression: &Expression, negate: bool) -> Option<Box<[u64; 4]>> {
-    if !matches!(subject, Subject::Log) || negate {
-        return None;
-    }
-    let beginning = expression.beginning();
-    let mut bytes = Box::new([0; 4]);
-    for byte in 1..=u8::MAX {
-        bytes[usize::from(byte >> 6)] |= u64::from(beginning.allows(0, byte)) << (byte & 63);
-    }
-    (!beginning.is_empty()).then_some(bytes)
-}
-
-/// The static field without which a condition fails.
-fn required_field(test: &Test) -> Option<StaticField> {
-    match test {
-        Test::Expression { subject: Subject::Static(field), .. } | Test::Network { field, .. } => {
-            Some(*field)
-        }
-        Test::List(list) => match &list.subject {
-            Subject::Static(field) => Some(*field),
-            _ => None,
-        },
-        _ => None,
-    }
 }

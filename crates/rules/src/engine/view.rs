@@ -3,11 +3,10 @@
 //! Where the log was not looked through, a view is made of fields alone and ends at rules that want more. Invariant: a
 //! rule that may match is in the view, or in front of it stands one at which every walk ends.
 
-use std::collections::HashMap;
-
-use super::plan::{Node, Plan};
+use super::draft::Node;
+use super::hints::Hints;
+use super::plan::Plan;
 use crate::StaticField;
-use crate::hash::Quick;
 use crate::literals::Bits;
 use crate::rule::Index;
 
@@ -24,6 +23,21 @@ pub(crate) struct View {
     /// So many walks ended early in here.
     pub(super) stopped: u32,
 }
+
+/// Memory for making views.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    view: View,
+    /// By node of the plan its place in the view.
+    places: Vec<u32>,
+    /// Children of rules that are not done.
+    pending: Vec<u32>,
+}
+
+/// A node whose place is not known.
+const UNKNOWN: u32 = u32::MAX;
+/// It cannot match.
+const NOWHERE: u32 = u32::MAX - 1;
 
 /// A rule that may match.
 #[derive(Debug, Clone, Copy)]
@@ -47,17 +61,25 @@ pub(crate) struct Seen<'v> {
 
 impl View {
     /// The rules of a plan that may match where this occurs.
-    pub(super) fn new(plan: &Plan, signature: &Bits) -> Self {
-        let glance = Plan::glanced(signature);
-        let places = HashMap::default();
-        let mut building = Building { plan, signature, glance, view: Self::default(), places };
+    pub(super) fn new(plan: &Plan, hints: &Hints, signature: &Bits, scratch: &mut Scratch) -> Self {
+        let Scratch { view, places, pending } = scratch;
+        places.clear();
+        places.resize(plan.nodes.len(), UNKNOWN);
+        let (glance, fixed) = (Plan::glanced(signature), plan.fixed(signature));
+        let mut building = Building { plan, hints, signature, fixed, glance, view, places, pending };
         let roots = building.place_all(&plan.roots);
-        let mut view = building.view;
-        view.roots = roots;
-        view.children.shrink_to_fit();
-        view.conditions.shrink_to_fit();
-        view.nodes.shrink_to_fit();
-        view
+        // Exactly as large as needed, since there may be many.
+        let made = Self {
+            roots: building.pending.drain(roots..).collect(),
+            nodes: view.nodes.as_slice().into(),
+            children: view.children.as_slice().into(),
+            conditions: view.conditions.as_slice().into(),
+            stopped: 0,
+        };
+        view.nodes.clear();
+        view.children.clear();
+        view.conditions.clear();
+        made
     }
 
     /// What is told of a rule.
@@ -83,47 +105,54 @@ impl View {
 /// A view while it is made.
 struct Building<'a> {
     plan: &'a Plan,
+    hints: &'a Hints,
     signature: &'a Bits,
+    /// Static fields that are there, by bit.
+    fixed: u16,
     /// What occurs in the log is not in the signature; this is its first byte.
     glance: Option<u8>,
-    view: View,
-    places: HashMap<u32, Option<u32>, Quick>,
+    view: &'a mut View,
+    places: &'a mut Vec<u32>,
+    pending: &'a mut Vec<u32>,
 }
 
 impl Building<'_> {
-    /// Those that may match, up to one that every walk ends at.
-    fn place_all(&mut self, numbers: &[u32]) -> Vec<u32> {
-        let mut placed = Vec::new();
+    /// Adds those that may match, up to one that every walk ends at, to what is pending. Gives where they begin.
+    fn place_all(&mut self, numbers: &[u32]) -> usize {
+        let start = self.pending.len();
         for number in numbers {
             if let Some(place) = self.place(*number) {
-                placed.push(place);
+                self.pending.push(place);
                 if self.view.surely_stops(place) {
                     break;
                 }
             }
         }
-        placed
+        start
     }
 
     fn place(&mut self, number: u32) -> Option<u32> {
-        if let Some(known) = self.places.get(&number) {
-            return *known;
+        match self.places[number as usize] {
+            NOWHERE => return None,
+            UNKNOWN => {}
+            known => return Some(known),
         }
+        let plan = self.plan;
+        let node = &plan.nodes[number as usize];
         let start = self.view.conditions.len() as u32;
-        let Some(stops) = self.ask(&self.plan.nodes[number as usize]) else {
+        let Some(stops) = self.ask(node) else {
             self.view.conditions.truncate(start as usize);
-            self.places.insert(number, None);
+            self.places[number as usize] = NOWHERE;
             return None;
         };
-        let node = &self.plan.nodes[number as usize];
         let conditions = (start, self.view.conditions.len() as u32);
         let place = self.view.nodes.len() as u32;
-        self.view.nodes.push(ViewNode { rule: node.rule as u32, conditions, children: (0, 0), stops });
-        self.places.insert(number, Some(place));
+        self.view.nodes.push(ViewNode { rule: node.rule, conditions, children: (0, 0), stops });
+        self.places[number as usize] = place;
         if !stops {
-            let children = self.place_all(&node.children);
+            let children = self.place_all(plan.children(node));
             let start = self.view.children.len() as u32;
-            self.view.children.extend(children);
+            self.view.children.extend(self.pending.drain(children..));
             self.view.nodes[place as usize].children = (start, self.view.children.len() as u32);
         }
         Some(place)
@@ -132,22 +161,18 @@ impl Building<'_> {
     /// Adds the conditions that the signature does not decide, and tells whether it says too little; none where one of them
     /// fails.
     fn ask(&mut self, node: &Node) -> Option<bool> {
-        let count = self.plan.groups;
-        let lacks = |field: &StaticField| {
-            node.fields >> (*field as u16) & 1 == 1 && !self.signature.contains(count + *field as usize)
-        };
-        let there = |place: &u16| self.signature.contains(self.plan.dynamic_bit(*place));
-        if StaticField::ALL.iter().any(lacks) || !node.dynamic.iter().all(there) {
+        let plan = self.plan;
+        let there = |place: &u16| self.signature.contains(plan.dynamic_bit(*place));
+        if node.fixed & !self.fixed != 0 || !plan.dynamic(node).iter().all(there) {
             return None;
         }
-        let mixed = self.signature.contains(count + StaticField::ALL.len());
+        let mixed = self.signature.contains(plan.groups.len() + StaticField::ALL.len());
         let mut stops = false;
-        for need in &node.needs {
+        for need in plan.needs(node) {
             let occurs = need.group.is_some_and(|group| self.signature.contains(group as usize));
+            let refused = |first: u8| first != 0 && need.early && self.hints.refuses(need.begins, first);
             let possible = match need.decided {
-                _ if self.glance.is_some_and(|first| first != 0 && need.early && need.refuses(first)) => {
-                    false
-                }
+                _ if self.glance.is_some_and(refused) => false,
                 _ if need.group.is_some() && !need.own && self.glance.is_some() => {
                     stops = true;
                     true
