@@ -167,12 +167,15 @@ fn write_string(text: &[u8], out: &mut Vec<u8>) {
 pub(super) struct Parser<'t> {
     text: &'t [u8],
     at: usize,
+    /// There is a NUL somewhere.
+    nul: bool,
 }
 
 impl<'t> Parser<'t> {
     /// A reader at the start of a text.
     pub(super) fn new(text: &'t [u8]) -> Self {
-        Self { text: text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text), at: 0 }
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        Self { text, at: 0, nul: memchr::memchr(0, text).is_some() }
     }
 
     /// Goes over the colon between a name and its value.
@@ -204,7 +207,7 @@ impl<'t> Parser<'t> {
     /// A string: as it stands here, or appended to `out`.
     pub(super) fn text(&mut self, out: &mut Vec<u8>) -> Option<Option<&'t [u8]>> {
         self.byte(b'"')?;
-        let end = special(self.text, self.at)?;
+        let end = self.special(self.at)?;
         if self.text.get(end) == Some(&b'"') {
             let plain = self.text.get(self.at..end);
             self.at = end + 1;
@@ -214,6 +217,7 @@ impl<'t> Parser<'t> {
     }
 
     /// The rest of a string that is not what it stands for, up to whose first such byte nothing is to be done.
+    #[inline(never)]
     fn rewritten(&mut self, mut next: usize, out: &mut Vec<u8>) -> Option<()> {
         let start = out.len();
         loop {
@@ -221,16 +225,43 @@ impl<'t> Parser<'t> {
             self.at = next + 1;
             match self.text.get(next)? {
                 b'"' => break,
-                b'\\' => self.escape(out)?,
+                b'\\' => {
+                    self.escape(out)?;
+                    // Where a path is quoted, one stands behind the other.
+                    while self.byte(b'\\').is_some() {
+                        self.escape(out)?;
+                    }
+                }
                 _ => out.push(0),
             }
-            next = special(self.text, self.at)?;
+            next = self.special(self.at)?;
         }
         // Values end at a NUL, as all text does for expressions.
         if let Some(kept) = memchr::memchr(0, out.get(start..)?) {
             out.truncate(start + kept);
         }
         Some(())
+    }
+
+    /// The next quote, backslash or NUL from a place on.
+    fn special(&self, from: usize) -> Option<usize> {
+        let rest = self.text.get(from..)?;
+        if self.nul {
+            return memchr::memchr3(b'"', b'\\', 0, rest).map(|place| from + place);
+        }
+        // Many strings are short; a search that is made for long ones costs more than these.
+        if let Some(first) = rest.first_chunk::<16>() {
+            let ([low, high], _) = first.as_chunks::<8>() else { return None };
+            let (low, high) = (quoted(low), quoted(high));
+            if low != 0 {
+                return Some(from + low.trailing_zeros() as usize / 8);
+            }
+            if high != 0 {
+                return Some(from + 8 + high.trailing_zeros() as usize / 8);
+            }
+            return memchr::memchr2(b'"', b'\\', rest.get(16..)?).map(|place| from + 16 + place);
+        }
+        memchr::memchr2(b'"', b'\\', rest).map(|place| from + place)
     }
 
     fn rest(&self) -> &'t [u8] {
@@ -440,24 +471,13 @@ impl<'t> Parser<'t> {
     }
 }
 
-/// The next quote, backslash or NUL from a place on.
-fn special(text: &[u8], from: usize) -> Option<usize> {
+/// The lowest bit that this sets is in the first of eight bytes that is a quote or a backslash.
+fn quoted(bytes: &[u8; 8]) -> u64 {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
-    let rest = text.get(from..)?;
-    let (words, _) = rest.as_chunks::<8>();
-    // Most strings are short; a search that is made for long ones costs more than these.
-    for (place, word) in words.iter().take(4).enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let quotes = word ^ u64::from_le_bytes([b'"'; 8]);
-        let backslashes = word ^ u64::from_le_bytes([b'\\'; 8]);
-        // The lowest of the bits that this sets is that of the first byte that is zero.
-        let zero = |word: u64| word.wrapping_sub(ONES) & !word;
-        let here = (zero(quotes) | zero(backslashes) | zero(word)) & HIGH;
-        if here != 0 {
-            return Some(from + 8 * place + here.trailing_zeros() as usize / 8);
-        }
-    }
-    let behind = 8 * words.len().min(4);
-    memchr::memchr3(b'"', b'\\', 0, rest.get(behind..)?).map(|place| from + behind + place)
+    let word = u64::from_le_bytes(*bytes);
+    let quotes = word ^ u64::from_le_bytes([b'"'; 8]);
+    let backslashes = word ^ u64::from_le_bytes([b'\\'; 8]);
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    (zero(quotes) | zero(backslashes)) & HIGH
 }

@@ -159,10 +159,7 @@ impl FieldNames {
     /// The number of a part, a new one if need be.
     fn part(&mut self, scope: Scope, text: &[u8]) -> Option<usize> {
         let hash = Digest::of(scope, text).hash;
-        let known = self.chain(hash).find(|part| {
-            let part = &self.members[*part];
-            part.scope == scope && self.text(part) == text
-        });
+        let known = self.look(hash, |part| part.scope == scope && self.text(part) == text);
         if known.is_some() {
             return known;
         }
@@ -201,14 +198,19 @@ impl FieldNames {
         self.slots[at] = tag(hash) | (number as u32 + 1);
     }
 
-    /// The members whose hash may be this one.
-    fn chain(&self, hash: u64) -> impl Iterator<Item = usize> {
+    /// The member of this hash that fits.
+    fn look(&self, hash: u64, fits: impl Fn(&Part) -> bool) -> Option<usize> {
         let mask = self.slots.len() - 1;
-        let from = place(hash);
-        let slots = (0..self.slots.len()).map(move |step| self.slots[(from + step) & mask]);
-        let slots = slots.take_while(|slot| *slot != 0);
-        let here = slots.filter(move |slot| slot & 0xffff_0000 == tag(hash));
-        here.map(|slot| (slot & 0xffff) as usize - 1)
+        let mut at = place(hash) & mask;
+        // Three slots of four are empty.
+        while self.slots[at] != 0 {
+            let number = (self.slots[at] & 0xffff) as usize - 1;
+            if self.slots[at] & 0xffff_0000 == tag(hash) && fits(&self.members[number]) {
+                return Some(number);
+            }
+            at = (at + 1) & mask;
+        }
+        None
     }
 
     fn text(&self, part: &Part) -> &[u8] {
@@ -230,7 +232,7 @@ impl FieldNames {
             let fixed = if scope == Scope::TOP { Fixed::of(name) } else { None };
             return Member { field: whole(), within: Scope::ANYWHERE, fixed };
         }
-        let fits = |part: &&Part| {
+        let fits = |part: &Part| {
             let own = part.start as usize..part.start as usize + usize::from(part.length);
             part.scope == scope && own.len() == name.len() && {
                 let text = &self.texts[own.clone()];
@@ -241,13 +243,12 @@ impl FieldNames {
                 }
             }
         };
-        match self.chain(digest.hash).map(|part| &self.members[part]).find(fits) {
-            None => Member { field: None, within: Scope::NOWHERE, fixed: None },
-            Some(part) => {
-                let fixed = part.fixed.filter(|_| self.text(part) == name);
-                Member { field: part.field, within: part.within, fixed }
-            }
-        }
+        let Some(part) = self.look(digest.hash, fits) else {
+            return Member { field: None, within: Scope::NOWHERE, fixed: None };
+        };
+        let part = &self.members[part];
+        let fixed = part.fixed.filter(|_| self.text(part) == name);
+        Member { field: part.field, within: part.within, fixed }
     }
 
     fn bit(name: &[u8]) -> usize {
