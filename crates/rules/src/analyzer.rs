@@ -2,7 +2,8 @@
 //!
 //! [`Analyzer::analyze`] does three steps at once that may also be taken apart: [`Preparer::prepare`] decodes and asks
 //! whatever needs no memory, [`Analyzer::judge`] compares with earlier events, [`Preparer::finish`] makes the alert. The
-//! middle one is short and wants the events in order; the others may run on any thread for any event.
+//! middle one is short and wants the events in order; the others may run on any thread for any event. The verdict is
+//! written in one place from the first step on: it is some hundred bytes, and moving it costs as much as a search.
 //! Invariant: the same ruleset and the same events with the same times give the same verdicts. Nothing is read or
 //! written here: what must survive the process is handed out as [`Effect`]s and taken back by the `restore_*` calls.
 
@@ -13,7 +14,7 @@ use tld_pattern::budget;
 
 use crate::alert::{PlainForm, previous_output};
 use crate::decoder::{Accumulator, DecoderStep};
-use crate::engine::{self, Engine, Outline, Pass, RuleStep, State, Suppressed, WindowMode, Won};
+use crate::engine::{self, Engine, Pass, RuleStep, State, Suppressed, WindowMode, Won};
 use crate::rule::Index;
 use crate::rule::condition::Moment;
 use crate::ruleset::Ruleset;
@@ -26,9 +27,9 @@ mod prepare;
 mod tests;
 
 use finish::Finding;
-pub use finish::Judged;
 use held::Held;
 pub use own::OwnRule;
+use prepare::Course;
 pub use prepare::{Prepared, Preparer};
 
 /// Where the small differences between the service and the test tool matter (analysis-output 6.4).
@@ -124,8 +125,7 @@ pub struct Verdict<'e> {
     /// Searches of PCRE2 expressions that would have cost too much and were ended: what they look for was taken as absent.
     pub ended_searches: u32,
     ruleset: Held,
-    /// Kept for its memory.
-    outline: Outline,
+    course: Course,
 }
 
 impl Verdict<'_> {
@@ -198,23 +198,27 @@ impl Analyzer {
 
     /// Analyses one event.
     pub fn analyze<'e>(&mut self, event: &'e Event) -> Verdict<'e> {
-        let prepared = self.preparer.prepare(event);
-        let judged = self.judge(prepared);
-        self.preparer.finish(judged)
+        let mut verdict = self.preparer.blank(event);
+        self.preparer.begin(&mut verdict);
+        self.compare(&mut verdict, None);
+        self.preparer.conclude(&mut verdict);
+        verdict
     }
 
     /// Analyses one event and tells every step.
     pub fn analyze_traced<'e>(&mut self, event: &'e Event) -> (Verdict<'e>, Trace) {
         let mut trace = Trace::default();
-        let prepared = self.preparer.prepare_traced(event, &mut trace.decoders);
-        let judged = self.judge_traced(prepared, Some(&mut trace));
-        (self.preparer.finish(judged), trace)
+        let mut verdict = self.preparer.blank(event);
+        self.preparer.begin_traced(&mut verdict, &mut trace.decoders);
+        self.compare(&mut verdict, Some(&mut trace));
+        self.preparer.conclude(&mut verdict);
+        (verdict, trace)
     }
 
     /// Compares a prepared event with earlier ones and remembers it. The order of the calls is the order of the events.
     /// An event that was prepared under other rules is prepared anew.
-    pub fn judge<'e>(&mut self, prepared: Prepared<'e>) -> Judged<'e> {
-        self.judge_traced(prepared, None)
+    pub fn judge(&mut self, prepared: &mut Prepared<'_>) {
+        self.compare(&mut prepared.0, None);
     }
 
     /// Takes back the memory of an event that is done, so that the next one needs none. Optional.
@@ -264,33 +268,33 @@ impl Analyzer {
         self.preparer.event_json(verdict)
     }
 
-    fn judge_traced<'e>(&mut self, prepared: Prepared<'e>, trace: Option<&mut Trace>) -> Judged<'e> {
-        let mut prepared = prepared;
-        if !self.ruleset.is(&prepared.ruleset) {
-            prepared = self.preparer.prepare(prepared.decoded.event);
+    fn compare(&mut self, verdict: &mut Verdict<'_>, trace: Option<&mut Trace>) {
+        if !self.ruleset.is(&verdict.ruleset) {
+            *verdict = self.preparer.blank(verdict.decoded.event);
+            self.preparer.begin(verdict);
         }
         budget::begin();
-        let ruleset = self.ruleset.clone();
-        let event = prepared.decoded.event;
-        let now = self.advance(event);
-        let decoder = prepared.decoded.decoder.map(|id| ruleset.decoders.info(id));
+        let ruleset: &Ruleset = &self.ruleset;
+        let event = verdict.decoded.event;
+        let now = advance(&mut self.clock, &mut self.hour, &mut self.state, &self.preparer.settings, event);
+        let decoder = verdict.decoded.decoder.map(|id| ruleset.decoders.info(id));
         if decoder.is_some_and(|info| info.accumulate) {
-            self.accumulator.apply(&ruleset.decoders, &mut prepared.decoded, Timestamp::from_secs(now));
-            prepared.dropped = self.preparer.drops(&prepared.decoded);
+            self.accumulator.apply(&ruleset.decoders, &mut verdict.decoded, Timestamp::from_secs(now));
+            verdict.course.dropped = self.preparer.drops(&verdict.decoded);
             if trace.is_none() {
-                self.preparer.decide_later(&mut prepared);
+                self.preparer.decide_later(verdict);
             }
         }
         let walk_all = trace.is_some() || self.state.memory.engine() == Engine::Reference;
         self.state.memory.begin();
-        let decoded = &prepared.decoded;
+        let course = &mut verdict.course;
+        let decoded = &verdict.decoded;
         let mut pass = Pass {
-            ruleset: &ruleset,
+            ruleset,
             state: &mut self.state,
             decoder,
             now,
-            moment: Moment::after(event.received, &self.preparer.settings.zone, prepared.second),
-            host: decoded.hostname().unwrap_or_default(),
+            moment: Moment::after(event.received, &self.preparer.settings.zone, course.second),
             event: decoded,
             mark: 0,
             last_events: Texts::default(),
@@ -298,45 +302,45 @@ impl Analyzer {
             effects: Vec::new(),
             trace: trace.is_some().then(Vec::new),
         };
-        let won = match prepared.forced_rule {
+        let won = match course.forced_rule {
             Some(rule) => {
                 pass.state.fired[rule] = pass.state.fired[rule].saturating_add(1);
                 Some(Won { rule, parent: None })
             }
-            None if prepared.dropped => None,
+            None if course.dropped => None,
             None if walk_all => pass.winner(),
-            None => pass.winner_in(&prepared.outline),
+            None => pass.winner_in(&course.outline),
         };
-        let finding = won.map(|won| conclude(&mut pass, won, self.preparer.settings.mode));
+        course.finding = won.map(|won| conclude(&mut pass, won, self.preparer.settings.mode));
         if let Some(trace) = trace {
             trace.rules = pass.trace.take().unwrap_or_default();
-            trace.dropped = prepared.dropped;
+            trace.dropped = course.dropped;
             trace.ignored = won
-                .filter(|_| finding.as_ref().is_some_and(|finding| finding.ignored))
+                .filter(|_| course.finding.as_ref().is_some_and(|finding| finding.ignored))
                 .map(|won| ruleset.rules.all[won.rule].info.id);
         }
         let Pass { last_events, previous_log, effects, .. } = pass;
-        prepared.ended = prepared.ended.saturating_add(budget::ended());
-        Judged { prepared, finding, last_events, previous_log, effects }
+        verdict.last_events = last_events;
+        verdict.previous_log = previous_log;
+        verdict.effects = effects;
+        verdict.ended_searches = verdict.ended_searches.saturating_add(budget::ended());
     }
+}
 
-    /// Moves state time on; at a full hour of local time all counters start again.
-    fn advance(&mut self, event: &Event) -> i64 {
-        let now = event.received.secs();
-        if now >= self.clock {
-            self.clock = now;
-        } else if self.clock - now > SET_BACK {
-            self.state.memory.shift(self.clock - now);
-            self.clock = now;
-            self.state.windows.clear();
-        }
-        if self.preparer.settings.mode == Mode::Daemon
-            && self.hour.passed(self.clock, &self.preparer.settings.zone)
-        {
-            self.state.fired.fill(0);
-        }
-        self.clock
+/// Moves state time on; at a full hour of local time all counters start again.
+fn advance(clock: &mut i64, hour: &mut Hour, state: &mut State, settings: &Settings, event: &Event) -> i64 {
+    let now = event.received.secs();
+    if now >= *clock {
+        *clock = now;
+    } else if *clock - now > SET_BACK {
+        state.memory.shift(*clock - now);
+        *clock = now;
+        state.windows.clear();
     }
+    if settings.mode == Mode::Daemon && hour.passed(*clock, &settings.zone) {
+        state.fired.fill(0);
+    }
+    *clock
 }
 
 /// Notices full hours of local time without asking the zone for every event.

@@ -15,9 +15,7 @@ mod ruleset;
 mod texts;
 
 pub use alert::{FormError, PlainForm};
-pub use analyzer::{
-    Analyzer, Effect, Judged, Mode, OwnRule, Prepared, Preparer, Settings, Trace, Verdict, Winner,
-};
+pub use analyzer::{Analyzer, Effect, Mode, OwnRule, Prepared, Preparer, Settings, Trace, Verdict, Winner};
 pub use engine::{Engine, Failure, RuleStep, Searched, Suppressed};
 pub use fields::{Category, Decoded, StaticField, Value};
 pub use rule::RuleInfo;

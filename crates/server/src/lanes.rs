@@ -307,9 +307,9 @@ impl<S: Sink> Shared<S> {
     fn work(&self, preparer: &mut Preparer, batch: Batch) -> Vec<Arrival> {
         let Batch { ticket, arrivals } = batch;
         let mut fresh = None;
-        let prepared: Vec<_> = arrivals.iter().map(|arrival| preparer.prepare(&arrival.event)).collect();
+        let mut events: Vec<_> = arrivals.iter().map(|arrival| preparer.prepare(&arrival.event)).collect();
         let mut analyzer = self.analyzer.enter(ticket);
-        let judged: Vec<_> = prepared.into_iter().map(|prepared| analyzer.judge(prepared)).collect();
+        events.iter_mut().for_each(|event| analyzer.judge(event));
         if !analyzer.owns(preparer) {
             fresh = Some(analyzer.preparer());
         }
@@ -317,10 +317,10 @@ impl<S: Sink> Shared<S> {
         if let Some(fresh) = fresh {
             *preparer = fresh;
         }
-        let verdicts: Vec<_> = judged.into_iter().map(|judged| preparer.finish(judged)).collect();
+        events.iter_mut().for_each(|event| preparer.finish(event));
         let mut sink = self.sink.enter(ticket);
-        for (arrival, verdict) in arrivals.iter().zip(verdicts) {
-            sink.take(arrival, verdict, preparer);
+        for (arrival, event) in arrivals.iter().zip(events) {
+            sink.take(arrival, event.into_verdict(), preparer);
         }
         drop(sink);
         arrivals

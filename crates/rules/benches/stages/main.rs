@@ -97,10 +97,11 @@ fn d_judge(bencher: Bencher<'_, '_>, name: &str) {
             (analyzer(set), prepared)
         })
         .bench_local_values(|(mut analyzer, prepared)| {
-            for prepared in prepared {
-                black_box(analyzer.judge(prepared));
+            let mut prepared = prepared;
+            for prepared in &mut prepared {
+                analyzer.judge(black_box(prepared));
             }
-            analyzer
+            (analyzer, prepared)
         });
 }
 
@@ -113,11 +114,14 @@ fn e_finish(bencher: Bencher<'_, '_>, name: &str) {
         .counter(ItemsCount::new(set.events.len()))
         .with_inputs(|| {
             let mut analyzer = analyzer(set);
-            set.events.iter().map(|event| analyzer.judge(preparer.prepare(event))).collect::<Vec<_>>()
+            let mut prepared: Vec<_> = set.events.iter().map(|event| preparer.prepare(event)).collect();
+            prepared.iter_mut().for_each(|prepared| analyzer.judge(prepared));
+            prepared
         })
         .bench_local_values(|judged| {
-            for judged in judged {
-                black_box(finisher.finish(judged));
+            for mut judged in judged {
+                finisher.finish(&mut judged);
+                black_box(judged);
             }
         });
 }

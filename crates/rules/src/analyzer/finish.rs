@@ -6,21 +6,11 @@ use std::sync::Arc;
 use tld_model::{Alert, AlertRule, Frame};
 use tld_pattern::budget;
 
-use super::{Effect, Mode, Prepared, Preparer, Verdict, Winner};
+use super::{Mode, Prepared, Preparer, Verdict, Winner};
 use crate::alert::{self, Chosen, Picture, Renderer, Shape};
 use crate::rule::condition::Moment;
 use crate::rule::{Index, Rule};
-use crate::{Decoded, StaticField, Texts};
-
-/// An event that was compared with earlier ones. [`Preparer::finish`] makes a [`Verdict`] of it.
-#[derive(Debug)]
-pub struct Judged<'e> {
-    pub(super) prepared: Prepared<'e>,
-    pub(super) finding: Option<Finding>,
-    pub(super) last_events: Texts,
-    pub(super) previous_log: Option<Vec<u8>>,
-    pub(super) effects: Vec<Effect>,
-}
+use crate::{Decoded, StaticField};
 
 /// The rule that an event is reported under.
 #[derive(Debug, Clone, Copy)]
@@ -34,30 +24,19 @@ pub(super) struct Finding {
 }
 
 impl Preparer {
-    /// Makes the alert.
-    pub fn finish<'e>(&mut self, judged: Judged<'e>) -> Verdict<'e> {
-        let alert = match judged.finding {
-            Some(finding) if !finding.silent => Some(self.alert(&judged, finding)),
-            _ => None,
-        };
-        let Judged { prepared, finding, last_events, previous_log, effects } = judged;
-        let rules = &prepared.ruleset.rules.all;
-        let winner = |finding: Finding| {
-            let info = &rules[finding.rule].info;
-            Winner { id: info.id, level: info.level, fired: finding.fired, index: finding.rule }
-        };
-        let level = prepared.ruleset.options.log_alert_level;
-        Verdict {
-            alert_flag: alert.as_ref().is_some_and(|alert| alert.rule.level >= level),
-            decoded: prepared.decoded,
-            rule: finding.map(winner),
-            alert,
-            last_events,
-            previous_log,
-            effects,
-            ended_searches: prepared.ended,
-            ruleset: prepared.ruleset,
-            outline: prepared.outline,
+    /// Makes the alert of an event that was judged.
+    pub fn finish(&mut self, judged: &mut Prepared<'_>) {
+        self.conclude(&mut judged.0);
+    }
+
+    pub(super) fn conclude(&mut self, verdict: &mut Verdict<'_>) {
+        let Some(finding) = verdict.course.finding else { return };
+        let info = &verdict.ruleset.rules.all[finding.rule].info;
+        verdict.rule =
+            Some(Winner { id: info.id, level: info.level, fired: finding.fired, index: finding.rule });
+        if !finding.silent {
+            verdict.alert_flag = info.level >= verdict.ruleset.options.log_alert_level;
+            verdict.alert = Some(self.alert(verdict, finding));
         }
     }
 
@@ -88,11 +67,11 @@ impl Preparer {
         picture.json(shape, &mut Renderer::new(&self.settings))
     }
 
-    fn alert(&mut self, judged: &Judged<'_>, finding: Finding) -> Alert {
-        let Prepared { decoded: event, ruleset, origins, .. } = &judged.prepared;
+    fn alert(&mut self, verdict: &Verdict<'_>, finding: Finding) -> Alert {
+        let Verdict { decoded: event, ruleset, course, .. } = verdict;
         let rule = &ruleset.rules.all[finding.rule];
         let expanded = expanded(rule, event);
-        let known = judged.prepared.second.or(self.second);
+        let known = course.second.or(self.second);
         let moment = Moment::after(event.event.received, &self.settings.zone, known);
         let picture = Picture {
             settings: &self.settings,
@@ -104,8 +83,8 @@ impl Preparer {
                 description: expanded.as_deref().unwrap_or(&rule.info.description),
                 fired: finding.fired,
             }),
-            last_events: &judged.last_events,
-            previous_log: judged.previous_log.as_deref(),
+            last_events: &verdict.last_events,
+            previous_log: verdict.previous_log.as_deref(),
             moment: &moment,
         };
         let renderer = &mut self.renderer;
@@ -118,7 +97,7 @@ impl Preparer {
         let contested = if rule.info.no_ar || (srcip.is_none() && dstuser.is_none()) {
             Vec::new()
         } else {
-            ruleset.decoders.contested_from(event, origins, &mut self.scratch)
+            ruleset.decoders.contested_from(event, &course.origins, &mut self.scratch)
         };
         let texts = Arc::clone(self.copies.of(ruleset, finding.rule));
         Alert {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tld_model::{Event, LocalTime};
 use tld_pattern::budget;
 
+use super::finish::Finding;
 use super::held::{Copies, Held};
 use super::{Mode, Settings, Verdict};
 use crate::alert::Renderer;
@@ -19,7 +20,7 @@ use crate::predecode::{HostNames, predecode_into};
 use crate::rule::Index;
 use crate::rule::condition::Moment;
 use crate::ruleset::Ruleset;
-use crate::{Category, Decoded, StaticField};
+use crate::{Category, Decoded, StaticField, Texts};
 
 /// Prepares and finishes events; one per thread.
 #[derive(Debug)]
@@ -49,20 +50,31 @@ struct Memory {
 /// So many events' memory is kept.
 const MOST_SPARE: usize = 256;
 
-/// An event with its fields, and the rules that may match it.
+/// An event on its way to its verdict: with its fields and the rules that may match it, then judged, then finished, each in
+/// this place.
 #[derive(Debug)]
-pub struct Prepared<'e> {
-    pub(super) decoded: Decoded<'e>,
+pub struct Prepared<'e>(pub(super) Verdict<'e>);
+
+impl<'e> Prepared<'e> {
+    /// What was made of the event once it is finished.
+    pub fn into_verdict(self) -> Verdict<'e> {
+        self.0
+    }
+}
+
+/// What the steps of one event tell each other.
+#[derive(Debug)]
+pub(super) struct Course {
     pub(super) origins: Origins,
     /// The rule that a forwarded alert names.
     pub(super) forced_rule: Option<Index>,
     /// A firewall event that no rule sees.
     pub(super) dropped: bool,
+    /// The rules that may match.
     pub(super) outline: Outline,
-    /// Searches that ended before their answer was certain.
-    pub(super) ended: u32,
     pub(super) second: Option<(i64, LocalTime)>,
-    pub(super) ruleset: Held,
+    /// What judging found.
+    pub(super) finding: Option<Finding>,
 }
 
 impl Preparer {
@@ -84,59 +96,72 @@ impl Preparer {
 
     /// Decodes an event and decides whatever needs no memory.
     pub fn prepare<'e>(&mut self, event: &'e Event) -> Prepared<'e> {
-        let mut prepared = self.decode(event, None);
-        // What an earlier event said may still be filled in: nothing is decided before that.
-        let accumulates =
-            prepared.decoded.decoder.is_some_and(|id| self.ruleset.decoders.info(id).accumulate);
-        if !accumulates {
-            self.decide(&mut prepared);
-        }
-        prepared.ended = budget::ended();
+        let mut prepared = Prepared(self.blank(event));
+        self.begin(&mut prepared.0);
         prepared
     }
 
-    /// Decodes an event and tells every step; the whole tree is walked later.
-    pub(super) fn prepare_traced<'e>(
-        &mut self,
-        event: &'e Event,
-        steps: &mut Vec<DecoderStep>,
-    ) -> Prepared<'e> {
-        let mut prepared = self.decode(event, Some(steps));
-        prepared.ended = budget::ended();
-        prepared
+    /// The first step.
+    pub(super) fn begin(&mut self, verdict: &mut Verdict<'_>) {
+        self.decode(verdict, None);
+        // What an earlier event said may still be filled in: nothing is decided before that.
+        let accumulates = verdict.decoded.decoder.is_some_and(|id| self.ruleset.decoders.info(id).accumulate);
+        if !accumulates {
+            self.decide(verdict);
+        }
+        verdict.ended_searches = budget::ended();
+    }
+
+    /// The same, telling every step; the whole tree is walked later.
+    pub(super) fn begin_traced(&mut self, verdict: &mut Verdict<'_>, steps: &mut Vec<DecoderStep>) {
+        self.decode(verdict, Some(steps));
+        verdict.ended_searches = budget::ended();
     }
 
     /// Takes back the memory of an event that is done, so that the next one needs none. Optional.
-    pub fn recycle(&mut self, verdict: Verdict<'_>) {
-        let mut verdict = verdict;
+    pub fn recycle(&mut self, mut verdict: Verdict<'_>) {
         if let Some(alert) = &mut verdict.alert {
             self.renderer.recycle(std::mem::take(&mut alert.json));
             self.renderer.recycle(std::mem::take(&mut alert.plain));
         }
         if self.spare.len() < MOST_SPARE {
-            let mut outline = std::mem::take(&mut verdict.outline);
+            let mut outline = std::mem::take(&mut verdict.course.outline);
             outline.clear();
             self.spare.push(Memory { fields: FieldMemory::of(&mut verdict.decoded), outline });
         }
     }
 
-    fn decode<'e>(&mut self, event: &'e Event, steps: Option<&mut Vec<DecoderStep>>) -> Prepared<'e> {
-        let ruleset = self.ruleset.clone();
+    /// What is to become the verdict of an event.
+    pub(super) fn blank<'e>(&mut self, event: &'e Event) -> Verdict<'e> {
         let memory = self.spare.pop().unwrap_or_default();
-        let mut decoded = Decoded::within(event, memory.fields);
-        predecode_into(&mut decoded, &self.hosts);
-        let result = ruleset.decoders.decode(&mut decoded, &mut self.scratch, steps);
-        let dropped = self.drops(&decoded);
-        Prepared {
-            decoded,
-            origins: result.origins,
-            forced_rule: result.forced_rule.and_then(|id| ruleset.index(id)),
-            dropped,
-            outline: memory.outline,
-            ended: 0,
-            second: None,
-            ruleset,
+        Verdict {
+            decoded: Decoded::within(event, memory.fields),
+            rule: None,
+            alert: None,
+            alert_flag: false,
+            last_events: Texts::default(),
+            previous_log: None,
+            effects: Vec::new(),
+            ended_searches: 0,
+            ruleset: self.ruleset.clone(),
+            course: Course {
+                origins: Origins::default(),
+                forced_rule: None,
+                dropped: false,
+                outline: memory.outline,
+                second: None,
+                finding: None,
+            },
         }
+    }
+
+    fn decode(&mut self, verdict: &mut Verdict<'_>, steps: Option<&mut Vec<DecoderStep>>) {
+        let Verdict { decoded, course, .. } = verdict;
+        predecode_into(decoded, &self.hosts);
+        let result = self.ruleset.decoders.decode(decoded, &mut self.scratch, steps);
+        course.origins = result.origins;
+        course.forced_rule = result.forced_rule.and_then(|id| self.ruleset.index(id));
+        course.dropped = self.drops(decoded);
     }
 
     /// Whether an event is one of a firewall that no rule sees.
@@ -145,23 +170,23 @@ impl Preparer {
     }
 
     /// [`Preparer::decide`] for an event that is not the last one decoded here.
-    pub(super) fn decide_later(&mut self, prepared: &mut Prepared<'_>) {
+    pub(super) fn decide_later(&mut self, verdict: &mut Verdict<'_>) {
         self.scratch.found.clear();
-        self.decide(prepared);
+        self.decide(verdict);
     }
 
     /// Works out which rules may match.
-    fn decide(&mut self, prepared: &mut Prepared<'_>) {
-        if prepared.forced_rule.is_some() || prepared.dropped {
+    fn decide(&mut self, verdict: &mut Verdict<'_>) {
+        let Verdict { decoded: event, course, .. } = verdict;
+        if course.forced_rule.is_some() || course.dropped {
             return;
         }
-        let event = &prepared.decoded;
         let decoder = event.decoder.map(|id| self.ruleset.decoders.info(id));
         let moment = Moment::after(event.event.received, &self.settings.zone, self.second);
         let question = Question { rules: &self.ruleset.rules, event, decoder, moment: &moment };
-        self.plans.draw(&self.ruleset, &question, &mut self.scratch.found, &mut prepared.outline);
-        prepared.second = moment.known();
-        self.second = prepared.second.or(self.second);
+        self.plans.draw(&self.ruleset, &question, &mut self.scratch.found, &mut course.outline);
+        course.second = moment.known();
+        self.second = course.second.or(self.second);
     }
 }
 

@@ -309,9 +309,10 @@ fn events_prepared_and_finished_on_other_threads_are_judged_alike() {
         }
     });
     for (number, (event, prepared)) in events.iter().zip(prepared).enumerate() {
-        let judged = judge.judge(prepared.unwrap());
-        let verdict = preparers[number % 2].finish(judged);
-        assert_eq!(verdict.alert, whole.analyze(event).alert);
+        let mut prepared = prepared.unwrap();
+        judge.judge(&mut prepared);
+        preparers[number % 2].finish(&mut prepared);
+        assert_eq!(prepared.into_verdict().alert, whole.analyze(event).alert);
     }
 }
 
@@ -320,10 +321,11 @@ fn an_event_prepared_under_other_rules_is_prepared_anew() {
     let mut analyzer = analyzer(THREE);
     let mut stale = analyzer.preparer();
     let event = event(0, "192.0.2.1");
-    let prepared = stale.prepare(&event);
+    let mut prepared = stale.prepare(&event);
     analyzer.swap(load("").ruleset.unwrap());
-    let judged = analyzer.judge(prepared);
-    assert_eq!(stale.finish(judged).rule.map(|rule| rule.id.0), Some(100));
+    analyzer.judge(&mut prepared);
+    stale.finish(&mut prepared);
+    assert_eq!(prepared.into_verdict().rule.map(|rule| rule.id.0), Some(100));
 }
 
 #[test]

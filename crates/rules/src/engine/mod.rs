@@ -269,7 +269,6 @@ pub(crate) struct Pass<'a, 'e> {
     pub(crate) decoder: Option<&'a DecoderInfo>,
     pub(crate) now: i64,
     pub(crate) moment: Moment<'a>,
-    pub(crate) host: &'a [u8],
     /// Level of the rule whose search this event completed.
     pub(crate) mark: u8,
     pub(crate) last_events: Texts,
@@ -389,12 +388,13 @@ impl Pass<'_, '_> {
 
     fn differs(&mut self, rule: &Rule) -> bool {
         let log = &*self.event.log;
+        let host = self.event.hostname().unwrap_or_default();
         let id = rule.info.id;
-        if log.len() >= DIFF_LIMIT || self.state.diffs.same(self.host, id, log) {
+        if log.len() >= DIFF_LIMIT || self.state.diffs.same(host, id, log) {
             return false;
         }
-        let old = self.state.diffs.store(self.host, id, log);
-        self.effects.push(Effect::Diff { host: self.host.to_vec(), rule: id, text: log.to_vec() });
+        let old = self.state.diffs.store(host, id, log);
+        self.effects.push(Effect::Diff { host: host.to_vec(), rule: id, text: log.to_vec() });
         let Some(old) = old else { return false };
         self.last_events = [&b"Previous output:"[..], &old].into_iter().collect();
         self.previous_log = Some(old);
