@@ -135,6 +135,8 @@ pub struct Decoded<'e> {
     pub category: Category,
     hostname: Span,
     statics: [Span; 14],
+    /// Which of them are there, a bit for each.
+    present: u16,
     dynamic: Vec<Dynamic>,
     /// What fields hold that does not stand in the event's text, and the names of dynamic fields.
     own: Vec<u8>,
@@ -149,6 +151,7 @@ pub(crate) struct Span {
 
 impl Span {
     const OWN: u32 = 1 << 31;
+    /// Nothing else starts there.
     const ABSENT: Self = Self { start: u32::MAX, length: 0 };
 }
 
@@ -156,6 +159,7 @@ impl Span {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FieldsMark {
     statics: [Span; 14],
+    present: u16,
     dynamic: usize,
     own: usize,
 }
@@ -208,6 +212,7 @@ impl<'e> Decoded<'e> {
             decoder: None,
             category: Category::default(),
             statics: [Span::ABSENT; 14],
+            present: 0,
             dynamic: memory.dynamic,
             own: memory.own,
         }
@@ -238,7 +243,24 @@ impl<'e> Decoded<'e> {
     pub(crate) fn set_at(&mut self, field: StaticField, span: Span) {
         if let Some(slot) = self.statics.get_mut(field as usize) {
             *slot = span;
+            let bit = 1 << field as u16;
+            self.present = if span == Span::ABSENT { self.present & !bit } else { self.present | bit };
         }
+    }
+
+    /// The static fields that are there, a bit for each by its number.
+    pub(crate) fn present(&self) -> u16 {
+        self.present
+    }
+
+    /// Those fields in their order, and their values.
+    pub(crate) fn statics(&self) -> impl Iterator<Item = (StaticField, &[u8])> {
+        let mut left = self.present;
+        std::iter::from_fn(move || {
+            let field = StaticField::ALL.get(left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some((*field, self.field(*field).unwrap_or_default()))
+        })
     }
 
     /// Names and values of dynamic fields in order of extraction, duplicates included.
@@ -308,25 +330,27 @@ impl<'e> Decoded<'e> {
         let length = u32::try_from(self.own.len() - start);
         let start = u32::try_from(start).ok().and_then(|start| start.checked_add(Span::OWN));
         match (start, length) {
-            (Some(start), Ok(length)) => Span { start, length },
+            (Some(start), Ok(length)) if start != Span::ABSENT.start => Span { start, length },
             _ => Span::ABSENT,
         }
     }
 
     /// How far decoding came, to go back to.
     pub(crate) fn mark(&self) -> FieldsMark {
-        FieldsMark { statics: self.statics, dynamic: self.dynamic.len(), own: self.own.len() }
+        let Self { statics, present, dynamic, own, .. } = self;
+        FieldsMark { statics: *statics, present: *present, dynamic: dynamic.len(), own: own.len() }
     }
 
     /// Forgets the fields since then.
     pub(crate) fn back_to(&mut self, mark: FieldsMark) {
         self.statics = mark.statics;
+        self.present = mark.present;
         self.dynamic.truncate(mark.dynamic);
         self.own.truncate(mark.own);
     }
 
     fn slice(&self, span: Span) -> Option<&[u8]> {
-        if span == Span::ABSENT {
+        if span.start == Span::ABSENT.start {
             return None;
         }
         let (bytes, start) = match span.start.checked_sub(Span::OWN) {

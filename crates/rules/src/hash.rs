@@ -3,7 +3,13 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+pub(crate) const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Both halves of a product in one.
+pub(crate) fn fold(one: u64, other: u64) -> u64 {
+    let product = u128::from(one) * u128::from(other);
+    (product as u64) ^ (product >> 64) as u64
+}
 
 /// Makes hashers of one secret.
 #[derive(Debug, Clone)]
@@ -42,15 +48,21 @@ impl QuickHasher {
 
 impl Hasher for QuickHasher {
     fn write(&mut self, bytes: &[u8]) {
-        let mut words = bytes.chunks_exact(8);
-        for word in &mut words {
-            self.mix(word.try_into().map_or(0, u64::from_le_bytes));
+        // Lengths keep texts apart of which one is the other and more, whose words overlap alike.
+        let length = (bytes.len() as u64).rotate_left(56);
+        let Some(last) = bytes.last_chunk::<8>() else {
+            self.mix(short(bytes) ^ length);
+            return;
+        };
+        // The last but one may overlap with the last.
+        let mut rest = bytes;
+        while let Some((word, behind)) = rest.split_first_chunk::<8>()
+            && !behind.is_empty()
+        {
+            self.mix(u64::from_le_bytes(*word));
+            rest = behind;
         }
-        // Lengths keep texts apart that differ only in zeros at the end.
-        let rest = words.remainder();
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        self.mix(u64::from_le_bytes(last) ^ (bytes.len() as u64).rotate_left(56));
+        self.mix(u64::from_le_bytes(*last) ^ length);
     }
 
     fn write_u8(&mut self, number: u8) {
@@ -74,8 +86,21 @@ impl Hasher for QuickHasher {
     }
 
     fn finish(&self) -> u64 {
-        let product = u128::from(self.state) * u128::from(self.factor ^ FACTOR);
-        (product as u64) ^ (product >> 64) as u64
+        fold(self.state, self.factor ^ FACTOR)
+    }
+}
+
+/// The word of less than eight bytes; of the same length, no two are equal.
+fn short(bytes: &[u8]) -> u64 {
+    match (bytes.first_chunk::<4>(), bytes.last_chunk::<4>(), bytes) {
+        (Some(first), Some(last), _) => {
+            u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32
+        }
+        (_, _, [one, .., last]) => {
+            u64::from(*one) | u64::from(bytes[bytes.len() / 2]) << 8 | u64::from(*last) << 16
+        }
+        (_, _, [one]) => u64::from(*one),
+        _ => 0,
     }
 }
 
@@ -90,5 +115,19 @@ mod tests {
             (0..100_000_u32).map(|number| quick.hash_one(number.to_string().as_bytes())).collect();
         assert!(hashes.len() > 99_990);
         assert_ne!(quick.hash_one(&b"a"[..]), quick.hash_one(&b"a\0"[..]));
+    }
+
+    #[test]
+    fn every_byte_of_a_text_of_any_length_counts() {
+        let quick = Quick::default();
+        for length in 1..70 {
+            let text: Vec<u8> = (0..length).collect();
+            let hash = quick.hash_one(text.as_slice());
+            for place in 0..text.len() {
+                let mut other = text.clone();
+                other[place] ^= 0x80;
+                assert_ne!(quick.hash_one(other.as_slice()), hash, "byte {place} of {length}");
+            }
+        }
     }
 }

@@ -116,8 +116,8 @@ impl Chains {
         })
     }
 
-    /// Appends an arrival. Times never run back.
-    pub(super) fn push(&mut self, key: u64, arrival: Arrival) {
+    /// Appends an arrival; false if it is surely the only one of its key. Times never run back.
+    pub(super) fn push(&mut self, key: u64, arrival: Arrival) -> bool {
         let length = (self.next - self.first) as usize;
         let share = if length > LARGE { 4 } else { 2 };
         let sparse = self.left as usize * share > length && length > CHUNK;
@@ -125,17 +125,19 @@ impl Chains {
         if length >= self.heads.len() || sparse || self.next >= last {
             self.rebuild();
         }
-        self.chain(halves(key), arrival);
+        self.chain(halves(key), arrival)
     }
 
-    /// Appends an arrival and makes it the newest of its key.
-    fn chain(&mut self, key: [u32; 2], Arrival { at, event }: Arrival) {
+    /// Appends an arrival and makes it the newest of its key. False if it is surely the only one.
+    fn chain(&mut self, key: [u32; 2], Arrival { at, event }: Arrival) -> bool {
         let slot = self.slot(key);
         let head = self.heads[slot];
         let older = self.place_in(head);
         let sketch = if older == NONE { 0 } else { head & !((1 << PLACE) - 1) };
+        let own = sketch_of(key);
         let place = self.append(Node { key, older, at, event });
-        self.heads[slot] = if self.sketched { place | sketch | sketch_of(key) } else { place };
+        self.heads[slot] = if self.sketched { place | sketch | own } else { place };
+        if self.sketched { sketch & own != 0 } else { older != NONE }
     }
 
     /// The place that a head tells, if it has not left.

@@ -17,7 +17,7 @@ use super::reference::{Found, LAST_EVENTS, is_static_name, list_of};
 use super::remembered::Values;
 use super::store::{Number, Store};
 use super::wide::Wide;
-use crate::hash::Quick;
+use crate::hash::{FACTOR, Quick, fold};
 use crate::rule::correlation::{Correlation, Shared, Target};
 use crate::rule::{Index, Rule, Rules};
 use crate::{Decoded, Texts};
@@ -38,9 +38,13 @@ struct Place {
     rule: Index,
     /// What its key is made of, by number.
     shape: usize,
+    /// What tells its keys from those of other indexes.
+    salt: u64,
     /// It takes in only what an expression of the rule fits.
     filtered: bool,
     timeframe: i64,
+    /// Second from which on no arrival is in reach: most indexes are empty, and need no key.
+    until: i64,
     /// Most events of a key that a search can reach.
     most: usize,
     holder: Holder,
@@ -158,7 +162,18 @@ impl Indexed {
                 }
                 let shape = self.shape(rule);
                 let filtered = matches!(rule.place.target, Some(Target::Everything(Some(_))));
-                self.places.push(Place { rule: index, shape, filtered, timeframe: 0, most: 0, holder });
+                // Of a secret of its own: numbers of agents are hashed by the other.
+                let salt = Quick::default().hash_one(number);
+                self.places.push(Place {
+                    rule: index,
+                    shape,
+                    salt,
+                    filtered,
+                    timeframe: 0,
+                    until: 0,
+                    most: 0,
+                    holder,
+                });
                 number
             }
         };
@@ -197,6 +212,9 @@ impl Indexed {
             return Found::Nothing(0);
         };
         let number = number as usize;
+        if self.places.get(number).is_none_or(|place| now - epoch >= place.until) {
+            return Found::Nothing(0);
+        }
         let Some(key) = self.key(number, event) else { return Found::Nothing(0) };
         let Self { places, shapes, chains, wides, store, quick, .. } = self;
         let Some(place) = places.get(number) else { return Found::Nothing(0) };
@@ -241,17 +259,19 @@ impl Indexed {
     }
 
     fn enter_all(&mut self, arrival: Arrival, winner: Index, event: &impl Values, log: &[u8], rules: &Rules) {
+        let mut holders = 0;
         for &(list, times) in rules.feeds(winner) {
             for at in 0..self.of_list.get(list).map_or(0, Vec::len) {
-                self.enter(self.of_list[list][at], arrival, times as usize, event, log, rules);
+                holders += self.enter(self.of_list[list][at], arrival, times as usize, event, log, rules);
             }
         }
         for at in 0..self.of_all.len() {
-            self.enter(self.of_all[at], arrival, 1, event, log, rules);
+            holders += self.enter(self.of_all[at], arrival, 1, event, log, rules);
         }
-        self.store.settle();
+        self.store.settle(holders as u32);
     }
 
+    /// Adds an arrival to an index; how many times it is held there.
     fn enter(
         &mut self,
         number: usize,
@@ -260,36 +280,39 @@ impl Indexed {
         event: &impl Values,
         log: &[u8],
         rules: &Rules,
-    ) {
+    ) -> usize {
         let place = &self.places[number];
         if place.filtered
             && let Some(Target::Everything(Some(regex))) = &rules.all[place.rule].place.target
             && !regex.is_match(log)
         {
-            return;
+            return 0;
         }
-        let Some(key) = self.key(number, event) else { return };
+        let Some(key) = self.key(number, event) else { return 0 };
         let Self { places, chains, wides, store, quick, .. } = self;
-        let place = &places[number];
+        let place = &mut places[number];
+        place.until = i64::from(arrival.at) + place.timeframe + 1;
         // No search gets beyond so many of one event.
         let times = times.min(place.most);
         match place.holder {
             Holder::Chains(at) => {
                 let chains = &mut chains[at];
                 chains.expire(i64::from(arrival.at) - chains.timeframe, |event| _ = store.release(event));
+                let mut earlier = false;
                 for _ in 0..times {
-                    chains.push(key, arrival);
-                    store.hold(arrival.event);
+                    earlier |= chains.push(key, arrival);
                 }
-                chains.trim(key, place.most, times, |event| _ = store.release(event));
+                if earlier {
+                    chains.trim(key, place.most, times, |event| _ = store.release(event));
+                }
             }
             Holder::Wide(at) => {
                 let wide = &mut wides[at];
                 wide.expire(i64::from(arrival.at) - wide.timeframe, |event| _ = store.release(event));
                 wide.push(key, arrival, times, event, quick);
-                (0..times).for_each(|_| store.hold(arrival.event));
             }
         }
+        times
     }
 
     /// Takes out what lies before all timeframes, and gives up memory that stands empty.
@@ -366,12 +389,12 @@ impl Indexed {
     /// The key of the event in hand in an index; none when it lacks a value that must be the same, so that no search can
     /// ever count it.
     fn key(&mut self, number: usize, event: &impl Values) -> Option<u64> {
-        let shape = self.places.get(number)?.shape;
+        let Place { shape, salt, .. } = *self.places.get(number)?;
         if self.known[shape].0 != self.event {
             self.known[shape] = (self.event, values(&self.quick, &self.shapes[shape], event));
         }
-        let values = self.known[shape].1?;
-        Some(self.quick.hash_one((number, values)))
+        // Hashes of one secret apart by another: no two indexes have keys that somebody could foresee to meet.
+        Some(fold(self.known[shape].1? ^ salt, FACTOR))
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -426,18 +426,17 @@ impl Pass<'_, '_> {
             Memory::Indexed(memory) => memory.search(index, rule, self.event, self.now),
             Memory::Reference(memory) => memory.search(rule, self.event, self.now),
         };
-        let level = rule.info.level;
-        self.last_events = match &mut found {
+        match &mut found {
             Found::Enough(texts) => {
-                self.mark = level;
-                std::mem::take(texts)
+                self.mark = rule.info.level;
+                self.last_events = std::mem::take(texts);
             }
             Found::Hidden(_) => {
                 self.state.suppressed[index].marks += 1;
-                Texts::default()
+                self.last_events.clear();
             }
-            Found::Nothing(_) => Texts::default(),
-        };
+            Found::Nothing(_) => self.last_events.clear(),
+        }
         found
     }
 }

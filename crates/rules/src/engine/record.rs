@@ -22,7 +22,7 @@ const DYNAMIC: usize = 8;
 /// Behind them: where each static field begins and ends, then name and value of each dynamic one.
 const FIELDS: usize = 9;
 
-/// By number.
+/// By number, which is the number of the variant.
 const CATEGORIES: [Category; 8] = [
     Category::Syslog,
     Category::Firewall,
@@ -47,28 +47,21 @@ impl Writer {
         let before = text.len() + location.len();
         let extra = &mut self.extra;
         extra.clear();
-        let start = begin(out);
-        put(number(text.len()), out);
-        put(number(before), out);
-        put_place(place(text, &event.log, before, extra), out);
-        put(number(winner), out);
-        put(event.event.agent.id.0, out);
-        let category = CATEGORIES.iter().position(|known| *known == event.category).unwrap_or(0);
-        put(category as u32, out);
-        let (mut mask, mut places) = (0, [(0, 0); StaticField::ALL.len()]);
-        let mut free = places.iter_mut();
-        for field in StaticField::ALL {
-            if let Some(value) = event.field(field)
-                && let Some(to) = free.next()
-            {
-                mask |= 1 << field as u32;
-                *to = place(text, value, before, extra);
-            }
+        let mut head = Head { bytes: [0; 256], length: 0 };
+        head.put(number(text.len()));
+        head.put(number(before));
+        head.put_place(place(text, &event.log, before, extra));
+        head.put(number(winner));
+        head.put(event.event.agent.id.0);
+        head.put(event.category as u32);
+        head.put(u32::from(event.present()));
+        head.put(number(event.dynamic().len()));
+        for (_, value) in event.statics() {
+            head.put_place(place(text, value, before, extra));
         }
-        let rest = free.len();
-        put(mask, out);
-        put(number(event.dynamic().len()), out);
-        places.iter().take(places.len() - rest).for_each(|place| put_place(*place, out));
+        out.reserve(1 + usize::from(head.length) + before);
+        let start = begin(out);
+        out.extend_from_slice(head.written());
         for (name, value) in event.dynamic() {
             put_place(place(text, name, before, extra), out);
             put_place(place(text, value, before, extra), out);
@@ -76,7 +69,42 @@ impl Writer {
         end(start, out);
         out.extend_from_slice(text);
         out.extend_from_slice(location);
-        out.extend_from_slice(extra);
+        if !extra.is_empty() {
+            out.extend_from_slice(extra);
+        }
+    }
+}
+
+/// A head but for its dynamic fields: at most thirty-seven numbers of five bytes.
+struct Head {
+    bytes: [u8; 256],
+    length: u8,
+}
+
+impl Head {
+    #[inline]
+    fn push(&mut self, byte: u8) {
+        self.bytes[usize::from(self.length)] = byte;
+        self.length += 1;
+    }
+
+    #[inline]
+    fn put(&mut self, mut number: u32) {
+        while number >= 0x80 {
+            self.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.push(number as u8);
+    }
+
+    #[inline]
+    fn put_place(&mut self, (start, end): (u32, u32)) {
+        self.put(start);
+        self.put(end);
+    }
+
+    fn written(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
     }
 }
 

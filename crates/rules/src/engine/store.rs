@@ -94,6 +94,8 @@ pub(super) struct Store {
     marked: VecDeque<Marked>,
     /// Number of the first segment.
     first: u32,
+    /// What the first event of the newest segment is numbered.
+    base: Number,
     live: usize,
     /// Bytes of all segments but the newest.
     bytes: usize,
@@ -115,6 +117,7 @@ impl Store {
             segments: VecDeque::new(),
             marked: VecDeque::new(),
             first: 0,
+            base: 0,
             live: 0,
             bytes: 0,
             segment_bytes: SEGMENT_BYTES.min(most_bytes / 256).max(1024),
@@ -153,51 +156,52 @@ impl Store {
     /// Takes in an event, which nothing holds yet.
     pub(super) fn push(&mut self, event: &Decoded<'_>, winner: Index, mark: u8) -> Number {
         let needed = event.full_log.len() + event.location.len() + 64;
-        let number = self.open(needed);
-        let Self { segments, writer, .. } = self;
+        self.open(needed);
+        let Self { segments, writer, base, .. } = self;
+        let mut number = *base;
         if let Some(Some(segment)) = segments.back_mut() {
+            number += segment.status.len() as u32;
             writer.write(event, winner, &mut segment.records);
             segment.ends.push(segment.records.len() as u32);
             segment.status.push(u32::from(mark));
         }
-        self.note_mark(number, mark);
+        if mark > 0 {
+            self.note_mark(number, mark);
+        }
         number
     }
 
     /// Takes in an event of an older memory.
     pub(super) fn push_recalled(&mut self, event: &mut Recalled, winner: Index, mark: u8) -> Number {
-        let number = self.open(event.log().len());
+        self.open(event.log().len());
+        let mut number = self.base;
         if let Some(Some(segment)) = self.segments.back_mut() {
+            number += segment.status.len() as u32;
             event.won_by(winner, &mut segment.records);
             segment.ends.push(segment.records.len() as u32);
             segment.status.push(u32::from(mark));
         }
-        self.note_mark(number, mark);
+        if mark > 0 {
+            self.note_mark(number, mark);
+        }
         number
     }
 
-    /// Takes back the event that came last, if nothing holds it.
-    pub(super) fn settle(&mut self) {
-        if let Some(Some(segment)) = self.segments.back_mut()
-            && segment.status.last().is_some_and(|status| status >> 8 == 0)
-        {
-            segment.status.pop();
-            segment.ends.pop();
-            segment.records.truncate(segment.ends.last().map_or(0, |end| *end as usize));
-        }
-    }
-
-    /// One more place holds the event.
-    pub(super) fn hold(&mut self, number: Number) {
-        let Some((_, segment)) = self.segment(number) else { return };
-        let rank = segment.rank(number);
-        let status = &mut segment.status[rank];
-        let fresh = *status >> 8 == 0;
-        *status += 1 << 8;
-        if fresh {
+    /// So many places hold the event that came last; without any it is taken back.
+    pub(super) fn settle(&mut self, holders: u32) {
+        let Some(Some(segment)) = self.segments.back_mut() else { return };
+        let Some(status) = segment.status.last_mut() else { return };
+        if holders > 0 {
+            *status += holders << 8;
             segment.live += 1;
             self.live += 1;
+            return;
         }
+        segment.status.pop();
+        segment.ends.pop();
+        segment.records.truncate(segment.ends.last().map_or(0, |end| *end as usize));
+        let number = self.base + segment.status.len() as u32;
+        self.note_mark(number, 0);
     }
 
     /// A place gives the event up; whether it was the last one.
@@ -285,8 +289,8 @@ impl Store {
         Some((place, self.segments.get_mut(place)?.as_deref_mut()?))
     }
 
-    /// Makes room in the newest segment; the number of the next event.
-    fn open(&mut self, needed: usize) -> Number {
+    /// Makes room in the newest segment.
+    fn open(&mut self, needed: usize) {
         let limit = self.segment_bytes;
         let full = |segment: &Segment| {
             let count = segment.status.len();
@@ -299,10 +303,8 @@ impl Store {
             segment.records.reserve(limit);
             self.segments.push_back(Some(Box::new(segment)));
             self.marked.push_back([0; 1 << (SPAN - 6)]);
+            self.base = ((self.first + self.segments.len() as u32 - 1) % NUMBERS) << SPAN;
         }
-        let newest = self.segments.back().and_then(Option::as_deref);
-        let segment = (self.first + self.segments.len() as u32 - 1) % NUMBERS;
-        (segment << SPAN) + newest.map_or(0, |segment| segment.status.len()) as u32
     }
 
     /// The newest segment takes no more.
@@ -417,7 +419,7 @@ mod tests {
         decoded.set(StaticField::Id, &event.text[id]);
         decoded.push_dynamic("shop.number", number.to_string().as_bytes(), 8);
         let number = store.push(&decoded, number, (number % 17) as u8);
-        store.hold(number);
+        store.settle(1);
         number
     }
 
