@@ -1,7 +1,9 @@
 //! Memory that alerts are rendered in: bytes that are there already, and how many of them count. Since what lies behind
-//! them may be overwritten, texts are escaped eight bytes at a time.
+//! them may be overwritten, texts are escaped sixteen bytes at a time.
 //!
 //! Invariant: what counts is what appending to a `Vec` would have given ([`super::json`] holds the plain form).
+
+use wide::u8x16;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -169,103 +171,107 @@ const LETTERS: [u8; 256] = {
 #[inline(never)]
 fn escape(text: &[u8], out: &mut [u8]) -> usize {
     let length = text.len();
-    if length < 8 {
-        return escape_short(text, out);
-    }
     let mut at = 0;
-    if length < 16 {
-        // Two words that may overlap.
-        let last = length - 8;
-        if let (Some(first), Some(end)) = (text.first_chunk::<8>(), text.last_chunk::<8>())
-            && specials(u64::from_le_bytes(*first)) == 0
-            && specials(u64::from_le_bytes(*end)) == 0
+    if let Some(last) = length.checked_sub(16) {
+        while let (Some(from), Some(to)) =
+            (text.get(at..at + 16).and_then(<[u8]>::first_chunk::<16>), out.get_mut(at..at + 16))
         {
-            out[..8].copy_from_slice(first);
-            out[last..length].copy_from_slice(end);
-            return length;
+            if specials(*from) != 0 {
+                break;
+            }
+            to.copy_from_slice(from);
+            if at == last {
+                return length;
+            }
+            // The last piece begins where it ends with the text: some of its bytes are seen twice.
+            at = (at + 16).min(last);
         }
-        return escape_from(0, text, out);
+        return escape_from(at, text, out);
     }
-    let last = length - 16;
-    while let (Some(from), Some(to)) =
-        (text.get(at..at + 16).and_then(<[u8]>::first_chunk::<16>), out.get_mut(at..at + 16))
+    let rest = short(text);
+    if let Some(room) = out.first_chunk_mut::<16>()
+        && specials(rest.to_le_bytes()) & ((1 << length) - 1) == 0
     {
-        if any_special(from) {
-            break;
-        }
-        to.copy_from_slice(from);
-        if at == last {
-            return length;
-        }
-        // The last piece begins where it ends with the text: some of its bytes are seen twice.
-        at = (at + 16).min(last);
+        *room = rest.to_le_bytes();
+        return length;
     }
-    escape_from(at, text, out)
+    escape_few(rest, length, out)
 }
 
-/// Whether some byte must be escaped; written so that the compiler looks at all at once.
+/// Less than sixteen bytes as one number.
 #[inline]
-fn any_special(bytes: &[u8; 16]) -> bool {
-    bytes.iter().fold(false, |any, byte| any | (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\'))
-}
-
-/// The same for less than eight bytes: two overlapping halves, or one by one.
-fn escape_short(text: &[u8], out: &mut [u8]) -> usize {
-    if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
-        let word = u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last));
-        if specials(word) == 0 {
-            out[..4].copy_from_slice(first);
-            out[text.len() - 4..text.len()].copy_from_slice(last);
-            return text.len();
-        }
+fn short(text: &[u8]) -> u128 {
+    // Two halves that may overlap.
+    if let (Some(first), Some(last)) = (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+        let high = u64::from_le_bytes(*last) >> 1 >> (127 - 8 * text.len());
+        return u128::from(u64::from_le_bytes(*first)) | u128::from(high) << 64;
     }
-    escape_bytes(text, out)
+    if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        let high = u64::from(u32::from_le_bytes(*last)) << (8 * text.len() - 32);
+        return u128::from(u64::from(u32::from_le_bytes(*first)) | high);
+    }
+    text.iter().rev().fold(0, |word, byte| word << 8 | u128::from(*byte))
 }
 
-/// The same where nothing is to be escaped up to `start`.
+/// Escapes so many bytes, which stand in one number.
+#[inline(never)]
+fn escape_few(bytes: u128, count: usize, out: &mut [u8]) -> usize {
+    let (mut rest, mut left, mut to) = (bytes, count, 0);
+    let mut special = specials(bytes.to_le_bytes()) & ((1 << count) - 1);
+    loop {
+        out[to..to + 16].copy_from_slice(&rest.to_le_bytes());
+        if special == 0 {
+            return to + left;
+        }
+        let plain = special.trailing_zeros() as usize;
+        special = special >> plain >> 1;
+        rest >>= 8 * plain;
+        to += plain;
+        to += escape_one(rest as u8, &mut out[to..]);
+        rest >>= 8;
+        left -= plain + 1;
+    }
+}
+
+/// The same as [`escape`] where nothing is to be escaped up to `start`.
 #[inline(never)]
 fn escape_from(start: usize, text: &[u8], out: &mut [u8]) -> usize {
     let (mut from, mut to) = (start, start);
-    while let (Some(bytes), Some(room)) = (text.get(from..from + 8), out.get_mut(to..to + 16)) {
-        room[..8].copy_from_slice(bytes);
-        let special = specials(bytes.try_into().map_or(0, u64::from_le_bytes));
-        if special == 0 {
-            from += 8;
-            to += 8;
-            continue;
+    // Sixteen bytes, and as many behind them.
+    while let (Some(bytes), Some(room)) =
+        (text.get(from..from + 32).and_then(<[u8]>::first_chunk::<32>), out.get_mut(to..to + 112))
+    {
+        let Some((block, _)) = bytes.split_first_chunk::<16>() else { break };
+        room[..16].copy_from_slice(block);
+        let mut special = specials(*block);
+        let (mut taken, mut written) = (0, 0);
+        while special != 0 {
+            let plain = special.trailing_zeros() as usize;
+            special = special >> plain >> 1;
+            taken += plain;
+            written += plain;
+            written += escape_one(bytes[taken], &mut room[written..]);
+            taken += 1;
+            // What stands behind it is read anew.
+            room[written..written + 16].copy_from_slice(&bytes[taken..taken + 16]);
         }
-        let plain = (special.trailing_zeros() / 8) as usize;
-        to += plain + escape_one(bytes[plain], &mut room[plain..]);
-        from += plain + 1;
+        from += 16;
+        to += written + 16 - taken;
     }
-    to + escape_bytes(&text[from..], &mut out[to..])
-}
-
-/// The same, byte by byte.
-#[inline(never)]
-fn escape_bytes(text: &[u8], out: &mut [u8]) -> usize {
-    let mut to = 0;
-    for &byte in text {
-        if byte < 0x20 || byte == b'"' || byte == b'\\' {
-            to += escape_one(byte, &mut out[to..]);
-        } else {
-            out[to] = byte;
-            to += 1;
-        }
+    for piece in text[from..].chunks(15) {
+        to += escape_few(short(piece), piece.len(), &mut out[to..]);
     }
     to
 }
 
-/// The high bits of the bytes that must be escaped; exact for the first of them, which is all that counts: a byte below a
-/// limit borrows from the next one.
-fn specials(word: u64) -> u64 {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES * 0x80;
-    let control = word.wrapping_sub(ONES * 0x20);
-    let quote = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
-    let slash = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
-    // None of the three has a high bit itself, so the word's own high bits decide for all.
-    (control | quote | slash) & !word & HIGH
+/// Which of sixteen bytes must be escaped: a bit for each.
+#[inline]
+fn specials(bytes: [u8; 16]) -> u32 {
+    let bytes = u8x16::new(bytes);
+    let control = bytes.min(u8x16::splat(0x1f)).simd_eq(bytes);
+    let quote = bytes.simd_eq(u8x16::splat(b'"'));
+    let slash = bytes.simd_eq(u8x16::splat(b'\\'));
+    (control | quote | slash).to_bitmask()
 }
 
 /// Escapes one byte that must be escaped; how many bytes it took.

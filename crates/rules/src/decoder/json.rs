@@ -6,8 +6,12 @@
 
 use std::borrow::Cow;
 
+use wide::u8x16;
+
 /// Deepest nesting.
 pub(super) const DEPTH: usize = 512;
+/// So many times sixteen bytes of a string are looked at before the rest is searched.
+const SHORT_BLOCKS: usize = 6;
 /// Longest text of a number.
 const NUMBER_LENGTH: usize = 63;
 
@@ -167,15 +171,13 @@ fn write_string(text: &[u8], out: &mut Vec<u8>) {
 pub(super) struct Parser<'t> {
     text: &'t [u8],
     at: usize,
-    /// There is a NUL somewhere.
-    nul: bool,
 }
 
 impl<'t> Parser<'t> {
     /// A reader at the start of a text.
     pub(super) fn new(text: &'t [u8]) -> Self {
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-        Self { text, at: 0, nul: memchr::memchr(0, text).is_some() }
+        Self { text, at: 0 }
     }
 
     /// Goes over the colon between a name and its value.
@@ -245,23 +247,19 @@ impl<'t> Parser<'t> {
 
     /// The next quote, backslash or NUL from a place on.
     fn special(&self, from: usize) -> Option<usize> {
-        let rest = self.text.get(from..)?;
-        if self.nul {
-            return memchr::memchr3(b'"', b'\\', 0, rest).map(|place| from + place);
-        }
-        // Many strings are short; a search that is made for long ones costs more than these.
-        if let Some(first) = rest.first_chunk::<16>() {
-            let ([low, high], _) = first.as_chunks::<8>() else { return None };
-            let (low, high) = (quoted(low), quoted(high));
-            if low != 0 {
-                return Some(from + low.trailing_zeros() as usize / 8);
+        let mut rest = self.text.get(from..)?;
+        let mut at = from;
+        // Most strings are short; a search that is made for long ones costs more than these.
+        for _ in 0..SHORT_BLOCKS {
+            let Some((block, behind)) = rest.split_first_chunk::<16>() else { break };
+            let special = specials(*block);
+            if special != 0 {
+                return Some(at + special.trailing_zeros() as usize);
             }
-            if high != 0 {
-                return Some(from + 8 + high.trailing_zeros() as usize / 8);
-            }
-            return memchr::memchr2(b'"', b'\\', rest.get(16..)?).map(|place| from + 16 + place);
+            at += 16;
+            rest = behind;
         }
-        memchr::memchr2(b'"', b'\\', rest).map(|place| from + place)
+        memchr::memchr3(b'"', b'\\', 0, rest).map(|place| at + place)
     }
 
     fn rest(&self) -> &'t [u8] {
@@ -471,13 +469,31 @@ impl<'t> Parser<'t> {
     }
 }
 
-/// The lowest bit that this sets is in the first of eight bytes that is a quote or a backslash.
-fn quoted(bytes: &[u8; 8]) -> u64 {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
-    let word = u64::from_le_bytes(*bytes);
-    let quotes = word ^ u64::from_le_bytes([b'"'; 8]);
-    let backslashes = word ^ u64::from_le_bytes([b'\\'; 8]);
-    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
-    (zero(quotes) | zero(backslashes)) & HIGH
+/// Which of sixteen bytes are quotes, backslashes or NULs: a bit for each.
+#[inline]
+fn specials(bytes: [u8; 16]) -> u32 {
+    let bytes = u8x16::new(bytes);
+    let quote = bytes.simd_eq(u8x16::splat(b'"'));
+    let slash = bytes.simd_eq(u8x16::splat(b'\\'));
+    (quote | slash | bytes.simd_eq(u8x16::ZERO)).to_bitmask()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::Parser;
+
+    proptest! {
+        #[test]
+        fn strings_of_any_length_end_at_the_first_byte_that_is_not_plain(
+            before in "[a!#\u{e9}]{0,140}",
+            special in prop_oneof![Just("\""), Just("\\"), Just("\0"), Just("")],
+            behind in "[a\"\\\\\0]{0,40}",
+        ) {
+            let text = [&*before, special, &*behind].concat();
+            let wanted = text.bytes().position(|byte| b"\"\\\0".contains(&byte));
+            prop_assert_eq!(Parser::new(text.as_bytes()).special(0), wanted);
+        }
+    }
 }
