@@ -153,6 +153,12 @@ impl Span {
     const OWN: u32 = 1 << 31;
     /// Nothing else starts there.
     const ABSENT: Self = Self { start: u32::MAX, length: 0 };
+
+    /// Where it begins and ends in a copy of the event's text with the bytes that the event owns from `own` on.
+    pub(crate) fn place(self, own: u32) -> (u32, u32) {
+        let start = self.start.checked_sub(Self::OWN).map_or(self.start, |start| start.saturating_add(own));
+        (start, start.saturating_add(self.length))
+    }
 }
 
 /// See [`Decoded::mark`].
@@ -253,14 +259,24 @@ impl<'e> Decoded<'e> {
         self.present
     }
 
-    /// Those fields in their order, and their values.
-    pub(crate) fn statics(&self) -> impl Iterator<Item = (StaticField, &[u8])> {
+    /// Where those fields stand, in their order.
+    pub(crate) fn static_spans(&self) -> impl Iterator<Item = Span> {
         let mut left = self.present;
         std::iter::from_fn(move || {
-            let field = StaticField::ALL.get(left.trailing_zeros() as usize)?;
+            let span = self.statics.get(left.trailing_zeros() as usize)?;
             left &= left - 1;
-            Some((*field, self.field(*field).unwrap_or_default()))
+            Some(*span)
         })
+    }
+
+    /// Where names and values of dynamic fields stand, in their order.
+    pub(crate) fn dynamic_spans(&self) -> impl Iterator<Item = (Span, Span)> {
+        self.dynamic.iter().map(|field| (field.name, field.value))
+    }
+
+    /// The bytes that the event owns.
+    pub(crate) fn owned(&self) -> &[u8] {
+        &self.own
     }
 
     /// Names and values of dynamic fields in order of extraction, duplicates included.
@@ -349,7 +365,8 @@ impl<'e> Decoded<'e> {
         self.own.truncate(mark.own);
     }
 
-    fn slice(&self, span: Span) -> Option<&[u8]> {
+    /// What stands there.
+    pub(crate) fn slice(&self, span: Span) -> Option<&[u8]> {
         if span.start == Span::ABSENT.start {
             return None;
         }

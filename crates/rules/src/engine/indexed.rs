@@ -43,8 +43,6 @@ struct Place {
     /// It takes in only what an expression of the rule fits.
     filtered: bool,
     timeframe: i64,
-    /// Second from which on no arrival is in reach: most indexes are empty, and need no key.
-    until: i64,
     /// Most events of a key that a search can reach.
     most: usize,
     holder: Holder,
@@ -78,6 +76,8 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug)]
 pub(crate) struct Indexed {
     places: Vec<Place>,
+    /// For each of them the second from which on no arrival is in reach: most indexes are empty, and need no key.
+    until: Vec<i64>,
     shapes: Vec<Shape>,
     /// Index of a searching rule.
     of_rule: Vec<u32>,
@@ -108,6 +108,7 @@ impl Indexed {
     pub(crate) fn new(rules: &Rules, most_bytes: usize) -> Self {
         let mut indexed = Self {
             places: Vec::new(),
+            until: Vec::new(),
             shapes: Vec::new(),
             of_rule: vec![NONE; rules.all.len()],
             quick: Quick::default(),
@@ -127,6 +128,7 @@ impl Indexed {
         for (index, rule) in rules.all.iter().enumerate().filter(|(_, rule)| rule.searches()) {
             indexed.place(index, rule, rules);
         }
+        indexed.until = vec![0; indexed.places.len()];
         for place in &mut indexed.places {
             if let Holder::Chains(number) = &mut place.holder {
                 let known = indexed.chains.iter().position(|chains| chains.timeframe == place.timeframe);
@@ -164,16 +166,7 @@ impl Indexed {
                 let filtered = matches!(rule.place.target, Some(Target::Everything(Some(_))));
                 // Of a secret of its own: numbers of agents are hashed by the other.
                 let salt = Quick::default().hash_one(number);
-                self.places.push(Place {
-                    rule: index,
-                    shape,
-                    salt,
-                    filtered,
-                    timeframe: 0,
-                    until: 0,
-                    most: 0,
-                    holder,
-                });
+                self.places.push(Place { rule: index, shape, salt, filtered, timeframe: 0, most: 0, holder });
                 number
             }
         };
@@ -206,15 +199,21 @@ impl Indexed {
         self.event += 1;
     }
 
+    /// Whether a search of that rule may find anything: there are arrivals of some key in its timeframe.
+    pub(crate) fn reaches(&self, index: Index, now: i64) -> bool {
+        let until = self.of_rule.get(index).and_then(|number| self.until.get(*number as usize));
+        match (until, self.epoch) {
+            (Some(until), Some(epoch)) => now - epoch < *until,
+            _ => false,
+        }
+    }
+
     /// Looks for the earlier events of a rule, and marks the newest counted one when there are enough.
     pub(crate) fn search(&mut self, index: Index, rule: &Rule, event: &Decoded<'_>, now: i64) -> Found {
         let (Some(&number), Some(epoch)) = (self.of_rule.get(index), self.epoch) else {
             return Found::Nothing(0);
         };
         let number = number as usize;
-        if self.places.get(number).is_none_or(|place| now - epoch >= place.until) {
-            return Found::Nothing(0);
-        }
         let Some(key) = self.key(number, event) else { return Found::Nothing(0) };
         let Self { places, shapes, chains, wides, store, quick, .. } = self;
         let Some(place) = places.get(number) else { return Found::Nothing(0) };
@@ -289,9 +288,9 @@ impl Indexed {
             return 0;
         }
         let Some(key) = self.key(number, event) else { return 0 };
-        let Self { places, chains, wides, store, quick, .. } = self;
-        let place = &mut places[number];
-        place.until = i64::from(arrival.at) + place.timeframe + 1;
+        let Self { places, until, chains, wides, store, quick, .. } = self;
+        let place = &places[number];
+        until[number] = i64::from(arrival.at) + place.timeframe + 1;
         // No search gets beyond so many of one event.
         let times = times.min(place.most);
         match place.holder {

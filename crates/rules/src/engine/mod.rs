@@ -34,6 +34,7 @@ use crate::{Decoded, StaticField, Texts};
 use first_time::{FirstTime, KEY_LIMIT, Limits};
 pub(crate) use hints::Hints;
 use indexed::Indexed;
+use outline::{Left, Open};
 pub(crate) use outline::{Outline, Question};
 pub(crate) use plan::Plans;
 use reference::{Found, Lists};
@@ -96,6 +97,14 @@ impl Memory {
         match self {
             Self::Indexed(_) => Engine::Indexed,
             Self::Reference(_) => Engine::Reference,
+        }
+    }
+
+    /// Whether a search of that rule may find anything.
+    fn reaches(&self, rule: Index, now: i64) -> bool {
+        match self {
+            Self::Indexed(memory) => memory.reaches(rule, now),
+            Self::Reference(_) => true,
         }
     }
 
@@ -325,21 +334,34 @@ impl Pass<'_, '_> {
         end: usize,
         parent: Option<Index>,
     ) -> Option<Won> {
-        let ruleset = self.ruleset;
         let mut at = start;
         while at < end {
             let open = outline.rules[at];
-            let rule = &ruleset.rules.all[open.rule];
-            let holds = rule.conditions[open.asked..].iter().all(|condition| self.holds(condition, rule));
-            if holds && (!rule.searches() || matches!(self.search(open.rule, rule), Found::Enough(_))) {
-                let won = self.winner_between(outline, at + 1, open.end, Some(open.rule));
-                if let Some(won) = won.or_else(|| self.childless(open.rule, parent)) {
+            if self.fits(open) {
+                let children = at + 1 < open.end;
+                let won = children.then(|| self.winner_between(outline, at + 1, open.end, Some(open.rule)));
+                if let Some(won) = won.flatten().or_else(|| self.childless(open.rule, parent)) {
                     return Some(won);
                 }
             }
             at = open.end;
         }
         None
+    }
+
+    /// Whether a rule of an outline matches.
+    fn fits(&mut self, open: Open) -> bool {
+        if open.left == Left::Nothing {
+            return true;
+        }
+        if open.left == Left::Search && !self.state.memory.reaches(open.rule, self.now) {
+            self.last_events.clear();
+            return false;
+        }
+        let ruleset = self.ruleset;
+        let rule = &ruleset.rules.all[open.rule];
+        let holds = rule.conditions[open.asked..].iter().all(|condition| self.holds(condition, rule));
+        holds && (!rule.searches() || matches!(self.search(open.rule, rule), Found::Enough(_)))
     }
 
     /// A rule matched and none of its children took the event.

@@ -22,8 +22,21 @@ pub(super) struct Open {
     pub(super) rule: Index,
     /// Conditions from this one on are still to be asked.
     pub(super) asked: usize,
+    /// What is still to be asked of it, so that most rules need not be looked at.
+    pub(super) left: Left,
     /// The place behind the last rule below this one.
     pub(super) end: usize,
+}
+
+/// What memory has to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Nothing.
+    Nothing,
+    /// Nothing but the search for earlier events.
+    Search,
+    /// Conditions, and perhaps a search.
+    Conditions,
 }
 
 /// What conditions without memory look at.
@@ -76,9 +89,14 @@ impl Outline {
         if stops {
             return Course::Stopped;
         }
-        let sure = asked == rule.conditions.len() && !rule.searches();
+        let left = match (asked == rule.conditions.len(), rule.searches()) {
+            (true, false) => Left::Nothing,
+            (true, true) => Left::Search,
+            (false, _) => Left::Conditions,
+        };
+        let sure = left == Left::Nothing;
         let place = self.rules.len();
-        self.rules.push(Open { rule: index, asked, end: 0 });
+        self.rules.push(Open { rule: index, asked, left, end: 0 });
         let within = self.enter_all(view, children, question);
         self.rules[place].end = self.rules.len();
         match within {

@@ -4,6 +4,7 @@
 //! say where values stand in the body. Invariant: reading what was written gives every value back, byte for byte.
 
 use super::remembered::Values;
+use crate::fields::Span;
 use crate::rule::Index;
 use crate::{Category, Decoded, StaticField};
 use tld_model::AgentId;
@@ -45,27 +46,40 @@ impl Writer {
     pub(super) fn write(&mut self, event: &Decoded<'_>, winner: Index, out: &mut Vec<u8>) {
         let (text, location) = (&*event.full_log, &*event.location);
         let before = text.len() + location.len();
+        // Most values stand in the event's text, which is the full text unless a decoder put another in its place, or among
+        // the bytes that the event owns: with both in the body, nothing has to be looked for.
+        let whole = std::ptr::eq(text, event.event.text.as_slice());
         let extra = &mut self.extra;
         extra.clear();
+        if whole {
+            extra.extend_from_slice(event.owned());
+        }
+        let log = place(text, &event.log, before, extra);
+        let mut at = |span: Span| match whole {
+            true => span.place(number(before)),
+            false => place(text, event.slice(span).unwrap_or_default(), before, extra),
+        };
+        out.reserve(64 + before);
+        let start = begin(out);
         let mut head = Head { bytes: [0; 256], length: 0 };
         head.put(number(text.len()));
         head.put(number(before));
-        head.put_place(place(text, &event.log, before, extra));
+        head.put_place(log);
         head.put(number(winner));
         head.put(event.event.agent.id.0);
         head.put(event.category as u32);
         head.put(u32::from(event.present()));
         head.put(number(event.dynamic().len()));
-        for (_, value) in event.statics() {
-            head.put_place(place(text, value, before, extra));
+        event.static_spans().for_each(|span| head.put_place(at(span)));
+        for (name, value) in event.dynamic_spans() {
+            head.put_place(at(name));
+            head.put_place(at(value));
+            if head.length >= Head::FULL {
+                out.extend_from_slice(head.written());
+                head.length = 0;
+            }
         }
-        out.reserve(1 + usize::from(head.length) + before);
-        let start = begin(out);
         out.extend_from_slice(head.written());
-        for (name, value) in event.dynamic() {
-            put_place(place(text, name, before, extra), out);
-            put_place(place(text, value, before, extra), out);
-        }
         end(start, out);
         out.extend_from_slice(text);
         out.extend_from_slice(location);
@@ -75,32 +89,40 @@ impl Writer {
     }
 }
 
-/// A head but for its dynamic fields: at most thirty-seven numbers of five bytes.
+/// Numbers on their way into a head: without dynamic fields at most thirty-seven of five bytes.
 struct Head {
     bytes: [u8; 256],
     length: u8,
 }
 
 impl Head {
+    /// Behind this there may be no room for the places of one more name and value.
+    const FULL: u8 = 255 - 20;
+
     #[inline]
     fn push(&mut self, byte: u8) {
         self.bytes[usize::from(self.length)] = byte;
-        self.length += 1;
+        self.length = self.length.wrapping_add(1);
     }
 
     #[inline]
-    fn put(&mut self, mut number: u32) {
-        while number >= 0x80 {
-            self.push(number as u8 | 0x80);
-            number >>= 7;
-        }
-        self.push(number as u8);
+    fn put(&mut self, number: u32) {
+        if number < 0x80 { self.push(number as u8) } else { self.put_long(number) }
     }
 
     #[inline]
     fn put_place(&mut self, (start, end): (u32, u32)) {
         self.put(start);
         self.put(end);
+    }
+
+    #[inline]
+    fn put_long(&mut self, mut number: u32) {
+        while number >= 0x80 {
+            self.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.push(number as u8);
     }
 
     fn written(&self) -> &[u8] {
@@ -156,15 +178,6 @@ fn number(size: usize) -> u32 {
 #[inline]
 pub(super) fn put(number: u32, out: &mut Vec<u8>) {
     if number < 0x80 { out.push(number as u8) } else { put_long(number, out) }
-}
-
-fn put_place((start, end): (u32, u32), out: &mut Vec<u8>) {
-    if start | end < 0x80 {
-        out.extend_from_slice(&[start as u8, end as u8]);
-    } else {
-        put(start, out);
-        put(end, out);
-    }
 }
 
 fn put_long(mut number: u32, out: &mut Vec<u8>) {
@@ -288,5 +301,79 @@ impl Values for Recalled {
 
     fn has_dynamic(&self) -> bool {
         self.number(DYNAMIC) > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use tld_model::{Agent, Event, Timestamp};
+
+    use super::*;
+
+    /// A value: a part of the text, or bytes of its own.
+    fn value() -> impl Strategy<Value = Result<(usize, usize), Vec<u8>>> {
+        prop_oneof![
+            (0..300_usize, 0..40_usize).prop_map(Ok),
+            proptest::collection::vec(any::<u8>(), 0..200).prop_map(Err),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_gives_every_value_back_wherever_it_stood(
+            text in proptest::collection::vec(any::<u8>(), 0..300),
+            other in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..200)),
+            (from, winner, agent) in (0..300_usize, any::<u32>(), any::<u32>()),
+            category in 0..CATEGORIES.len(),
+            statics in proptest::collection::vec((0..14_usize, value()), 0..20),
+            dynamic in proptest::collection::vec(("[a-z.]{1,300}", value()), 0..40),
+        ) {
+            let mut event = Event::local("/var/log/probe", text, Timestamp::EPOCH);
+            event.agent = Arc::new(Agent { id: AgentId(agent), ..Agent::default() });
+            let mut decoded = Decoded::new(&event);
+            let text = &event.text;
+            fn pick<'v>(value: &'v Result<(usize, usize), Vec<u8>>, text: &'v [u8]) -> &'v [u8] {
+                match value {
+                    Ok((start, length)) => {
+                        let start = (*start).min(text.len());
+                        &text[start..(start + length).min(text.len())]
+                    }
+                    Err(own) => own,
+                }
+            }
+            decoded.category = CATEGORIES[category];
+            decoded.log = Cow::Borrowed(&text[from.min(text.len())..]);
+            for (field, value) in &statics {
+                decoded.set(StaticField::ALL[*field], pick(value, text));
+            }
+            for (name, value) in &dynamic {
+                decoded.push_dynamic(name, pick(value, text), 256);
+            }
+            if let Some(other) = other {
+                decoded.full_log = Cow::Owned(other);
+            }
+            let mut out = b"another record".to_vec();
+            let before = out.len();
+            Writer::default().write(&decoded, winner as Index, &mut out);
+            let record = &out[before..];
+            prop_assert_eq!(full_log(record), &*decoded.full_log);
+            let recalled = Recalled::new(record);
+            prop_assert_eq!(recalled.winner(), winner as Index);
+            prop_assert_eq!(recalled.log(), &*decoded.log);
+            prop_assert_eq!(Values::agent(&recalled), AgentId(agent));
+            prop_assert_eq!(Values::category(&recalled), decoded.category);
+            prop_assert_eq!(Values::location(&recalled), &*decoded.location);
+            prop_assert_eq!(Values::has_dynamic(&recalled), !dynamic.is_empty());
+            for field in StaticField::ALL {
+                prop_assert_eq!(Values::field(&recalled, field), decoded.field(field));
+            }
+            for (name, _) in &dynamic {
+                prop_assert_eq!(Values::dynamic_field(&recalled, name), decoded.dynamic_field(name));
+            }
+        }
     }
 }
