@@ -32,8 +32,9 @@ pub struct Arrival {
 
 /// Takes verdicts in the order of the events.
 pub trait Sink: Send + 'static {
-    /// Does all that follows from one verdict. The preparer is of the thread that calls.
-    fn take(&mut self, arrival: &Arrival, verdict: Verdict<'_>, preparer: &mut Preparer);
+    /// Does all that follows from one verdict, and may take out of it what it wants: the rest is recycled when other lanes
+    /// have their turn. The preparer is of the thread that calls.
+    fn take(&mut self, arrival: &Arrival, verdict: &mut Verdict<'_>, preparer: &mut Preparer);
 }
 
 /// A batch that is smaller is not worth waking another thread.
@@ -319,10 +320,11 @@ impl<S: Sink> Shared<S> {
         }
         events.iter_mut().for_each(|event| preparer.finish(event));
         let mut sink = self.sink.enter(ticket);
-        for (arrival, event) in arrivals.iter().zip(events) {
-            sink.take(arrival, event.into_verdict(), preparer);
+        for (arrival, event) in arrivals.iter().zip(&mut events) {
+            sink.take(arrival, event.verdict(), preparer);
         }
         drop(sink);
+        events.into_iter().for_each(|event| preparer.recycle(event.into_verdict()));
         arrivals
     }
 }

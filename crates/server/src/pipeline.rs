@@ -248,21 +248,21 @@ impl Pipeline {
 
 impl Sink for Pipeline {
     /// The response leaves before anything is written.
-    fn take(&mut self, arrival: &Arrival, mut verdict: Verdict<'_>, preparer: &mut Preparer) {
+    fn take(&mut self, arrival: &Arrival, verdict: &mut Verdict<'_>, preparer: &mut Preparer) {
         let event = &arrival.event;
         let mut timings = Timings::default();
         timings.mark(Stage::Event, arrival.at);
         self.counts.events += 1;
         self.dispatch.watch(event);
         if let Some(observer) = &mut self.observer {
-            observer.event(event, &verdict);
+            observer.event(event, verdict);
         }
         if verdict.ended_searches > 0 {
             self.tell_ended(event);
         }
-        let archive = self.archive(&verdict, event.received, preparer);
-        let firewall = self.firewall(&verdict, event.received);
-        let counted = counted(&verdict);
+        let archive = self.archive(verdict, event.received, preparer);
+        let firewall = self.firewall(verdict, event.received);
+        let counted = counted(verdict);
         let effects = std::mem::take(&mut verdict.effects);
         if let Some(alert) = verdict.alert.take() {
             timings.mark(Stage::Alert, self.now());
@@ -272,7 +272,6 @@ impl Sink for Pipeline {
             // The writer ends last; a closed queue means that the process is going down.
             let _ = self.records.send(record);
         }
-        preparer.recycle(verdict);
         self.count(counted, event.received, preparer);
     }
 }

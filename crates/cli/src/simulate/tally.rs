@@ -35,7 +35,7 @@ impl Tally {
 }
 
 impl Sink for Tally {
-    fn take(&mut self, arrival: &Arrival, verdict: Verdict<'_>, preparer: &mut Preparer) {
+    fn take(&mut self, arrival: &Arrival, verdict: &mut Verdict<'_>, _preparer: &mut Preparer) {
         let mut counts = Counts { events: 1, ..Counts::default() };
         if let Some(alert) = &verdict.alert {
             counts.alerts = 1;
@@ -47,6 +47,5 @@ impl Sink for Tally {
                 .or_insert_with(|| Times::once(alert.at));
         }
         self.timeline.add(arrival.event.received, counts);
-        preparer.recycle(verdict);
     }
 }

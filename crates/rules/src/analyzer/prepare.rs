@@ -56,7 +56,12 @@ const MOST_SPARE: usize = 256;
 pub struct Prepared<'e>(pub(super) Verdict<'e>);
 
 impl<'e> Prepared<'e> {
-    /// What was made of the event once it is finished.
+    /// What was made of the event until now; all of it once it is finished.
+    pub fn verdict(&mut self) -> &mut Verdict<'e> {
+        &mut self.0
+    }
+
+    /// The same, to be kept.
     pub fn into_verdict(self) -> Verdict<'e> {
         self.0
     }

@@ -10,7 +10,7 @@ use super::*;
 struct Teller(Sender<String>);
 
 impl Sink for Teller {
-    fn take(&mut self, arrival: &Arrival, verdict: Verdict<'_>, _preparer: &mut Preparer) {
+    fn take(&mut self, arrival: &Arrival, verdict: &mut Verdict<'_>, _preparer: &mut Preparer) {
         let mut text = String::from_utf8_lossy(&arrival.event.text).into_owned();
         if let Some(alert) = &verdict.alert {
             let mut json = Vec::new();
@@ -137,7 +137,7 @@ fn new_rules_hold_from_one_event_on_and_all_threads_prepare_by_them() {
 fn what_is_on_its_way_is_bounded() {
     struct Slow(Arc<Mutex<()>>);
     impl Sink for Slow {
-        fn take(&mut self, _: &Arrival, _: Verdict<'_>, _: &mut Preparer) {
+        fn take(&mut self, _: &Arrival, _: &mut Verdict<'_>, _: &mut Preparer) {
             drop(lock(&self.0));
         }
     }
