@@ -3,10 +3,10 @@
 //! The memory stays from one draft to the next, and most drafts turn out to be a plan that is known already. Invariant:
 //! drafts of the same content make the same plan.
 
-use super::hints::{Common, Domain, Hint, Hints};
+use super::hints::{Common, Domain, Hint};
 use crate::fields::FieldId;
 use crate::literals::Bits;
-use crate::rule::Index;
+use crate::rule::{Index, Rule};
 use crate::ruleset::Ruleset;
 use crate::{Category, StaticField};
 
@@ -41,6 +41,28 @@ pub(super) struct Node {
     pub(super) children: (u32, u32),
     /// The same for static fields, by bit.
     pub(super) fixed: u16,
+    pub(super) walked: Walked,
+}
+
+/// What a walk asks of every rule that it meets, kept beside the way so that most rules themselves are not looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Walked {
+    /// How many conditions the rule has.
+    pub(super) conditions: u16,
+    /// See [`Rule::searches`].
+    pub(super) searches: bool,
+    pub(super) noalert: bool,
+}
+
+impl Walked {
+    fn new(rule: &Rule) -> Self {
+        Self {
+            // A rule file has less bytes than rules with more conditions would take.
+            conditions: u16::try_from(rule.conditions.len()).unwrap_or(u16::MAX),
+            searches: rule.searches(),
+            noalert: rule.info.noalert,
+        }
+    }
 }
 
 /// A condition that the plan did not decide.
@@ -129,7 +151,7 @@ impl Draft {
         // A plan holds as many rules as the ruleset at most.
         let place = self.nodes.len() as u32;
         self.places[index] = place;
-        let node = self.node(&ruleset.hints, index, hints, early, facts);
+        let node = self.node(ruleset, index, hints, early, facts);
         self.nodes.push(node);
         let pending = self.pending.len();
         for child in &ruleset.rules.all[index].place.children {
@@ -143,7 +165,8 @@ impl Draft {
     }
 
     /// A rule with what is open of its conditions, the first few of which are without memory.
-    fn node(&mut self, hints: &Hints, rule: Index, own: &[Hint], early: usize, facts: Facts<'_>) -> Node {
+    fn node(&mut self, ruleset: &Ruleset, rule: Index, own: &[Hint], early: usize, facts: Facts<'_>) -> Node {
+        let hints = &ruleset.hints;
         let (needs, dynamic) = (self.needs.len() as u32, self.dynamic.len() as u32);
         let mut fixed = 0;
         self.content.push(rule as u32);
@@ -172,6 +195,7 @@ impl Draft {
             dynamic: (dynamic, self.dynamic.len() as u32),
             children: (0, 0),
             fixed,
+            walked: Walked::new(&ruleset.rules.all[rule]),
         }
     }
 

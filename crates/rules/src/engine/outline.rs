@@ -7,7 +7,7 @@
 use super::view::{Seen, View};
 use crate::Decoded;
 use crate::decoder::DecoderInfo;
-use crate::rule::condition::{Moment, Test};
+use crate::rule::condition::Moment;
 use crate::rule::{Index, Rules};
 
 /// The rules that may still match, parents before children.
@@ -48,6 +48,14 @@ pub(crate) struct Question<'a, 'e> {
     pub(crate) moment: &'a Moment<'a>,
 }
 
+impl Question<'_, '_> {
+    /// What a rule's condition says of the event; none if it has a memory.
+    fn ask(&self, rule: Index, condition: usize) -> Option<bool> {
+        let name = self.decoder.map(|info| info.name.as_str());
+        self.rules.all[rule].conditions[condition].test.holds(self.event, name, self.moment)
+    }
+}
+
 impl Outline {
     /// Forgets all rules and keeps their memory.
     pub(crate) fn clear(&mut self) {
@@ -58,7 +66,7 @@ impl Outline {
     /// not tell enough for that: then nothing is known.
     pub(crate) fn draw(&mut self, view: &View, question: &Question<'_, '_>) -> bool {
         self.rules.clear();
-        let stopped = self.enter_all(view, &view.roots, question) == Course::Stopped;
+        let stopped = self.enter_all(view, view.roots(), question) == Course::Stopped;
         if stopped {
             self.rules.clear();
         }
@@ -71,17 +79,14 @@ impl Outline {
     }
 
     fn enter(&mut self, view: &View, node: u32, question: &Question<'_, '_>) -> Course {
-        let Seen { rule: index, conditions, children, stops } = view.node(node);
-        let rule = &question.rules.all[index];
-        let name = question.decoder.map(|info| info.name.as_str());
-        let mut asked = rule.conditions.len();
+        let Seen { rule, conditions, children, all, stops, searches, noalert } = view.node(node);
+        let mut asked = all;
         for number in conditions {
-            let test: &Test = &rule.conditions[usize::from(*number)].test;
-            match test.holds(question.event, name, question.moment) {
+            match question.ask(rule, *number as usize) {
                 Some(true) => {}
                 Some(false) => return Course::On,
                 None => {
-                    asked = usize::from(*number);
+                    asked = *number as usize;
                     break;
                 }
             }
@@ -89,20 +94,20 @@ impl Outline {
         if stops {
             return Course::Stopped;
         }
-        let left = match (asked == rule.conditions.len(), rule.searches()) {
+        let left = match (asked == all, searches) {
             (true, false) => Left::Nothing,
             (true, true) => Left::Search,
             (false, _) => Left::Conditions,
         };
         let sure = left == Left::Nothing;
         let place = self.rules.len();
-        self.rules.push(Open { rule: index, asked, left, end: 0 });
+        self.rules.push(Open { rule, asked, left, end: 0 });
         let within = self.enter_all(view, children, question);
         self.rules[place].end = self.rules.len();
         match within {
             Course::Stopped => Course::Stopped,
             Course::Sure if sure => Course::Sure,
-            _ if sure && !rule.info.noalert => Course::Sure,
+            _ if sure && !noalert => Course::Sure,
             _ => Course::On,
         }
     }
