@@ -259,6 +259,16 @@ impl<'e> Decoded<'e> {
         self.present
     }
 
+    /// The static fields that are there, in their order.
+    pub(crate) fn statics(&self) -> impl Iterator<Item = (StaticField, &[u8])> {
+        let mut left = self.present;
+        std::iter::from_fn(move || {
+            let field = *StaticField::ALL.get(left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some((field, self.field(field)?))
+        })
+    }
+
     /// Where those fields stand, in their order.
     pub(crate) fn static_spans(&self) -> impl Iterator<Item = Span> {
         let mut left = self.present;

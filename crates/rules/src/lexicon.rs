@@ -83,6 +83,8 @@ pub(crate) struct Found {
     list: Vec<u32>,
     /// The log was looked through.
     read: bool,
+    /// It is known to hold no NUL.
+    whole: bool,
 }
 
 impl Found {
@@ -90,6 +92,17 @@ impl Found {
     pub(crate) fn clear(&mut self) {
         self.list.drain(..).for_each(|number| self.places[number as usize] = 0);
         self.read = false;
+        self.whole = false;
+    }
+
+    /// Notes whether the log is known to hold no NUL.
+    pub(crate) fn tell_whole(&mut self, whole: bool) {
+        self.whole = whole;
+    }
+
+    /// Whether the log is known to hold no NUL.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole
     }
 
     /// Looks through the log unless that was done.

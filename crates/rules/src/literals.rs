@@ -31,6 +31,15 @@ impl Bits {
         }
     }
 
+    /// Adds the members of a small set, numbered from `start` on.
+    pub(crate) fn insert_all(&mut self, start: usize, members: u16) {
+        let (word, shift) = (start / 64, start % 64);
+        let members = u128::from(members) << shift;
+        for (word, part) in self.0.iter_mut().skip(word).zip([members as u64, (members >> 64) as u64]) {
+            *word |= part;
+        }
+    }
+
     /// Keeps only what is also a member of `other`.
     pub(crate) fn keep(&mut self, other: &[u64]) {
         self.0.iter_mut().zip(other).for_each(|(word, other)| *word &= other);
@@ -379,6 +388,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_small_set_is_added_as_its_members_one_by_one(
+            size in 0_usize..200,
+            start in 0_usize..200,
+            members in any::<u16>(),
+        ) {
+            let [mut whole, mut single] = [(); 2].map(|()| {
+                let mut bits = Bits::default();
+                bits.reset(size);
+                bits
+            });
+            // Both leave out what is behind the last word.
+            whole.insert_all(start, members);
+            (0..16).filter(|bit| members >> bit & 1 == 1).for_each(|bit| single.insert(start + bit));
+            prop_assert_eq!(whole, single);
+        }
+
         #[test]
         fn exactly_the_literals_that_occur_are_found(
             literals in proptest::collection::vec("[ab!@]{1,6}|[ab]{5,20}", 0..12),

@@ -8,7 +8,7 @@
 use super::data::Tree;
 use super::json::compact_array;
 use super::page::Page;
-use crate::{Decoded, StaticField};
+use crate::Decoded;
 
 /// More open objects than this go through the tree.
 const DEEPEST: usize = 16;
@@ -94,8 +94,7 @@ fn stream(event: &Decoded<'_>, names: &mut Names, page: &mut Page) -> bool {
     let dynamic = event.has_dynamic();
     // The first member of an object begins with its brace.
     let mut mark = b'{';
-    for field in StaticField::ALL {
-        let Some(value) = event.field(field) else { continue };
+    for (field, value) in event.statics() {
         let name = field.name().as_bytes();
         if dynamic && names.add(0, name).is_none() {
             return false;
@@ -219,6 +218,7 @@ mod tests {
     use tld_model::{Event, Timestamp};
 
     use super::*;
+    use crate::StaticField;
 
     /// Both forms of the same fields, and whether the tree was needed.
     fn both(statics: &[(StaticField, &str)], fields: &[(String, String)]) -> (String, String, bool) {

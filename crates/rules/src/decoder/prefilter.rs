@@ -26,6 +26,8 @@ pub(super) struct Prefilter {
     always: Bits,
     /// Decoders that would search the whole log for theirs.
     searching: Bits,
+    /// Decoders that are bound to the beginning of a log.
+    bound: Bits,
     /// For each place at the beginning of a log and each byte there the decoders that can begin so.
     beginnings: Box<[u64]>,
 }
@@ -33,9 +35,11 @@ pub(super) struct Prefilter {
 impl Prefilter {
     fn new(list: &[Top], entries: &[Decoder], lexicon: &Lexicon) -> Self {
         let mut pairs = Vec::new();
-        let (mut always, mut searching) = (Bits::default(), Bits::default());
-        always.reset(list.len());
-        searching.reset(list.len());
+        let [mut always, mut searching, mut bound] = std::array::from_fn(|_| {
+            let mut none = Bits::default();
+            none.reset(list.len());
+            none
+        });
         let words = list.len().div_ceil(64);
         let mut beginnings = vec![0; PLACES * 256 * words];
         for (number, top) in (0_u32..).zip(list) {
@@ -47,6 +51,9 @@ impl Prefilter {
                 let allowed = u64::from(beginning.allows(place, byte));
                 beginnings[(place * 256 + usize::from(byte)) * words + word] |= allowed << bit;
             }
+            if !beginning.is_empty() {
+                bound.insert(number as usize);
+            }
             if needed == Needed::Unknown {
                 always.insert(number as usize);
             } else if beginning.is_empty() {
@@ -54,7 +61,7 @@ impl Prefilter {
             }
             pairs.extend(needed.literals().iter().map(|literal| (*literal, number)));
         }
-        Self { concerns: Concerns::new(pairs), always, searching, beginnings: beginnings.into() }
+        Self { concerns: Concerns::new(pairs), always, searching, bound, beginnings: beginnings.into() }
     }
 
     /// Puts all decoders of the list into `out`.
@@ -76,6 +83,18 @@ impl Prefilter {
     pub(super) fn is_search(&self, candidates: &Bits) -> bool {
         let words = candidates.0.iter().zip(&self.searching.0);
         words.map(|(word, searching)| (word & searching).count_ones()).sum::<u32>() >= WORTH_SEARCHING
+    }
+
+    /// Whether one of these that stand before `end` in the list is known by its beginning.
+    pub(super) fn is_begun(&self, candidates: &Bits, end: usize) -> bool {
+        let mut next = 0;
+        while let Some(place) = candidates.next(next).filter(|place| *place < end) {
+            if self.bound.contains(place) {
+                return true;
+            }
+            next = place + 1;
+        }
+        false
     }
 
     /// Leaves out those whose literals were not found in the log.

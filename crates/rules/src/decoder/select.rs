@@ -102,6 +102,7 @@ impl<'e, 's> Run<'e, 's> {
     fn new(decoders: &'s Decoders, decoded: &mut Decoded<'e>, scratch: &'s mut Scratch) -> Self {
         let log = std::mem::take(&mut decoded.log);
         let seen = Text::new(&log).bytes().len();
+        scratch.found.tell_whole(seen == log.len());
         Self {
             decoders,
             scratch,
@@ -175,14 +176,16 @@ impl<'e, 's> Run<'e, 's> {
         decoders.prefilter.all(&mut self.scratch.places);
         decoders.prefilter.begin(log, &mut self.scratch.places);
         // The first decoders of the list take most events that are JSON: a look at their first bytes spares the pass.
-        let top = self.first_that_fits(&decoders.without_program, 0..decoders.quick);
+        let begun = decoders.prefilter.is_begun(&self.scratch.places, decoders.quick);
+        let quick = if begun { decoders.quick } else { 0 };
+        let top = self.first_that_fits(&decoders.without_program, 0..quick);
         if top.is_some() {
             return top;
         }
         let Scratch { places, spare, found, .. } = &mut *self.scratch;
         found.read(&decoders.lexicon, &self.log);
         decoders.prefilter.find(found, spare, places);
-        self.first_that_fits(&decoders.without_program, decoders.quick..usize::MAX)
+        self.first_that_fits(&decoders.without_program, quick..usize::MAX)
     }
 
     /// Of the candidates in some part of a list.

@@ -12,6 +12,8 @@
 
 use std::collections::HashMap;
 
+use tld_pattern::Text;
+
 use super::draft::{Draft, Facts, Need, Node};
 use super::hints::{Domain, Hints, LONGEST_WHOLE};
 use super::outline::{Outline, Question};
@@ -106,8 +108,8 @@ struct FieldSet {
 }
 
 impl FieldSet {
+    /// Adds what occurs in a value, which holds no NUL.
     fn find(&self, value: &[u8], signature: &mut Bits) {
-        let value = &value[..memchr::memchr(0, value).unwrap_or(value.len())];
         if !self.wholes.is_empty() && value.len() <= LONGEST_WHOLE {
             let mut folded = [0; LONGEST_WHOLE];
             let folded = &mut folded[..value.len()];
@@ -137,7 +139,7 @@ impl Plans {
         let Self { plans, signature, views, bytes, scratch, .. } = self;
         let plan = &mut plans[place];
         let hints = &ruleset.hints;
-        plan.sign_fields(question.event, signature);
+        plan.sign_fields(question.event, found.is_whole(), signature);
         if !found.is_read() {
             Plan::glance(&question.event.log, signature);
             let view = plan.view(hints, signature, views, scratch);
@@ -303,22 +305,23 @@ impl Plan {
 
     /// What there is of fields: a bit for each group of literals, then one for each static field, then one that tells that
     /// not only the log was looked at, then one for each dynamic field, then the word of [`Plan::glance`].
-    fn sign_fields(&self, event: &Decoded<'_>, signature: &mut Bits) {
-        let count = self.groups.len();
+    /// Whether the log is known to hold no NUL spares looking for one in its parts.
+    fn sign_fields(&self, event: &Decoded<'_>, whole: bool, signature: &mut Bits) {
         signature.reset(self.dynamic_bit(0) + self.fields.len());
         signature.0.push(0);
-        for field in StaticField::ALL {
-            if event.field(field).is_some() {
-                signature.insert(count + field as usize);
-            }
-        }
+        signature.insert_all(self.groups.len(), event.present());
         for (field, value) in event.known() {
             let Some(place) = self.places.get(usize::from(field.0)).copied().flatten() else { continue };
             let bit = self.dynamic_bit(place);
             // Only the first field of a name is ever looked at.
             if !signature.contains(bit) {
                 signature.insert(bit);
-                self.fields[usize::from(place)].find(value, signature);
+                let set = &self.fields[usize::from(place)];
+                if whole && inside(value, &event.log) {
+                    set.find(value, signature);
+                } else {
+                    set.find(Text::new(value).bytes(), signature);
+                }
             }
         }
     }
@@ -330,8 +333,8 @@ impl Plan {
         let literals = if read { &self.short } else { self.literals.as_ref().unwrap_or(&self.short) };
         literals.find(log, signature);
         // Expressions end at a NUL, the pass does not.
-        let mut mixed = memchr::memchr(0, log).is_some();
-        for value in StaticField::ALL.into_iter().filter_map(|field| event.field(field)) {
+        let mut mixed = !found.is_whole() && memchr::memchr(0, log).is_some();
+        for (_, value) in event.statics() {
             if !inside(value, log) {
                 mixed = true;
                 literals.find(value, signature);
