@@ -54,7 +54,7 @@ pub struct Pcre {
     leads: bool,
     backtracking: Option<Box<Backtracking>>,
     required: Vec<Vec<u8>>,
-    beginning: Beginning,
+    beginning: Box<Beginning>,
 }
 
 impl Pcre {
@@ -84,7 +84,7 @@ impl Pcre {
         // The two forms differ in assertions only, which hold no literal.
         let tree = if regex.is_some() { required::tree(&forward.source, forward.utf) } else { None };
         let required = tree.as_ref().map(required::of).unwrap_or_default();
-        let beginning = tree.as_ref().map(required::beginning).unwrap_or_default();
+        let beginning = tree.as_ref().map(required::beginning).unwrap_or_default().into();
         let walker = tree.as_ref().filter(|_| !forward.utf).and_then(Walker::new);
         let leading = walker.as_ref().and_then(Walker::leading);
         let leads = matches!(&required[..], [one] if leading.is_some_and(|text| text == one));

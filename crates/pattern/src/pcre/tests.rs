@@ -197,7 +197,7 @@ proptest! {
             walker: None,
             backtracking: Some(Box::new(Backtracking::new(source.source).expect("made of legal parts"))),
             required: Vec::new(),
-            beginning: Beginning::default(),
+            beginning: Box::default(),
             pattern: linear.pattern.clone(),
             ..linear
         };
