@@ -32,8 +32,10 @@ fn install(site: &Site) {
     fs::create_dir_all(&bin).unwrap();
     let control = fs::read_to_string(packaging("bin/wazuh-control")).unwrap();
     executable(&bin.join("wazuh-control"), &control, 0o755);
+    let table = site.home.table();
     let wrapper = format!(
-        "#!/bin/sh\nif [ \"$1\" = manager ]; then exec {BINARY} \"$@\" --user tld-nobody-such; fi\nexec {BINARY} \"$@\"\n"
+        "#!/bin/sh\nif [ \"$1\" = manager ]; then exec {BINARY} \"$@\" --user tld-nobody-such --table {table}; fi\n\
+         exec {BINARY} \"$@\"\n"
     );
     executable(&bin.join("threatlockdown"), &wrapper, 0o755);
 }
@@ -154,8 +156,9 @@ fn own_etc(site: &Site) -> PathBuf {
     fs::write(etc.join("hosts.deny"), "").unwrap();
     let wrapper = format!(
         "#!/bin/sh\n[ \"$1\" = manager ] || exec {BINARY} \"$@\"\n\
-         exec unshare --mount sh -c 'mount --bind {} /etc && exec {BINARY} \"$@\" --user tld-nobody-such' sh \"$@\"\n",
-        etc.display()
+         exec unshare --mount sh -c 'mount --bind {} /etc && exec {BINARY} \"$@\" --user tld-nobody-such --table {}' sh \"$@\"\n",
+        etc.display(),
+        site.home.table()
     );
     executable(&site.home.at("bin/threatlockdown"), &wrapper, 0o755);
     etc

@@ -269,6 +269,13 @@ pub struct Home {
     pub path: tempfile::TempDir,
 }
 
+impl Drop for Home {
+    fn drop(&mut self) {
+        // The service may have been ended without a chance to tidy up.
+        run("nft", &["delete", "table", "inet", &self.table()]);
+    }
+}
+
 impl Home {
     /// `responses` is XML put behind the default commands; `<localfile>`s watch `auth.log` of the home.
     pub fn new(responses: &str) -> Self {
@@ -293,6 +300,14 @@ impl Home {
              <decoder_dir>etc/decoders</decoder_dir><rule_dir>etc/rules</rule_dir></ruleset>\n</ossec_config>\n",
             self.at("auth.log").display()
         )
+    }
+
+    /// The table of a service that runs on the host of the tests itself, where the usual one may be somebody's.
+    pub fn table(&self) -> String {
+        let name = self.path.path().to_string_lossy();
+        let letters =
+            name.chars().rev().take_while(|letter| *letter != '/').filter(char::is_ascii_alphanumeric);
+        format!("tld_test_{}", letters.collect::<String>())
     }
 
     pub fn at(&self, path: &str) -> PathBuf {
@@ -333,6 +348,9 @@ impl Home {
         command.args([form, "--home"]).arg(self.path.path()).args(extra);
         if !extra.contains(&"--user") {
             command.args(["--user", "tld-nobody-such"]);
+        }
+        if host.is_none() {
+            command.args(["--table", &self.table()]);
         }
         command.env("TZ", midday()).envs(environment.iter().copied());
         let output = fs::OpenOptions::new().append(true).create(true).open(self.at("service.out")).unwrap();
