@@ -149,6 +149,22 @@ fn first_time_keys_are_handed_out_once_and_taken_back() {
 }
 
 #[test]
+fn a_first_time_asked_for_twice_is_asked_once() {
+    let mut analyzer = analyzer(
+        r#"<rule id="200" level="8"><if_sid>100</if_sid><if_fts/><if_fts/><description>new</description></rule>"#,
+    );
+    assert_eq!(ids(&mut analyzer, &[(0, "192.0.2.1"), (1, "192.0.2.1")]), [200, 100]);
+}
+
+#[test]
+fn surplus_fields_of_a_rule_are_one_error() {
+    let fields = r#"<field name="f">x</field>"#.repeat(300);
+    let loaded = load(&format!(r#"<rule id="200" level="1">{fields}<description>x</description></rule>"#));
+    let messages: Vec<_> = loaded.diagnostics.iter().map(|diagnostic| diagnostic.message.clone()).collect();
+    assert_eq!(messages, ["more `field` elements than `decoder_order_size` allows (256)"]);
+}
+
+#[test]
 fn a_difference_needs_two_texts_and_shows_the_older() {
     let mut analyzer = analyzer(
         r#"<rule id="200" level="8"><if_sid>100</if_sid><check_diff/><description>changed</description></rule>"#,

@@ -57,8 +57,8 @@ pub(super) struct Walked {
 impl Walked {
     fn new(rule: &Rule) -> Self {
         Self {
-            // A rule file has less bytes than rules with more conditions would take.
-            conditions: u16::try_from(rule.conditions.len()).unwrap_or(u16::MAX),
+            // Of what can be written often, `field`, a rule has at most 1,024 (`decoder_order_size`).
+            conditions: rule.conditions.len() as u16,
             searches: rule.searches(),
             noalert: rule.info.noalert,
         }
@@ -81,10 +81,10 @@ pub(super) struct Need {
     pub(super) begins: Option<u32>,
 }
 
-/// Where a rule stands in the draft, if that is known.
-const UNKNOWN: u32 = u32::MAX;
-/// It can never win.
-const NOWHERE: u32 = u32::MAX - 1;
+/// The place of a rule that was not looked at.
+pub(super) const UNKNOWN: u32 = u32::MAX;
+/// The place of one that is left out.
+pub(super) const NOWHERE: u32 = u32::MAX - 1;
 /// No number or place yet.
 const NONE: u32 = u32::MAX;
 
@@ -174,7 +174,7 @@ impl Draft {
             if facts.decide(hint.common) == Some(true) {
                 continue;
             }
-            // Less than a rule's number with the highest bit.
+            // The highest bit tells it from a rule's number.
             self.content.push(1 << 31 | u32::from(condition));
             let early = usize::from(condition) < early;
             let mut need = Need { condition, early, own: false, decided: None, group: None, begins: None };

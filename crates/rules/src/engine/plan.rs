@@ -19,6 +19,7 @@ use super::hints::{Domain, Hints, LONGEST_WHOLE};
 use super::outline::{Outline, Question};
 use super::view::{Scratch, View};
 use crate::decoder::DecoderId;
+use crate::fields::FieldId;
 use crate::hash::Quick;
 use crate::lexicon::{Concerns, Found, Lexicon, Needed};
 use crate::literals::{Bits, LiteralSet};
@@ -231,8 +232,7 @@ impl Plan {
         for (number, group) in (0_u32..).zip(&draft.groups) {
             let group = ruleset.hints.group(*group);
             let literals = group.literals.iter().map(Vec::as_slice);
-            let place =
-                |field: crate::fields::FieldId| usize::from(places[usize::from(field.0)].unwrap_or_default());
+            let place = |field: FieldId| usize::from(places[usize::from(field.0)].unwrap_or_default());
             match group.domain {
                 Domain::Log => match &group.needed {
                     Needed::Unknown => short.extend(literals.map(|literal| (literal, number))),

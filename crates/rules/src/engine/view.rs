@@ -3,7 +3,7 @@
 //! Where the log was not looked through, a view is made of fields alone and ends at rules that want more. Invariant: a
 //! rule that may match is in the view, or in front of it stands one at which every walk ends.
 
-use super::draft::{Node, Walked};
+use super::draft::{NOWHERE, Node, UNKNOWN, Walked};
 use super::hints::Hints;
 use super::plan::Plan;
 use crate::StaticField;
@@ -45,11 +45,6 @@ pub(super) struct Scratch {
     /// Children of rules that are not done.
     pending: Vec<u32>,
 }
-
-/// A node whose place is not known.
-const UNKNOWN: u32 = u32::MAX;
-/// It cannot match.
-const NOWHERE: u32 = u32::MAX - 1;
 
 /// A rule that may match.
 #[derive(Debug, Clone, Copy)]
@@ -147,7 +142,6 @@ impl Scratch {
             let marks = mark(node.stops, STOPS)
                 | mark(node.walked.searches, SEARCHES)
                 | mark(node.walked.noalert, NOALERT);
-            // A rule has less conditions than sixteen bits count, and they are numbered.
             words.extend([node.rule, u32::from(node.walked.conditions) << 16 | conditions.len() as u32]);
             words.push((children.len() as u32) << MARKS | marks);
             words.extend(conditions.iter().map(|condition| u32::from(*condition)));

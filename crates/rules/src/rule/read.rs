@@ -234,6 +234,13 @@ impl<'a, 'd> Reader<'a, 'd> {
         self.conditions.push(Condition { name, rank, line, test });
     }
 
+    /// A condition that a rule has or has not, however often it is written.
+    fn once(&mut self, name: &'static str, rank: u8, element: &Element, test: Test) {
+        if !self.conditions.iter().any(|known| known.name == name) {
+            self.condition(name, rank, element, test);
+        }
+    }
+
     fn only_attributes(&mut self, element: &Element, allowed: &[&str]) {
         for attribute in element.attributes.iter().filter(|known| !allowed.contains(&known.name.as_str())) {
             let message = format!("`{}` has no attribute `{}`", element.name, attribute.name);
@@ -267,8 +274,8 @@ impl<'a, 'd> Reader<'a, 'd> {
                 Some(category) => self.category = category,
                 None => self.error(element, format!("unknown category `{}`", element.text())),
             },
-            "check_diff" => self.condition("check_diff", 26, element, Test::Difference),
-            "if_fts" => self.condition("if_fts", 27, element, Test::FirstTime),
+            "check_diff" => self.once("check_diff", 26, element, Test::Difference),
+            "if_fts" => self.once("if_fts", 27, element, Test::FirstTime),
             _ => self.error(element, format!("a rule has no element `{}`", element.name)),
         }
     }
@@ -339,8 +346,13 @@ impl<'a, 'd> Reader<'a, 'd> {
             return;
         }
         self.fields += 1;
-        if self.fields > self.context.options.decoder_order_size {
-            self.error(element, "more `field` elements than `decoder_order_size` allows");
+        let most = self.context.options.decoder_order_size;
+        if self.fields > most {
+            // Told of the first only: what more there are is one mistake.
+            if self.fields == most + 1 {
+                let message = format!("more `field` elements than `decoder_order_size` allows ({most})");
+                self.error(element, message);
+            }
             return;
         }
         if element.content.len() >= PIECE_LIMIT {
