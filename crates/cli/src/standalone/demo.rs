@@ -85,6 +85,7 @@ pub(super) fn run(mut options: Options) -> Result<ExitCode> {
         responder.stop();
     }
     remove_table(&ground);
+    remove_executables(&home, &ground);
     let _ = relay.join();
     let _ = replay.join();
     Ok(summarise(&teller, &home))
@@ -98,6 +99,14 @@ fn remove_table(ground: &Ground) {
     let removed = tld_sys::nft::Firewall::open().and_then(|mut firewall| firewall.delete_table(TABLE));
     if let Err(error) = removed {
         ground.log.error(&format!("the table `{TABLE}` could not be removed: {error}"));
+    }
+}
+
+/// What stays is what can be looked at: copies of this program would be most of the directory.
+fn remove_executables(home: &Path, ground: &Ground) {
+    let folder = home.join("active-response/bin");
+    if let Err(error) = fs::remove_dir_all(&folder) {
+        ground.log.error(&format!("cannot remove `{}`: {error}", folder.display()));
     }
 }
 
@@ -129,7 +138,7 @@ fn own_directory(wanted: Option<&Path>) -> Result<PathBuf> {
 
 /// Removes what an earlier demo left, and only that.
 fn forget(home: &Path) -> Result<()> {
-    for folder in ["active-response", "etc", "logs", "queue", "ruleset", "var"] {
+    for folder in ["active-response", "etc", "logs", "queue", "ruleset", "stats", "var"] {
         match fs::remove_dir_all(home.join(folder)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("cannot clear `{}`", home.display()));
