@@ -395,19 +395,21 @@ fn a_restart_is_handed_to_the_installations_control_program() {
         // Where a service manager runs it is asked, and this test must not restart anything of the machine.
         return;
     }
-    let host = Host::new();
-    let control: PathBuf = host.path("bin/wazuh-control");
-    std::fs::create_dir(host.path("bin")).unwrap();
-    let running = host.start();
-    let told = running.give(host.order("a", "restart-wazuh", "{}", 0));
-    assert_eq!(told.kind, OutcomeKind::Unsupported, "{}", told.detail);
-    let script = "#!/bin/sh\necho \"$0 $@\" > asked\n";
-    tld_sys::durable::replace(&control, script.as_bytes(), 0o770).unwrap();
-    let told = running.give(host.order("b", "restart-wazuh", "{}", 0));
-    assert!(told.kind == OutcomeKind::Refused && told.detail.contains("chmod 750"), "{}", told.detail);
-    tld_sys::durable::replace(&control, script.as_bytes(), 0o750).unwrap();
-    let told = running.give(host.order("c", "restart-wazuh", "{}", 0));
-    assert_eq!(told.kind, OutcomeKind::Applied, "{}", told.detail);
-    assert_eq!(std::fs::read_to_string(host.path("asked")).unwrap(), "bin/wazuh-control restart\n");
-    running.responder.stop();
+    isolated(|| {
+        let host = Host::new();
+        let control: PathBuf = host.path("bin/wazuh-control");
+        std::fs::create_dir(host.path("bin")).unwrap();
+        let running = host.start();
+        let told = running.give(host.order("a", "restart-wazuh", "{}", 0));
+        assert_eq!(told.kind, OutcomeKind::Unsupported, "{}", told.detail);
+        let script = "#!/bin/sh\necho \"$0 $@\" > asked\n";
+        tld_sys::durable::replace(&control, script.as_bytes(), 0o770).unwrap();
+        let told = running.give(host.order("b", "restart-wazuh", "{}", 0));
+        assert!(told.kind == OutcomeKind::Refused && told.detail.contains("chmod 750"), "{}", told.detail);
+        tld_sys::durable::replace(&control, script.as_bytes(), 0o750).unwrap();
+        let told = running.give(host.order("c", "restart-wazuh", "{}", 0));
+        assert_eq!(told.kind, OutcomeKind::Applied, "{}", told.detail);
+        assert_eq!(std::fs::read_to_string(host.path("asked")).unwrap(), "bin/wazuh-control restart\n");
+        running.responder.stop();
+    });
 }
