@@ -34,7 +34,7 @@ pub enum Expression {
     /// An OSMatch.
     OsMatch(OsMatch),
     /// A PCRE2 expression.
-    Pcre(Pcre),
+    Pcre(Box<Pcre>),
     /// A text that must be equal.
     Exact(Box<[u8]>),
 }
@@ -45,7 +45,7 @@ impl Expression {
         Ok(match kind {
             Kind::OsRegex => Self::OsRegex(OsRegex::compile(pattern)?),
             Kind::OsMatch => Self::OsMatch(OsMatch::compile(pattern)?),
-            Kind::Pcre2 => Self::Pcre(Pcre::compile(pattern)?),
+            Kind::Pcre2 => Self::Pcre(Box::new(Pcre::compile(pattern)?)),
             Kind::Exact => Self::Exact(text(pattern).into()),
         })
     }

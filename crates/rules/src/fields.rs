@@ -309,6 +309,12 @@ impl<'e> Decoded<'e> {
         self.dynamic.iter().find(named).and_then(|field| self.slice(field.value))
     }
 
+    /// The first dynamic field of the name that rules know by this number.
+    pub(crate) fn known_field(&self, known: FieldId) -> Option<&[u8]> {
+        let field = self.dynamic.iter().find(|field| field.known == Some(known));
+        field.and_then(|field| self.slice(field.value))
+    }
+
     /// Dynamic fields that some rule asks for.
     pub(crate) fn known(&self) -> impl Iterator<Item = (FieldId, &[u8])> {
         self.dynamic.iter().filter_map(|field| Some((field.known?, self.slice(field.value)?)))

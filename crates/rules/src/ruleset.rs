@@ -109,9 +109,10 @@ impl Ruleset {
         let mut decoders = Decoders::load(decoders, &decoder_options, &mut diagnostics);
         let lists = Lists::load(lists);
         let known = |name: &str| decoders.known(name);
-        let rules = rule::load(rules, &known, &lists, options, &mut diagnostics);
+        let mut rules = rule::load(rules, &known, &lists, options, &mut diagnostics);
         decoders.set_rules(rules.by_id.keys().copied());
-        decoders.set_fields(FieldNames::new(rules.all.iter().flat_map(Rule::dynamic_fields)));
+        decoders.set_fields(FieldNames::new(rules.dynamic_fields()));
+        rules.look_up(decoders.fields());
         let mut hints = Hints::new(&rules, decoders.fields());
         decoders.set_literals(hints.log_literals());
         hints.look_up(decoders.lexicon());

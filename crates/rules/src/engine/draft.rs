@@ -47,8 +47,6 @@ pub(super) struct Node {
 /// What a walk asks of every rule that it meets, kept beside the way so that most rules themselves are not looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Walked {
-    /// How many conditions the rule has.
-    pub(super) conditions: u16,
     /// See [`Rule::searches`].
     pub(super) searches: bool,
     pub(super) noalert: bool,
@@ -56,19 +54,15 @@ pub(super) struct Walked {
 
 impl Walked {
     fn new(rule: &Rule) -> Self {
-        Self {
-            // Of what can be written often, `field`, a rule has at most 1,024 (`decoder_order_size`).
-            conditions: rule.conditions.len() as u16,
-            searches: rule.searches(),
-            noalert: rule.info.noalert,
-        }
+        Self { searches: rule.searches(), noalert: rule.info.noalert }
     }
 }
 
 /// A condition that the plan did not decide.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Need {
-    pub(super) condition: u16,
+    /// Its place among all.
+    pub(super) condition: u32,
     /// It can prune: everything before it is without memory.
     pub(super) early: bool,
     /// The literals are those of one dynamic field, so what occurs elsewhere does not matter.
@@ -142,7 +136,7 @@ impl Draft {
             UNKNOWN => {}
             known => return Some(known),
         }
-        let hints = ruleset.hints.of(index);
+        let hints = ruleset.hints.of(ruleset.rules.conditions(index));
         let early = hints.iter().position(|hint| hint.remembers).unwrap_or(hints.len());
         if hints[..early].iter().any(|hint| facts.decide(hint.common) == Some(false)) {
             self.places[index] = NOWHERE;
@@ -170,13 +164,15 @@ impl Draft {
         let (needs, dynamic) = (self.needs.len() as u32, self.dynamic.len() as u32);
         let mut fixed = 0;
         self.content.push(rule as u32);
-        for (condition, hint) in (0_u16..).zip(own) {
+        let (first, _) = ruleset.rules.all[rule].tests;
+        let early = first + early as u32;
+        for (condition, hint) in (first..).zip(own) {
             if facts.decide(hint.common) == Some(true) {
                 continue;
             }
             // The highest bit tells it from a rule's number.
-            self.content.push(1 << 31 | u32::from(condition));
-            let early = usize::from(condition) < early;
+            self.content.push(1 << 31 | condition);
+            let early = condition < early;
             let mut need = Need { condition, early, own: false, decided: None, group: None, begins: None };
             if early {
                 need.own = hint.group.is_some_and(|group| hints.group(group).domain != Domain::Log);

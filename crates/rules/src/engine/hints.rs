@@ -5,6 +5,7 @@
 //! event for which its condition holds.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use tld_pattern::Expression;
 
@@ -12,9 +13,9 @@ use crate::StaticField;
 use crate::fields::{FieldId, FieldNames};
 use crate::hash::Quick;
 use crate::lexicon::{Lexicon, Needed};
-use crate::rule::condition::{Condition, Test};
+use crate::rule::Rules;
+use crate::rule::condition::Test;
 use crate::rule::subject::Subject;
-use crate::rule::{Index, Rules};
 
 /// Literals below this length stand in too many lines to be worth a view each, and are not in the lexicon.
 const SHORTEST: usize = 5;
@@ -26,14 +27,13 @@ const MOST_LITERALS: usize = 256;
 /// The hints of all rules.
 #[derive(Debug, Default)]
 pub(crate) struct Hints {
-    /// Where the hints of a rule begin; one more than there are rules.
-    starts: Box<[u32]>,
+    /// In the order of the conditions.
     all: Box<[Hint]>,
     groups: Box<[Group]>,
     /// Sets of bytes that a log may begin with.
     beginnings: Box<[[u64; 4]]>,
     /// The conditions on the program.
-    programs: Box<[(Index, usize)]>,
+    programs: Box<[u32]>,
     /// Decoders' names that rules ask for.
     names: HashMap<Box<str>, u32, Quick>,
 }
@@ -92,14 +92,8 @@ impl Hints {
     /// Of these rules. What is in the lexicon is told later, since that is made of these literals.
     pub(crate) fn new(rules: &Rules, fields: &FieldNames) -> Self {
         let mut making = Making::new(fields);
-        let mut starts = vec![0];
-        for (index, rule) in rules.all.iter().enumerate() {
-            let conditions = rule.conditions.iter().enumerate();
-            conditions.for_each(|(place, condition)| making.add(condition, (index, place)));
-            starts.push(making.all.len() as u32);
-        }
+        (0..).zip(&rules.tests).for_each(|(number, test)| making.add(test, number));
         Self {
-            starts: starts.into(),
             all: making.all.into(),
             groups: making.groups.into(),
             beginnings: making.beginnings.into(),
@@ -121,9 +115,9 @@ impl Hints {
         }
     }
 
-    /// The hints of a rule, in the order of its conditions.
-    pub(super) fn of(&self, rule: Index) -> &[Hint] {
-        &self.all[self.starts[rule] as usize..self.starts[rule + 1] as usize]
+    /// The hints of some conditions.
+    pub(super) fn of(&self, conditions: Range<usize>) -> &[Hint] {
+        &self.all[conditions]
     }
 
     /// A group by its number.
@@ -136,8 +130,8 @@ impl Hints {
         self.groups.len()
     }
 
-    /// The conditions on the program in the order of their numbers: rule and place.
-    pub(super) fn programs(&self) -> &[(Index, usize)] {
+    /// The conditions on the program in the order of their numbers.
+    pub(super) fn programs(&self) -> &[u32] {
         &self.programs
     }
 
@@ -161,7 +155,7 @@ struct Making<'a> {
     groups: Vec<Group>,
     numbers: HashMap<(Domain, Vec<Vec<u8>>), u32>,
     beginnings: Vec<[u64; 4]>,
-    programs: Vec<(Index, usize)>,
+    programs: Vec<u32>,
     names: HashMap<Box<str>, u32, Quick>,
 }
 
@@ -178,8 +172,7 @@ impl<'a> Making<'a> {
         }
     }
 
-    fn add(&mut self, condition: &Condition, place: (Index, usize)) {
-        let test = &condition.test;
+    fn add(&mut self, test: &Test, number: u32) {
         let mut hint = Hint {
             remembers: matches!(test, Test::Difference | Test::FirstTime),
             fixed: required_field(test),
@@ -193,9 +186,9 @@ impl<'a> Making<'a> {
             }
             Test::Expression { subject: Subject::Program, .. } => {
                 hint.common = Common::Program(self.programs.len() as u32);
-                self.programs.push(place);
+                self.programs.push(number);
             }
-            Test::Expression { subject: Subject::Dynamic(_), expression, negate } => {
+            Test::Expression { subject: Subject::Dynamic(..), expression, negate } => {
                 if let Some(field) = hint.dynamic {
                     self.within_field(&mut hint, field, expression, *negate);
                 }

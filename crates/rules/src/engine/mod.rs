@@ -26,7 +26,7 @@ use tld_model::RuleId;
 
 use crate::analyzer::Effect;
 use crate::decoder::{DecoderInfo, FtsField};
-use crate::rule::condition::{Condition, Moment, Test};
+use crate::rule::condition::{Label, Moment, Test};
 use crate::rule::correlation::Shared;
 use crate::rule::{Index, Rule};
 use crate::ruleset::Ruleset;
@@ -34,7 +34,7 @@ use crate::{Decoded, StaticField, Texts};
 use first_time::{FirstTime, KEY_LIMIT, Limits};
 pub(crate) use hints::Hints;
 use indexed::Indexed;
-use outline::{Left, Open};
+use outline::Left;
 pub(crate) use outline::{Outline, Question};
 pub(crate) use plan::Plans;
 use reference::{Found, Lists};
@@ -319,7 +319,7 @@ impl Pass<'_, '_> {
                 return Some(won);
             }
         }
-        self.childless(index, parent)
+        self.childless(index, rule.info.noalert, parent)
     }
 
     /// [`Pass::winner`] where only the rules of an outline can match.
@@ -337,36 +337,40 @@ impl Pass<'_, '_> {
         let mut at = start;
         while at < end {
             let open = outline.rules[at];
-            if self.fits(open) {
-                let children = at + 1 < open.end;
-                let won = children.then(|| self.winner_between(outline, at + 1, open.end, Some(open.rule)));
-                if let Some(won) = won.flatten().or_else(|| self.childless(open.rule, parent)) {
+            let (rule, end) = (open.rule as Index, open.end as usize);
+            if self.fits(rule, open.left) {
+                let children = at + 1 < end;
+                let won = children.then(|| self.winner_between(outline, at + 1, end, Some(rule)));
+                if let Some(won) = won.flatten().or_else(|| self.childless(rule, open.noalert, parent)) {
                     return Some(won);
                 }
             }
-            at = open.end;
+            at = end;
         }
         None
     }
 
     /// Whether a rule of an outline matches.
-    fn fits(&mut self, open: Open) -> bool {
-        if open.left == Left::Nothing {
-            return true;
-        }
-        if open.left == Left::Search && !self.state.memory.reaches(open.rule, self.now) {
-            self.last_events.clear();
-            return false;
-        }
-        let ruleset = self.ruleset;
-        let rule = &ruleset.rules.all[open.rule];
-        let holds = rule.conditions[open.asked..].iter().all(|condition| self.holds(condition, rule));
-        holds && (!rule.searches() || matches!(self.search(open.rule, rule), Found::Enough(_)))
+    fn fits(&mut self, index: Index, left: Left) -> bool {
+        let asked = match left {
+            Left::Nothing => return true,
+            Left::Search if !self.state.memory.reaches(index, self.now) => {
+                self.last_events.clear();
+                return false;
+            }
+            Left::Search => None,
+            Left::Conditions(asked) => Some(asked as usize),
+        };
+        let rules = &self.ruleset.rules;
+        let rule = &rules.all[index];
+        let open = asked.map_or(&[][..], |asked| &rules.tests[asked..rules.conditions(index).end]);
+        let holds = open.iter().all(|test| self.holds(test, rule));
+        holds && matches!(self.search(index, rule), Found::Enough(_))
     }
 
     /// A rule matched and none of its children took the event.
-    fn childless(&mut self, rule: Index, parent: Option<Index>) -> Option<Won> {
-        if self.ruleset.rules.all[rule].info.noalert {
+    fn childless(&mut self, rule: Index, noalert: bool, parent: Option<Index>) -> Option<Won> {
+        if noalert {
             self.state.suppressed[rule].noalert += 1;
             return None;
         }
@@ -374,19 +378,21 @@ impl Pass<'_, '_> {
         Some(Won { rule, parent })
     }
 
-    fn holds(&mut self, condition: &Condition, rule: &Rule) -> bool {
+    fn holds(&mut self, test: &Test, rule: &Rule) -> bool {
         let decoder = self.decoder.map(|info| info.name.as_str());
-        match condition.test.holds(self.event, decoder, &self.moment) {
+        match test.holds(self.event, decoder, &self.moment) {
             Some(holds) => holds,
-            None if matches!(condition.test, Test::Difference) => self.differs(rule),
+            None if matches!(test, Test::Difference) => self.differs(rule),
             None => self.first_time(),
         }
     }
 
     fn failure(&mut self, index: Index, rule: &Rule) -> Option<Failure> {
-        for condition in &rule.conditions {
-            if !self.holds(condition, rule) {
-                return Some(Failure { condition: condition.name, line: condition.line, searched: None });
+        let rules = &self.ruleset.rules;
+        for condition in rules.conditions(index) {
+            if !self.holds(&rules.tests[condition], rule) {
+                let Label { name, line } = rules.labels[condition];
+                return Some(Failure { condition: name, line, searched: None });
             }
         }
         let (earlier, hidden) = match self.search(index, rule) {

@@ -7,8 +7,8 @@
 use super::view::{Seen, View};
 use crate::Decoded;
 use crate::decoder::DecoderInfo;
+use crate::rule::Rules;
 use crate::rule::condition::Moment;
-use crate::rule::{Index, Rules};
 
 /// The rules that may still match, parents before children.
 #[derive(Debug, Default)]
@@ -19,13 +19,13 @@ pub(crate) struct Outline {
 /// A rule whose conditions hold as far as they are without memory.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Open {
-    pub(super) rule: Index,
-    /// Conditions from this one on are still to be asked.
-    pub(super) asked: usize,
+    pub(super) rule: u32,
     /// What is still to be asked of it, so that most rules need not be looked at.
     pub(super) left: Left,
+    /// It only passes events on.
+    pub(super) noalert: bool,
     /// The place behind the last rule below this one.
-    pub(super) end: usize,
+    pub(super) end: u32,
 }
 
 /// What memory has to answer.
@@ -35,8 +35,8 @@ pub(super) enum Left {
     Nothing,
     /// Nothing but the search for earlier events.
     Search,
-    /// Conditions, and perhaps a search.
-    Conditions,
+    /// Conditions from that place among all on, and perhaps a search.
+    Conditions(u32),
 }
 
 /// What conditions without memory look at.
@@ -49,10 +49,10 @@ pub(crate) struct Question<'a, 'e> {
 }
 
 impl Question<'_, '_> {
-    /// What a rule's condition says of the event; none if it has a memory.
-    fn ask(&self, rule: Index, condition: usize) -> Option<bool> {
+    /// What a condition says of the event; none if it has a memory.
+    fn ask(&self, condition: u32) -> Option<bool> {
         let name = self.decoder.map(|info| info.name.as_str());
-        self.rules.all[rule].conditions[condition].test.holds(self.event, name, self.moment)
+        self.rules.tests[condition as usize].holds(self.event, name, self.moment)
     }
 }
 
@@ -79,14 +79,14 @@ impl Outline {
     }
 
     fn enter(&mut self, view: &View, node: u32, question: &Question<'_, '_>) -> Course {
-        let Seen { rule, conditions, children, all, stops, searches, noalert } = view.node(node);
-        let mut asked = all;
-        for number in conditions {
-            match question.ask(rule, *number as usize) {
+        let Seen { rule, conditions, children, stops, searches, noalert } = view.node(node);
+        let mut left = if searches { Left::Search } else { Left::Nothing };
+        for condition in conditions {
+            match question.ask(*condition) {
                 Some(true) => {}
                 Some(false) => return Course::On,
                 None => {
-                    asked = *number as usize;
+                    left = Left::Conditions(*condition);
                     break;
                 }
             }
@@ -94,16 +94,12 @@ impl Outline {
         if stops {
             return Course::Stopped;
         }
-        let left = match (asked == all, searches) {
-            (true, false) => Left::Nothing,
-            (true, true) => Left::Search,
-            (false, _) => Left::Conditions,
-        };
         let sure = left == Left::Nothing;
         let place = self.rules.len();
-        self.rules.push(Open { rule, asked, left, end: 0 });
+        self.rules.push(Open { rule, left, noalert, end: 0 });
         let within = self.enter_all(view, children, question);
-        self.rules[place].end = self.rules.len();
+        // An outline has as many rules as the tree has places at most, and these are numbers of 32 bits.
+        self.rules[place].end = self.rules.len() as u32;
         match within {
             Course::Stopped => Course::Stopped,
             Course::Sure if sure => Course::Sure,

@@ -23,7 +23,7 @@ use crate::fields::FieldId;
 use crate::hash::Quick;
 use crate::lexicon::{Concerns, Found, Lexicon, Needed};
 use crate::literals::{Bits, LiteralSet};
-use crate::rule::condition::{Condition, Test};
+use crate::rule::condition::Test;
 use crate::rule::subject::Subject;
 use crate::ruleset::Ruleset;
 use crate::{Category, Decoded, StaticField};
@@ -190,8 +190,8 @@ impl Plans {
         let conditions = ruleset.hints.programs();
         let mut held = Bits::default();
         held.reset(conditions.len());
-        for (number, (rule, condition)) in conditions.iter().enumerate() {
-            if holds_for(&ruleset.rules.all[*rule].conditions[*condition], program) {
+        for (number, condition) in conditions.iter().enumerate() {
+            if holds_for(&ruleset.rules.tests[*condition as usize], program) {
                 held.insert(number);
             }
         }
@@ -210,8 +210,8 @@ impl Plans {
 }
 
 /// Whether a condition on the program holds.
-fn holds_for(condition: &Condition, program: &[u8]) -> bool {
-    match &condition.test {
+fn holds_for(test: &Test, program: &[u8]) -> bool {
+    match test {
         Test::Expression { subject: Subject::Program, expression, negate } => {
             expression.is_match(program) != *negate
         }

@@ -8,7 +8,6 @@ use super::hints::Hints;
 use super::plan::Plan;
 use crate::StaticField;
 use crate::literals::Bits;
-use crate::rule::Index;
 
 /// A view in which so many walks ended early is not tried any more.
 const MOST_STOPPED: u32 = 8;
@@ -16,9 +15,9 @@ const MOST_STOPPED: u32 = 8;
 /// The tree as it is for one set of literals.
 ///
 /// It lies in one piece in the order of the walk, because walks of many views take turns and each place that one meets is
-/// likely to be in memory only: how many roots, where they begin, and then for each rule its number, how many conditions
-/// it has and how many are open, how many rules are below it and the marks, the open conditions, and where the rules below
-/// begin.
+/// likely to be in memory only: how many roots, where they begin, and then for each rule its number, how many of its
+/// conditions are open, how many rules are below it and the marks, the open conditions by their places among all, and
+/// where the rules below begin.
 #[derive(Debug)]
 pub(crate) struct View {
     words: Box<[u32]>,
@@ -39,7 +38,7 @@ const HEAD: usize = 3;
 pub(super) struct Scratch {
     nodes: Vec<ViewNode>,
     children: Vec<u32>,
-    conditions: Vec<u16>,
+    conditions: Vec<u32>,
     /// By node of the plan its place in the view.
     places: Vec<u32>,
     /// Children of rules that are not done.
@@ -61,12 +60,10 @@ struct ViewNode {
 /// What a view tells of a rule.
 #[derive(Debug)]
 pub(crate) struct Seen<'v> {
-    pub(crate) rule: Index,
+    pub(crate) rule: u32,
     /// Conditions still to be asked.
     pub(crate) conditions: &'v [u32],
     pub(crate) children: &'v [u32],
-    /// How many conditions it has.
-    pub(crate) all: usize,
     /// More than this view tells has to be known if they hold.
     pub(crate) stops: bool,
     pub(crate) searches: bool,
@@ -96,13 +93,12 @@ impl View {
     #[inline]
     pub(crate) fn node(&self, place: u32) -> Seen<'_> {
         let words = &self.words[place as usize..];
-        let (rule, counts, below) = (words[0], words[1], words[2]);
-        let (conditions, rest) = words[HEAD..].split_at((counts & 0xffff) as usize);
+        let (rule, open, below) = (words[0], words[1], words[2]);
+        let (conditions, rest) = words[HEAD..].split_at(open as usize);
         Seen {
-            rule: rule as Index,
+            rule,
             conditions,
             children: &rest[..(below >> MARKS) as usize],
-            all: (counts >> 16) as usize,
             stops: below & STOPS != 0,
             searches: below & SEARCHES != 0,
             noalert: below & NOALERT != 0,
@@ -142,9 +138,8 @@ impl Scratch {
             let marks = mark(node.stops, STOPS)
                 | mark(node.walked.searches, SEARCHES)
                 | mark(node.walked.noalert, NOALERT);
-            words.extend([node.rule, u32::from(node.walked.conditions) << 16 | conditions.len() as u32]);
-            words.push((children.len() as u32) << MARKS | marks);
-            words.extend(conditions.iter().map(|condition| u32::from(*condition)));
+            words.extend([node.rule, conditions.len() as u32, (children.len() as u32) << MARKS | marks]);
+            words.extend(conditions);
             words.extend(children.iter().map(place));
         }
         words.into()

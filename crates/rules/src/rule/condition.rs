@@ -10,19 +10,26 @@ use tld_pattern::{Expression, IpList, OsMatch};
 
 use super::subject::Subject;
 use super::time::{DayTime, Weekdays};
+use crate::fields::FieldNames;
 use crate::list::TextList;
 use crate::{Decoded, StaticField};
 
-/// One condition of one rule.
+/// One condition of one rule as it is read.
 #[derive(Debug)]
 pub(crate) struct Condition {
-    /// Element's or attribute's name.
-    pub(crate) name: &'static str,
+    pub(crate) label: Label,
     /// Place in the order of evaluation.
     pub(crate) rank: u8,
+    pub(crate) test: Test,
+}
+
+/// Where a condition stands in its file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Label {
+    /// Element's or attribute's name.
+    pub(crate) name: &'static str,
     /// Line of the element.
     pub(crate) line: u32,
-    pub(crate) test: Test,
 }
 
 /// The question itself.
@@ -183,9 +190,18 @@ impl Test {
     /// The dynamic field that it looks at, without which it never holds.
     pub(crate) fn dynamic_field(&self) -> Option<&str> {
         match self {
-            Self::Expression { subject: Subject::Dynamic(name), .. } => Some(name),
-            Self::List(ListTest { subject: Subject::Dynamic(name), .. }) => Some(name),
+            Self::Expression { subject: Subject::Dynamic(name, _), .. } => Some(name),
+            Self::List(ListTest { subject: Subject::Dynamic(name, _), .. }) => Some(name),
             _ => None,
+        }
+    }
+
+    /// Learns the number of that field.
+    pub(crate) fn look_up(&mut self, fields: &FieldNames) {
+        if let Self::Expression { subject: Subject::Dynamic(name, known), .. }
+        | Self::List(ListTest { subject: Subject::Dynamic(name, known), .. }) = self
+        {
+            *known = fields.find(name.as_bytes());
         }
     }
 

@@ -14,6 +14,7 @@ pub(crate) mod subject;
 mod time;
 mod tree;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use tld_model::{RuleId, RuleTexts};
@@ -22,21 +23,19 @@ pub(crate) use load::load;
 
 use crate::Category;
 use crate::alert::Constant;
-use condition::Condition;
+use crate::fields::FieldNames;
+use condition::{Condition, Label, Test};
 use correlation::{Correlation, Target};
 use subject::Subject;
 
-/// What the rest of the product may know about a rule.
+/// What the rest of the product may know about a rule. In this order, so that what every alert asks for stands in front.
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub struct RuleInfo {
     /// Number.
     pub id: RuleId,
     /// 0–16.
     pub level: u8,
-    /// Raw group string, a comma list.
-    pub groups: Arc<str>,
-    /// Description before expansion.
-    pub description: Vec<u8>,
     /// Alerts of this rule are written.
     pub log: bool,
     /// Alerts of this rule ask for e-mail.
@@ -45,12 +44,16 @@ pub struct RuleInfo {
     pub no_ar: bool,
     /// The rule only passes events on to its children.
     pub noalert: bool,
+    /// Seconds of the `ignore` window.
+    pub ignore: Option<u32>,
+    /// Description before expansion.
+    pub description: Vec<u8>,
     /// `frequency` as alerts show it; only for rules that search earlier events.
     pub frequency: Option<u32>,
     /// Seconds that a search reaches back.
     pub timeframe: u32,
-    /// Seconds of the `ignore` window.
-    pub ignore: Option<u32>,
+    /// Raw group string, a comma list.
+    pub groups: Arc<str>,
     /// Rules that this one was placed below; empty for a root.
     pub parents: Vec<RuleId>,
     /// File of the text in force (of the overwriting rule, if any).
@@ -64,27 +67,32 @@ pub(crate) type Index = usize;
 /// A place in the table of remembered events' lists.
 pub(crate) type ListId = usize;
 
-/// A rule as the engine runs it.
+/// A rule as the engine runs it. In this order, so that what every alert asks of its rule, which most likely is in no
+/// cache, stands in two neighbouring lines of one.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Rule {
+    /// The unchanging bytes of its alerts, made when the rule has its place.
+    pub(crate) constant: Constant,
+    /// The lists that its events enter, and how many times each takes one; worked out when all rules are there.
+    pub(crate) feeds: Box<[(ListId, u32)]>,
+    pub(crate) no_full_log: bool,
+    pub(crate) no_counter: bool,
+    /// Whether the text in force has an `if_matched_*`.
+    pub(crate) correlated: bool,
     pub(crate) info: RuleInfo,
+    pub(crate) ignore_line: Option<IgnoreLine>,
+    /// Where its conditions begin and end among all.
+    pub(crate) tests: (u32, u32),
     /// Sort key while loading: level × 100, 9900 for level 0, without the factor for `accuracy="0"`.
     pub(crate) key: u32,
     /// Same text, same hash: decides whether state survives a reload.
     pub(crate) hash: u64,
     pub(crate) category: Category,
-    pub(crate) conditions: Vec<Condition>,
-    /// Whether the text in force has an `if_matched_*`.
-    pub(crate) correlated: bool,
     pub(crate) correlation: Correlation,
     /// The window holds per value of these; empty: for the rule as a whole.
     pub(crate) ignore_by: Vec<Subject>,
-    pub(crate) ignore_line: Option<IgnoreLine>,
-    pub(crate) no_full_log: bool,
-    pub(crate) no_counter: bool,
     pub(crate) shown: Shown,
-    /// The unchanging bytes of its alerts, made when the rule has its place.
-    pub(crate) constant: Constant,
     pub(crate) place: Place,
 }
 
@@ -96,10 +104,11 @@ impl Rule {
             key: 0,
             hash: 0,
             category: Category::default(),
-            conditions: Vec::new(),
+            tests: (0, 0),
             correlated: false,
             correlation: Correlation::default(),
             ignore_by: Vec::new(),
+            feeds: Box::default(),
             ignore_line: None,
             no_full_log: false,
             no_counter: false,
@@ -117,16 +126,9 @@ impl Rule {
 
     /// Gives up memory that only reading it took: thousands of rules stay for as long as the program runs.
     fn shrink(&mut self) {
-        self.conditions.shrink_to_fit();
         self.info.description.shrink_to_fit();
         self.info.parents.shrink_to_fit();
         self.place.children.shrink_to_fit();
-        self.place.feeds.shrink_to_fit();
-    }
-
-    /// Dynamic fields that its conditions look at.
-    pub(crate) fn dynamic_fields(&self) -> impl Iterator<Item = &str> {
-        self.conditions.iter().filter_map(|condition| condition.test.dynamic_field())
     }
 
     /// Whether the rule looks for earlier events. A rule that became composite by being overwritten has nothing to
@@ -166,14 +168,14 @@ pub(crate) struct Place {
     pub(crate) history: Option<ListId>,
     /// Lists of `if_matched_group` rules that its group fits, and how many times each takes one event.
     pub(crate) groups: Vec<(ListId, u32)>,
-    /// The lists that its events enter, worked out when all rules are there.
-    pub(crate) feeds: Vec<(ListId, u32)>,
 }
 
 /// A rule as read, before it has a place.
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub(crate) rule: Rule,
+    /// In the order of evaluation.
+    pub(crate) conditions: Vec<Condition>,
     pub(crate) wanted: Wanted,
 }
 
@@ -192,6 +194,9 @@ pub(crate) struct Wanted {
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
     pub(crate) all: Vec<Rule>,
+    /// The conditions of all of them, one rule's behind the other's, apart from what only a failure tells of them.
+    pub(crate) tests: Vec<Test>,
+    pub(crate) labels: Vec<Label>,
     pub(crate) roots: Vec<Index>,
     pub(crate) by_id: std::collections::HashMap<RuleId, Index>,
     /// How many lists of remembered events the rules need.
@@ -199,8 +204,38 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
+    /// Takes in the conditions of the rules, in their order.
+    fn set_conditions(&mut self, conditions: impl Iterator<Item = Vec<Condition>>) {
+        for (rule, conditions) in self.all.iter_mut().zip(conditions) {
+            let start = self.tests.len() as u32;
+            for Condition { label, test, .. } in conditions {
+                self.labels.push(label);
+                self.tests.push(test);
+            }
+            rule.tests = (start, self.tests.len() as u32);
+        }
+        self.tests.shrink_to_fit();
+        self.labels.shrink_to_fit();
+    }
+
+    /// Where the conditions of a rule stand, in their order.
+    pub(crate) fn conditions(&self, rule: Index) -> Range<usize> {
+        let (start, end) = self.all[rule].tests;
+        start as usize..end as usize
+    }
+
+    /// Dynamic fields that conditions look at.
+    pub(crate) fn dynamic_fields(&self) -> impl Iterator<Item = &str> {
+        self.tests.iter().filter_map(Test::dynamic_field)
+    }
+
+    /// Learns the numbers of those fields.
+    pub(crate) fn look_up(&mut self, fields: &FieldNames) {
+        self.tests.iter_mut().for_each(|test| test.look_up(fields));
+    }
+
     /// The lists that events of this rule enter, and how often.
     pub(crate) fn feeds(&self, winner: Index) -> &[(ListId, u32)] {
-        self.all.get(winner).map_or(&[], |rule| &rule.place.feeds)
+        self.all.get(winner).map_or(&[], |rule| &rule.feeds)
     }
 }

@@ -9,7 +9,7 @@ use tld_pattern::{Expression, IpList, Kind, Network, OsMatch, OsRegex};
 use tld_xml::{Diagnostic, Element, Source};
 
 use super::attribute::Attributes;
-use super::condition::{Builtin, Condition, ListTest, Lookup, Test};
+use super::condition::{Builtin, Condition, Label, ListTest, Lookup, Test};
 use super::correlation::{self, Correlation};
 use super::subject::Subject;
 use super::time::{DayTime, Weekdays};
@@ -65,7 +65,8 @@ pub(crate) fn rule(
     }
     if let Some(size) = attributes.max_size {
         let line = context.source.line_of(element.span);
-        conditions.push(Condition { name: "maxsize", rank: 19, line, test: Test::MaxSize(size) });
+        let label = Label { name: "maxsize", line };
+        conditions.push(Condition { label, rank: 19, test: Test::MaxSize(size) });
     }
     conditions.sort_by_key(|condition| condition.rank);
     let lists = conditions.iter().filter(|condition| matches!(condition.test, Test::List(_))).count();
@@ -83,13 +84,14 @@ pub(crate) fn rule(
         key: sort_key(&attributes),
         hash: hash(context.group, element),
         category,
-        conditions,
+        tests: (0, 0),
         correlated,
         correlation: Correlation {
             frequency: attributes.frequency.unwrap_or(2).saturating_sub(2),
             timeframe: attributes.timeframe.unwrap_or(context.options.default_timeframe),
             ..correlation
         },
+        feeds: Box::default(),
         ignore_line: text(&texts, "ignore").map(ignore_line),
         no_full_log: flags.no_full_log,
         no_counter: flags.no_counter,
@@ -103,7 +105,7 @@ pub(crate) fn rule(
         info: info(context, element, &attributes, &texts, &flags),
         ignore_by: attributes.ignore_by,
     };
-    Some(Draft { rule, wanted: wanted.wanted })
+    Some(Draft { rule, conditions, wanted: wanted.wanted })
 }
 
 fn info(
@@ -231,12 +233,12 @@ impl<'a, 'd> Reader<'a, 'd> {
 
     fn condition(&mut self, name: &'static str, rank: u8, element: &Element, test: Test) {
         let line = self.context.source.line_of(element.span);
-        self.conditions.push(Condition { name, rank, line, test });
+        self.conditions.push(Condition { label: Label { name, line }, rank, test });
     }
 
     /// A condition that a rule has or has not, however often it is written.
     fn once(&mut self, name: &'static str, rank: u8, element: &Element, test: Test) {
-        if !self.conditions.iter().any(|known| known.name == name) {
+        if !self.conditions.iter().any(|known| known.label.name == name) {
             self.condition(name, rank, element, test);
         }
     }
@@ -359,7 +361,7 @@ impl<'a, 'd> Reader<'a, 'd> {
             self.error(element, "this text is too long");
             return;
         }
-        let subject = Subject::Dynamic(name.into());
+        let subject = Subject::Dynamic(name.into(), None);
         self.expression("field", 10, element, &element.content, subject, Kind::OsRegex);
     }
 

@@ -1,6 +1,7 @@
 //! Which value of an event a condition, a list or a correlation looks at. Invariant: a value that the event lacks
 //! is `None`, never an empty text, because absence rejects even negated conditions (analysis-rules 1.2).
 
+use crate::fields::FieldId;
 use crate::{Decoded, StaticField};
 
 /// A value of an event.
@@ -22,8 +23,8 @@ pub(crate) enum Subject {
     SrcOrDstUser,
     /// Geographic names, which no event has here.
     Geo,
-    /// A dynamic field, by name without case.
-    Dynamic(Box<str>),
+    /// A dynamic field, by name without case, and the number that events know it by where that was told.
+    Dynamic(Box<str>, Option<FieldId>),
 }
 
 impl Subject {
@@ -42,7 +43,8 @@ impl Subject {
                 event.field(StaticField::SrcUser).or_else(|| event.field(StaticField::DstUser))
             }
             Self::Geo => None,
-            Self::Dynamic(name) => event.dynamic_field(name),
+            Self::Dynamic(_, Some(known)) => event.known_field(*known),
+            Self::Dynamic(name, None) => event.dynamic_field(name),
         }
     }
 
@@ -70,7 +72,7 @@ impl Subject {
             "user" => Self::SrcOrDstUser,
             "hostname" => Self::Hostname,
             "program_name" => Self::Program,
-            _ => Self::Dynamic(name.into()),
+            _ => Self::Dynamic(name.into(), None),
         }
     }
 
@@ -84,7 +86,37 @@ impl Subject {
             "location" => Self::Location,
             "hostname" => Self::Hostname,
             "program_name" => Self::Program,
-            _ => Self::Dynamic(name.into()),
+            _ => Self::Dynamic(name.into(), None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tld_model::{Event, Timestamp};
+
+    use super::*;
+    use crate::fields::FieldNames;
+
+    proptest! {
+        #[test]
+        fn a_field_has_the_same_value_by_number_and_by_name(
+            asked in proptest::collection::vec("[ab.]{1,3}", 0..6),
+            carried in proptest::collection::vec(("[aAbB.]{1,3}", "[xy]{0,2}"), 0..8),
+        ) {
+            let names = FieldNames::new(asked.iter().map(String::as_str));
+            let event = Event::local("/var/log/probe", "text", Timestamp::EPOCH);
+            let mut decoded = Decoded::new(&event);
+            for (name, value) in &carried {
+                decoded.push_known(name.as_bytes(), names.find(name.as_bytes()), value.as_bytes(), 8);
+            }
+            for name in &asked {
+                let known = names.find(name.as_bytes());
+                prop_assert!(known.is_some());
+                let by_name = Subject::Dynamic(name.as_str().into(), None).value(&decoded);
+                prop_assert_eq!(Subject::Dynamic(name.as_str().into(), known).value(&decoded), by_name);
+            }
         }
     }
 }

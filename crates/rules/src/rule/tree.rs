@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use tld_model::RuleId;
 use tld_pattern::{GroupPattern, OsMatch};
 
+use super::condition::Condition;
 use super::correlation::Target;
 use super::{Draft, Index, ListId, Rule, Rules};
 use crate::alert::Constant;
@@ -31,6 +32,8 @@ pub(crate) enum Placed {
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
     pub(crate) rules: Rules,
+    /// By rule.
+    conditions: Vec<Vec<Condition>>,
     depth: Vec<u32>,
     /// Lists of `if_matched_group` rules by rule.
     own: HashMap<Index, ListId>,
@@ -39,7 +42,7 @@ pub(crate) struct Tree {
 impl Tree {
     /// Gives a new rule its place.
     pub(crate) fn add(&mut self, draft: Draft) -> Placed {
-        let Draft { mut rule, mut wanted, .. } = draft;
+        let Draft { mut rule, conditions, mut wanted } = draft;
         let id = rule.info.id;
         let group = wanted.matched_group.as_deref().map(|text| String::from_utf8_lossy(text).into_owned());
         if wanted.sids.is_none() && wanted.group.is_none() {
@@ -99,6 +102,7 @@ impl Tree {
         }
         rule.place.occurrences = rule.place.occurrences.saturating_mul(1_u32 << twice.min(16));
         self.rules.all.push(rule);
+        self.conditions.push(conditions);
         self.rules.by_id.insert(id, index);
         self.depth.push(depth);
         if parents.is_empty() {
@@ -182,6 +186,7 @@ impl Tree {
         rule.place = std::mem::take(&mut old.place);
         rule.info.parents = std::mem::take(&mut old.info.parents);
         *old = rule;
+        self.conditions[index] = draft.conditions;
         placed
     }
 
@@ -190,14 +195,15 @@ impl Tree {
         for rule in &mut self.rules.all {
             // A winner's events enter its history, if somebody asks for that, and otherwise the lists of groups:
             // never both (analysis-rules 3).
-            rule.place.feeds = match rule.place.history {
-                Some(history) => vec![(history, 1)],
-                None => std::mem::take(&mut rule.place.groups),
+            rule.feeds = match rule.place.history {
+                Some(history) => [(history, 1)].into(),
+                None => std::mem::take(&mut rule.place.groups).into(),
             };
             rule.info.frequency = rule.searches().then_some(rule.correlation.frequency + 2);
             rule.constant = Constant::new(rule);
             rule.shrink();
         }
+        self.rules.set_conditions(self.conditions.into_iter());
         self.rules.all.shrink_to_fit();
         self.rules
     }
