@@ -1,6 +1,7 @@
 //! Lines per second of processor time through decoders and rules: an existing ruleset of about 4,500 rules and the shipped one,
 //! on generated logs with 1,000 and with 98,000 attackers and on the conformance cases. Needs the shared data and python3.
 //! Processor time instead of wall time, so that a busy machine does not count; each figure is the median of three runs.
+//! Before each log stands how long this machine waits for memory in that minute.
 //! `cargo bench -p tld-rules --bench engine`
 
 #![allow(
@@ -45,6 +46,7 @@ fn main() {
     let rulesets = rulesets.map(|(name, sources)| (name, load(name, &sources)));
     for (log, text) in &logs {
         let lines: Vec<&[u8]> = lines(text).collect();
+        println!("{log:<9} {}", waits());
         // What is left without any analysis: cutting a file into events.
         let reading = median(|| {
             lines
@@ -91,6 +93,38 @@ fn measure(log: &str, name: &str, ruleset: &Arc<Ruleset>, lines: &[&[u8]], readi
         memory.1 >> 10,
         resident() >> 20
     );
+}
+
+/// How long one waits for a line of memory of which so many megabytes are in use: neighbours on the machine share its last
+/// cache, so this changes within minutes, and with it whatever touches more than the caches that a core has for itself.
+fn waits() -> String {
+    let times: Vec<String> =
+        [2, 4, 6, 8].map(|megabytes| format!("{megabytes} MB {:.0} ns", wait(megabytes))).into();
+    format!("memory    {}", times.join(", "))
+}
+
+/// Nanoseconds from one 64-byte line to the next in an order that cannot be foreseen, each naming its successor.
+fn wait(megabytes: u32) -> f64 {
+    const WORDS: usize = 16;
+    let count = megabytes << 14;
+    let mut order: Vec<u32> = (0..count).collect();
+    let mut state = 1_u32;
+    for last in (1..order.len()).rev() {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        order.swap(last, ((u64::from(state) * last as u64) >> 32) as usize);
+    }
+    let mut memory = vec![0_u32; count as usize * WORDS];
+    for (from, to) in order.iter().zip(order.iter().cycle().skip(1)) {
+        memory[*from as usize * WORDS] = *to;
+    }
+    let mut at = 0;
+    let mut round = || {
+        let start = processor();
+        (0..count).for_each(|_| at = memory[at as usize * WORDS]);
+        black_box(at);
+        (processor() - start) * 1e9 / f64::from(count)
+    };
+    (0..5).map(|_| round()).fold(f64::MAX, f64::min)
 }
 
 /// What it costs that a worker has met no line of its kind before.
