@@ -5,6 +5,7 @@
 //! over. Invariant: a place in the program is always the index of an item.
 
 use super::Known;
+use super::op::{Class, Code, Op, Packed, Stop, View};
 use super::program::{Alternative, Item, Members, Quantifier};
 use crate::beginning::{Beginning, ByteSet};
 use crate::literal::{self, Needle};
@@ -12,12 +13,10 @@ use crate::literal::{self, Needle};
 /// One alternative, ready to run.
 #[derive(Debug, Clone)]
 pub(super) struct Program {
-    items: Box<[Op]>,
-    /// For each item the byte that a literal takes, case folded. Subjects never hold the NUL of the others.
-    folded: Box<[u8]>,
+    code: Code,
     begin_anchored: bool,
     end_anchored: bool,
-    marks: usize,
+    marks: u16,
     /// The longest run of literals, all of which must be matched one behind the other.
     required: Needle,
     /// What an anchored program can begin with, where the first items tell.
@@ -30,69 +29,15 @@ pub(super) struct Program {
     leads: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Op {
-    Literal(u8),
-    /// A mark; where it is compared it stands for the byte `(`. Patterns are far shorter than marks can be counted.
-    Mark(u16),
-    Class {
-        set: Members,
-        quantifier: Quantifier,
-        /// At most one byte of the pattern text is left behind the class letter.
-        last: bool,
-        /// What a run of the class does not just pass by: bytes that it refuses or that the next item accepts.
-        /// None for a class without quantifier.
-        stop: Option<Stop>,
-        /// At most a mark stands behind the class.
-        tail: bool,
-    },
-}
-
-/// The bytes that end a run.
-#[derive(Debug, Clone, Copy)]
-enum Stop {
-    None,
-    One(u8),
-    Two(u8, u8),
-    /// What the class refuses, what the next item accepts if it is a class, and its byte if it is a literal, 0 otherwise.
-    Several(Members, u8),
-}
-
-impl Stop {
-    fn new(set: Members, next: Option<&Op>) -> Self {
-        let taken = |byte| next.is_some_and(|next| next.takes(byte));
-        let members: Vec<u8> = (1..=u8::MAX).filter(|&byte| !set.contains(byte) || taken(byte)).collect();
-        match (&members[..], next) {
-            ([], _) => Self::None,
-            ([one], _) => Self::One(*one),
-            ([one, two], _) => Self::Two(*one, *two),
-            (_, Some(Op::Class { set, .. })) => Self::Several(*set, 0),
-            (_, Some(literal)) => Self::Several(Members::NONE, literal.byte().unwrap_or(0)),
-            (_, None) => Self::Several(Members::NONE, 0),
-        }
-    }
-
-    /// How many bytes a run of this class passes by. Subjects hold no NUL.
-    fn passed(self, class: Members, rest: &[u8]) -> usize {
-        let end = match self {
-            Self::None => None,
-            Self::One(one) => memchr::memchr(one, rest),
-            Self::Two(one, two) => memchr::memchr2(one, two, rest),
-            Self::Several(next, literal) => rest.iter().position(|&byte| {
-                !class.contains(byte) || next.contains(byte) || byte.to_ascii_lowercase() == literal
-            }),
-        };
-        end.unwrap_or(rest.len())
-    }
-}
-
 /// What the first item of the program takes, if starts can be skipped by it.
 #[derive(Debug, Clone)]
 enum First {
     Unknown,
     Literal(u8),
-    /// Several literals in a row, and whether they are the required ones.
-    Run(Needle, bool),
+    /// The required literals.
+    Required,
+    /// Several other literals in a row.
+    Run(Needle),
     /// One byte, and the literals in a row directly behind it.
     Class(Members, Option<Needle>),
 }
@@ -127,7 +72,11 @@ impl Program {
         let leading = leading_literal(&items);
         let first = match items.iter().find(|op| !matches!(op, Op::Mark(0))) {
             Some(Op::Literal(_)) if leading.len() > 1 && can_match => {
-                First::Run(Needle::new(&leading), leading == required)
+                if leading == required {
+                    First::Required
+                } else {
+                    First::Run(Needle::new(&leading))
+                }
             }
             Some(Op::Literal(byte)) => First::Literal(*byte),
             Some(Op::Class { set, quantifier: Quantifier::None, .. }) => {
@@ -141,14 +90,12 @@ impl Program {
             && !alternative.begin_anchored
             && !alternative.end_anchored
             && items.iter().all(|op| matches!(op, Op::Literal(_)));
-        let byte = |op: &Op| if let Op::Literal(_) = op { op.byte().unwrap_or(0) } else { 0 };
         Self {
-            folded: items.iter().map(byte).collect(),
             required: Needle::new(&required),
             begin: if alternative.begin_anchored { beginning(&items) } else { Beginning::default() },
             plain,
-            leads: leads && !alternative.begin_anchored && matches!(first, First::Run(..)),
-            items,
+            leads: leads && !alternative.begin_anchored && matches!(first, First::Required | First::Run(_)),
+            code: Code::new(&items),
             begin_anchored: alternative.begin_anchored,
             end_anchored: alternative.end_anchored,
             marks,
@@ -157,8 +104,8 @@ impl Program {
         }
     }
 
-    pub(super) fn marks(&self) -> usize {
-        self.marks
+    pub(super) fn has_marks(&self) -> bool {
+        self.marks > 0
     }
 
     pub(super) fn required(&self) -> &[u8] {
@@ -175,8 +122,10 @@ impl Program {
 
     /// The literals of a program that is nothing else between both anchors.
     pub(super) fn whole(&self) -> Option<&[u8]> {
-        let literals = self.items.iter().all(|op| matches!(op, Op::Literal(_)));
-        let whole = literals && self.begin_anchored && self.end_anchored && !self.items.is_empty();
+        let items = self.code.view();
+        let literals = (0..items.len())
+            .all(|place| matches!(items.get(place), Some(Packed::Literal(_) | Packed::Never)));
+        let whole = literals && self.begin_anchored && self.end_anchored && items.len() > 0;
         whole.then(|| self.required())
     }
 
@@ -191,7 +140,7 @@ impl Program {
         &self,
         subject: &[u8],
         marks: Option<&mut Vec<Option<usize>>>,
-        steps: &mut u32,
+        steps: &mut usize,
         known: Known,
     ) -> Option<isize> {
         if !self.can_match || !self.begin.allows_text(subject) {
@@ -210,17 +159,18 @@ impl Program {
             marks.into_iter().for_each(Vec::clear);
             return isize::try_from(end - 1).ok();
         }
-        let leads = !self.begin_anchored && matches!(self.first, First::Run(_, true));
+        let leads = !self.begin_anchored && matches!(self.first, First::Required);
         if !leads && place.is_none() && !self.required.is_in(subject) {
             return None;
         }
         let marks = marks.map(|marks| {
             marks.clear();
-            marks.resize(self.marks, None);
+            marks.resize(usize::from(self.marks), None);
             marks.as_mut_slice()
         });
         let mut state = State {
             program: self,
+            items: self.code.view(),
             subject,
             marks,
             p: 0,
@@ -407,6 +357,7 @@ enum Tail {
 
 struct State<'a, 'm> {
     program: &'a Program,
+    items: View<'a>,
     subject: &'a [u8],
     marks: Option<&'m mut [Option<usize>]>,
     p: usize,
@@ -417,12 +368,12 @@ struct State<'a, 'm> {
     slots: [(usize, usize); 4],
     filled: usize,
     /// What may still be spent: a step for each byte, however many are taken in one go.
-    steps: u32,
+    steps: usize,
 }
 
-impl<'a> State<'a, '_> {
-    fn op(&self, place: usize) -> Option<&'a Op> {
-        self.program.items.get(place)
+impl State<'_, '_> {
+    fn op(&self, place: usize) -> Option<Packed> {
+        self.items.get(place)
     }
 
     fn set_mark(&mut self, index: u16, value: usize) {
@@ -432,7 +383,7 @@ impl<'a> State<'a, '_> {
     }
 
     fn set_mark_at(&mut self, place: usize, value: usize) {
-        if let Some(&Op::Mark(index)) = self.op(place) {
+        if let Some(Packed::Mark(index)) = self.op(place) {
             self.set_mark(index, value);
         }
     }
@@ -455,7 +406,8 @@ impl<'a> State<'a, '_> {
             First::Unknown => return,
             First::Literal(byte) => memchr::memchr2(*byte, byte.to_ascii_uppercase(), rest),
             // A start at which only some of the literals stand fails at the next one: a literal leaves no slot.
-            First::Run(literals, _) => literals.start_in(rest),
+            First::Required => self.program.required.start_in(rest),
+            First::Run(literals) => literals.start_in(rest),
             // While there is no run to end, what the class does to a start that the literals fail leaves no trace.
             First::Class(set, Some(behind)) if !self.run => {
                 let mut from = 1;
@@ -478,7 +430,7 @@ impl<'a> State<'a, '_> {
             self.s += skipped;
             self.r = None;
             // What each of those starts would have done: set the mark before the first item.
-            if let Some(&Op::Mark(index)) = self.op(0) {
+            if let Some(Packed::Mark(index)) = self.op(0) {
                 self.set_mark(index, self.s - 1);
             }
             // A class that refuses a byte also ends the run.
@@ -505,33 +457,29 @@ impl<'a> State<'a, '_> {
     }
 
     fn spend(&mut self, steps: usize) {
-        self.steps = self.steps.saturating_sub(u32::try_from(steps).unwrap_or(u32::MAX));
+        self.steps = self.steps.saturating_sub(steps);
     }
 
     fn step(&mut self) -> Next {
         let mut op = self.op(self.p);
-        if let Some(&Op::Mark(index)) = op {
+        if let Some(Packed::Mark(index)) = op {
             self.set_mark(index, self.s);
             self.p += 1;
             op = self.op(self.p);
         }
         match op {
             None if !self.program.end_anchored => Next::Succeed,
-            Some(&Op::Class { set, quantifier, last, stop, tail }) => {
-                self.class(set, quantifier, last, stop, tail)
-            }
-            Some(Op::Literal(_)) => self.literals(),
+            Some(Packed::Class(class)) => self.class(class),
+            Some(Packed::Literal(_)) => self.literals(),
             // Behind another mark it is compared as the byte that it was written with.
-            Some(Op::Mark(_)) if self.subject[self.s] == b'(' => self.take(1),
+            Some(Packed::Mark(_)) if self.subject[self.s] == b'(' => self.take(1),
             _ => Next::Fail,
         }
     }
 
     /// As many literals in a row as stand here.
     fn literals(&mut self) -> Next {
-        let own = self.program.folded.get(self.p..).unwrap_or_default();
-        let pairs = own.iter().zip(&self.subject[self.s..]);
-        match pairs.take_while(|(own, byte)| **own == byte.to_ascii_lowercase()).count() {
+        match self.items.literals(self.p, &self.subject[self.s..]) {
             0 => Next::Fail,
             count => self.take(count),
         }
@@ -546,32 +494,24 @@ impl<'a> State<'a, '_> {
         self.consume()
     }
 
-    fn class(
-        &mut self,
-        set: Members,
-        quantifier: Quantifier,
-        last: bool,
-        stop: Option<Stop>,
-        tail: bool,
-    ) -> Next {
-        if quantifier == Quantifier::Plus && !self.run {
-            if !set.contains(self.subject[self.s]) {
-                return self.refuse(quantifier, last);
+    fn class(&mut self, class: Class) -> Next {
+        if class.is_plus() && !self.run {
+            let byte = self.subject[self.s];
+            if !class.set().contains(byte) {
+                return self.refuse(class);
             }
-            self.accept(self.subject[self.s], quantifier);
+            self.accept(byte, class);
             if self.s == self.subject.len() {
                 return Next::Again;
             }
             self.spend(1);
         }
-        if let Some(stop) = stop
-            && (self.run || quantifier == Quantifier::Star)
-        {
-            let passed = stop.passed(set, &self.subject[self.s..]);
+        if self.run || class.is_star() {
+            let passed = class.passed(&self.subject[self.s..]);
             if passed > 0 {
                 self.run = true;
                 self.s += passed;
-                if tail {
+                if class.is_tail() {
                     self.set_mark_at(self.p + 1, self.s);
                 } else {
                     self.r = Some(self.place() - 1);
@@ -583,7 +523,7 @@ impl<'a> State<'a, '_> {
             }
         }
         let byte = self.subject[self.s];
-        if set.contains(byte) { self.accept(byte, quantifier) } else { self.refuse(quantifier, last) }
+        if class.set().contains(byte) { self.accept(byte, class) } else { self.refuse(class) }
     }
 
     fn consume(&mut self) -> Next {
@@ -592,25 +532,22 @@ impl<'a> State<'a, '_> {
         Next::Again
     }
 
-    fn accept(&mut self, byte: u8, quantifier: Quantifier) -> Next {
+    fn accept(&mut self, byte: u8, class: Class) -> Next {
         let mut q = self.p + 1;
-        match quantifier {
-            Quantifier::None => {
-                self.p = q;
-                self.restart.get_or_insert(self.s);
-                return self.consume();
-            }
-            Quantifier::Star => self.run = true,
-            Quantifier::Plus if !self.run => {
-                let last = self.s + 1 == self.subject.len();
-                self.set_mark_at(q, if last { self.s + 1 } else { self.s });
-                self.run = true;
-                return self.consume();
-            }
-            Quantifier::Plus => {}
+        if class.is_single() {
+            self.p = q;
+            self.restart.get_or_insert(self.s);
+            return self.consume();
         }
+        if class.is_plus() && !self.run {
+            let last = self.s + 1 == self.subject.len();
+            self.set_mark_at(q, if last { self.s + 1 } else { self.s });
+            self.run = true;
+            return self.consume();
+        }
+        self.run = true;
         let mark = match self.op(q) {
-            Some(&Op::Mark(index)) => {
+            Some(Packed::Mark(index)) => {
                 q += 1;
                 Some(index)
             }
@@ -624,8 +561,8 @@ impl<'a> State<'a, '_> {
                 self.s += 1;
                 return Next::Again;
             }
-            Some(Op::Class { set, quantifier, .. }) if set.contains(byte) => {
-                (if *quantifier == Quantifier::None { q + 1 } else { q }, self.s)
+            Some(Packed::Class(next)) if next.set().contains(byte) => {
+                (if next.is_single() { q + 1 } else { q }, self.s)
             }
             Some(op) if op.is_literal(byte) => {
                 self.run = false;
@@ -644,17 +581,17 @@ impl<'a> State<'a, '_> {
         self.consume()
     }
 
-    fn refuse(&mut self, quantifier: Quantifier, last: bool) -> Next {
-        if last && self.run && self.r.is_some() {
+    fn refuse(&mut self, class: Class) -> Next {
+        if class.is_last() && self.run && self.r.is_some() {
             self.r = Some(self.place());
             if !self.program.end_anchored {
                 return Next::Succeed;
             }
-        } else if quantifier == Quantifier::Plus && self.run {
+        } else if class.is_plus() && self.run {
             self.p += 1;
             self.run = false;
             return Next::Again;
-        } else if quantifier == Quantifier::Star {
+        } else if class.is_star() {
             self.p += 1;
             self.r = Some(self.place() - 1);
             self.run = false;
@@ -688,7 +625,7 @@ impl<'a> State<'a, '_> {
     /// Whether the program may end here, at the end of the subject.
     fn finish(&mut self) -> bool {
         if self.marks.is_some() {
-            while matches!(self.op(self.p), Some(Op::Class { quantifier: Quantifier::Star, .. })) {
+            while matches!(self.op(self.p), Some(Packed::Class(class)) if class.is_star()) {
                 self.p += 1;
             }
             self.set_mark_at(self.p, self.subject.len());
@@ -698,10 +635,10 @@ impl<'a> State<'a, '_> {
             return true;
         }
         if self.run
-            && let Some(Op::Class { quantifier, .. }) = self.op(c)
+            && let Some(Packed::Class(class)) = self.op(c)
         {
             c += 1;
-            if *quantifier != Quantifier::None {
+            if !class.is_single() {
                 if self.at_end(&mut c) {
                     return true;
                 }
@@ -717,42 +654,18 @@ impl<'a> State<'a, '_> {
 
     /// Steps over a class that may be left out at the end of the subject.
     fn skip_star(&self, c: &mut usize) -> Tail {
-        let Some(Op::Class { quantifier, .. }) = self.op(*c) else { return Tail::Goes };
-        if *quantifier == Quantifier::Plus {
+        let Some(Packed::Class(class)) = self.op(*c) else { return Tail::Goes };
+        if class.is_plus() {
             return Tail::Stuck;
         }
         *c += 1;
-        if *quantifier == Quantifier::Star && self.at_end(c) { Tail::Ends } else { Tail::Goes }
+        if class.is_star() && self.at_end(c) { Tail::Ends } else { Tail::Goes }
     }
 
     fn at_end(&self, c: &mut usize) -> bool {
-        if matches!(self.op(*c), Some(Op::Mark(_))) {
+        if matches!(self.op(*c), Some(Packed::Mark(_))) {
             *c += 1;
         }
-        *c >= self.program.items.len()
-    }
-}
-
-impl Op {
-    /// Whether the item accepts this byte where it stands.
-    fn takes(&self, byte: u8) -> bool {
-        match self {
-            Self::Class { set, .. } => set.contains(byte),
-            _ => self.is_literal(byte),
-        }
-    }
-
-    fn is_literal(&self, byte: u8) -> bool {
-        self.byte() == Some(byte.to_ascii_lowercase())
-    }
-
-    /// The byte that a literal accepts, case folded; one from 128 on accepts none.
-    fn byte(&self) -> Option<u8> {
-        let own = match self {
-            Self::Literal(own) => *own,
-            Self::Mark(_) => b'(',
-            Self::Class { .. } => return None,
-        };
-        Some(own).filter(|own| *own < 0x80)
+        *c >= self.items.len()
     }
 }

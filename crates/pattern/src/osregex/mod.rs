@@ -5,6 +5,7 @@
 //! step by step: [`matcher`] serves, `reference` says the same more plainly, tests hold them equal.
 
 mod matcher;
+mod op;
 mod program;
 #[cfg(test)]
 mod reference;
@@ -32,11 +33,13 @@ pub enum Known {
 /// A compiled OSRegex.
 #[derive(Debug, Clone)]
 pub struct OsRegex {
-    pattern: Box<[u8]>,
-    alternatives: Box<[Program]>,
+    /// The first alternative, most often the only one: it stands here, so that no other memory leads to it.
+    first: Program,
+    others: Box<[Program]>,
     groups: bool,
     /// What every alternative requires at least, where there are several.
-    common: Option<Needle>,
+    common: Option<Box<Needle>>,
+    pattern: Box<[u8]>,
 }
 
 impl OsRegex {
@@ -45,20 +48,26 @@ impl OsRegex {
     /// Restarts make the procedure quadratic on unkind subjects, with a run more than that. A line
     /// of 64 KiB takes about as many steps as it has bytes in the ordinary case; running into the
     /// limit takes some 50 ms, measured unoptimised.
-    pub const STEP_LIMIT: u32 = 1 << 24;
+    pub const STEP_LIMIT: usize = 1 << 24;
 
     /// Compiles `pattern`. Errors: 3 too long, 6 bad escape, 7 bad parentheses.
     pub fn compile(pattern: &[u8]) -> Result<Self, CompileError> {
-        let alternatives: Box<[_]> = program::parse(text(pattern))?.iter().map(Program::new).collect();
-        let groups = alternatives.iter().any(|program| program.marks() > 0);
+        let alternatives: Vec<_> = program::parse(text(pattern))?.iter().map(Program::new).collect();
+        let groups = alternatives.iter().any(Program::has_marks);
         let required = || alternatives.iter().filter(|program| program.can_match()).map(Program::required);
         let shared = required().min_by_key(|literal| literal.len()).filter(|shared| {
             alternatives.len() > 1
                 && !shared.is_empty()
                 && required().all(|all| memmem::find(all, shared).is_some())
         });
-        let common = shared.map(Needle::new);
-        Ok(Self { pattern: pattern.into(), alternatives, groups, common })
+        let common = shared.map(|shared| Needle::new(shared).into());
+        let mut alternatives = alternatives.into_iter();
+        let first = alternatives.next().expect("even the empty pattern has one alternative");
+        Ok(Self { first, others: alternatives.collect(), groups, common, pattern: pattern.into() })
+    }
+
+    fn alternatives(&self) -> impl Iterator<Item = &Program> {
+        std::iter::once(&self.first).chain(&self.others)
     }
 
     /// Matches with captures. The answer is the reported place, which may be -1.
@@ -74,40 +83,38 @@ impl OsRegex {
         if !self.groups {
             return self.place(subject, known);
         }
-        let subject = subject.bytes();
-        let mut steps = Self::STEP_LIMIT;
         let mut marks = captures.take_marks();
-        let mut found = self
-            .possible(subject, known)
-            .filter_map(|(program, known)| program.run(subject, Some(&mut marks), &mut steps, known));
-        let place = found.next();
+        let place = self.search(subject.bytes(), Some(&mut marks), known);
         let place = place.filter(|_| collect(&marks, captures));
         captures.give_marks(marks);
         place
     }
 
-    /// The alternatives that may match, and what is known of their literals.
-    fn possible<'a>(
-        &'a self,
-        subject: &'a [u8],
-        known: impl Fn(usize) -> Known + 'a,
-    ) -> impl Iterator<Item = (&'a Program, Known)> {
+    /// Matches without captures and tells the reported place.
+    pub fn place(&self, subject: Text<'_>, known: impl Fn(usize) -> Known) -> Option<isize> {
+        self.search(subject.bytes(), None, known)
+    }
+
+    /// The place of the first alternative that matches. `known` tells of the literals of each.
+    fn search(
+        &self,
+        subject: &[u8],
+        mut marks: Option<&mut Vec<Option<usize>>>,
+        known: impl Fn(usize) -> Known,
+    ) -> Option<isize> {
+        let mut steps = Self::STEP_LIMIT;
+        if self.others.is_empty() {
+            return self.first.run(subject, marks, &mut steps, known(0));
+        }
         // Looked for when the first alternative comes of whose literal nothing is known.
         let mut open = None;
-        self.alternatives.iter().enumerate().filter_map(move |(number, program)| {
+        self.alternatives().enumerate().find_map(|(number, program)| {
             let known = known(number);
             let mut open =
                 || *open.get_or_insert_with(|| self.common.as_ref().is_none_or(|all| all.is_in(subject)));
-            (known != Known::Nothing || open()).then_some((program, known))
+            let asked = known != Known::Nothing || open();
+            if asked { program.run(subject, marks.as_deref_mut(), &mut steps, known) } else { None }
         })
-    }
-
-    /// Matches without captures and tells the reported place.
-    pub fn place(&self, subject: Text<'_>, known: impl Fn(usize) -> Known) -> Option<isize> {
-        let mut steps = Self::STEP_LIMIT;
-        let subject = subject.bytes();
-        self.possible(subject, known)
-            .find_map(|(program, known)| program.run(subject, None, &mut steps, known))
     }
 
     /// Whether `subject` matches, without captures.
@@ -117,14 +124,14 @@ impl OsRegex {
 
     /// What a subject that matches may begin with.
     pub(crate) fn beginning(&self) -> Beginning {
-        let possible = self.alternatives.iter().filter(|program| program.can_match());
+        let possible = self.alternatives().filter(|program| program.can_match());
         Beginning::any(possible.map(|program| program.beginning().clone()))
     }
 
     /// For each alternative a lower-case literal that must occur (ASCII case folded) where it matches; empty where none is
     /// known.
     pub fn by_alternative(&self) -> impl Iterator<Item = &[u8]> {
-        self.alternatives.iter().map(Program::required)
+        self.alternatives().map(Program::required)
     }
 
     /// Whether the pattern has a group.
@@ -138,18 +145,18 @@ impl OsRegex {
     }
 
     pub(crate) fn refuses_quickly(&self) -> bool {
-        matches!(&*self.alternatives, [program] if program.refuses_quickly())
+        self.others.is_empty() && self.first.refuses_quickly()
     }
 
     /// The texts, if each alternative asks for the whole subject.
     pub(crate) fn wholes(&self) -> Option<Vec<Vec<u8>>> {
-        let possible = self.alternatives.iter().filter(|program| program.can_match());
+        let possible = self.alternatives().filter(|program| program.can_match());
         possible.map(|program| program.whole().map(<[u8]>::to_vec)).collect()
     }
 
     pub(crate) fn required_literals(&self) -> Vec<Vec<u8>> {
         let mut literals = Vec::new();
-        for program in self.alternatives.iter().filter(|program| program.can_match()) {
+        for program in self.alternatives().filter(|program| program.can_match()) {
             if program.required().is_empty() {
                 return Vec::new();
             }

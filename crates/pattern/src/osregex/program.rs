@@ -126,6 +126,15 @@ impl Members {
         Self(class.map_or(0, |class| 1 << class))
     }
 
+    /// As a number, and back again.
+    pub(super) fn number(self) -> u16 {
+        self.0
+    }
+
+    pub(super) fn of_number(number: u16) -> Self {
+        Self(number)
+    }
+
     /// The byte of a class that has one only.
     pub(super) fn single(self) -> Option<u8> {
         let mut members = (1..=u8::MAX).filter(|byte| self.contains(*byte));

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use tld_xml::{Diagnostic, Element, Source};
 
 use super::{
-    Action, BUILT_IN, Child, Decoder, DecoderInfo, DecoderOptions, Decoders, FtsField, JsonOptions, Offset,
-    Prematch, Regex, Top,
+    Action, BUILT_IN, Child, Decoder, DecoderInfo, DecoderOptions, Decoders, FtsField, JsonOptions, Literals,
+    Offset, Prematch, Regex, Top,
 };
 use crate::Category;
 use crate::decoder::contested;
@@ -145,11 +145,9 @@ impl Reader<'_> {
 
     /// Compiles the expressions.
     fn build(&mut self, root: &Element, draft: Draft) -> Option<Decoder> {
-        let program = self.compile(&draft.program);
-        let prematch = self.compile(&draft.prematch).map(|expression| Prematch {
-            expression,
-            literals: Box::default(),
-            offset: draft.prematch.offset,
+        let program = self.compile(&draft.program).map(Box::new);
+        let prematch = self.compile(&draft.prematch).map(|expression| {
+            Box::new(Prematch { expression, literals: Literals::default(), offset: draft.prematch.offset })
         });
         let regex = self.compile(&draft.regex);
         let action = match (regex, draft.plugin) {
@@ -160,8 +158,15 @@ impl Reader<'_> {
                     offset => offset,
                 };
                 let order = draft.order.unwrap_or_default();
-                let rivals = contested::Rivals::new(&expression, &order);
-                Action::Regex(Box::new(Regex { expression, offset, order, rivals, literals: Box::default() }))
+                let rivals = contested::Rivals::new(&expression, &order).into();
+                let order = order.into();
+                Action::Regex(Box::new(Regex {
+                    expression,
+                    offset,
+                    order,
+                    rivals,
+                    literals: Literals::default(),
+                }))
             }
             (None, Some(plugin)) => Action::Plugin { plugin: plugin.plugin, offset: plugin.offset },
             (None, None) => Action::None,
@@ -184,7 +189,14 @@ impl Reader<'_> {
             file: Arc::clone(&self.source.name),
             line: self.source.line_of(root.span),
         };
-        Some(Decoder { info, program, prematch, action, json: draft.json })
+        Some(Decoder {
+            prematch,
+            action,
+            json: draft.json,
+            category: info.category,
+            program,
+            info: info.into(),
+        })
     }
 
     fn compile(&mut self, text: &element::Text) -> Option<tld_pattern::Expression> {
@@ -201,7 +213,8 @@ impl Reader<'_> {
 
 fn built_in_entry(name: &str) -> Decoder {
     Decoder {
-        info: DecoderInfo {
+        category: Category::Ossec,
+        info: Box::new(DecoderInfo {
             name: name.to_owned(),
             own_name: name.to_owned(),
             parent: None,
@@ -211,7 +224,7 @@ fn built_in_entry(name: &str) -> Decoder {
             accumulate: false,
             file: "".into(),
             line: 0,
-        },
+        }),
         program: None,
         prematch: None,
         action: Action::None,

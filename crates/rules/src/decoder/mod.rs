@@ -9,6 +9,7 @@ mod contested;
 mod eventchannel;
 mod json;
 mod load;
+mod name;
 mod plugin;
 mod prefilter;
 mod select;
@@ -27,6 +28,7 @@ use crate::hash::Quick;
 use crate::lexicon::{Found, Lexicon, Needed};
 use crate::literals::Bits;
 use crate::{Category, Decoded, StaticField};
+use name::Name;
 
 pub use accumulate::Accumulator;
 pub(crate) use select::Origins;
@@ -172,7 +174,7 @@ impl Decoders {
     /// Decoders loaded from files, in order.
     pub fn iter(&self) -> impl Iterator<Item = (DecoderId, &DecoderInfo)> {
         let numbers = (0..=u16::MAX).map(DecoderId);
-        numbers.zip(&self.entries).skip(BUILT_IN.len()).map(|(id, entry)| (id, &entry.info))
+        numbers.zip(&self.entries).skip(BUILT_IN.len()).map(|(id, entry)| (id, &*entry.info))
     }
 
     /// Most dynamic fields of one event.
@@ -221,7 +223,7 @@ impl Decoders {
             let Action::Regex(regex) = &mut decoder.action else { continue };
             for field in &mut regex.order {
                 if let Field::Dynamic(name, known) = field {
-                    *known = fields.find(name.as_bytes());
+                    *known = fields.find(name.bytes());
                 }
             }
         }
@@ -319,29 +321,46 @@ enum Offset {
 enum Field {
     Static(StaticField),
     /// Its number is known as soon as the rules are.
-    Dynamic(Box<str>, Option<FieldId>),
+    Dynamic(Name, Option<FieldId>),
 }
 
 #[derive(Debug)]
 struct Prematch {
     expression: Expression,
-    /// For each alternative of an OSRegex the literal of the lexicon that it needs, if one is known.
     literals: Literals,
     offset: Offset,
 }
 
-/// Literals of the lexicon, by alternative.
-type Literals = Box<[Option<u32>]>;
+/// For each alternative of an OSRegex the literal of the lexicon that it needs, if one is known. The first one stands here:
+/// most expressions have no other.
+#[derive(Debug, Default)]
+struct Literals {
+    first: Option<u32>,
+    others: Box<[Option<u32>]>,
+}
+
+impl Literals {
+    fn new(mut literals: impl Iterator<Item = Option<u32>>) -> Self {
+        Self { first: literals.next().flatten(), others: literals.collect() }
+    }
+
+    /// Of an alternative.
+    fn of(&self, number: usize) -> Option<u32> {
+        match number.checked_sub(1) {
+            None => self.first,
+            Some(other) => self.others.get(other).copied().flatten(),
+        }
+    }
+}
 
 /// An expression and the fields of its groups.
 #[derive(Debug)]
 struct Regex {
     expression: Expression,
-    /// For each alternative of an OSRegex the literal of the lexicon that it needs, if one is known.
     literals: Literals,
     offset: Offset,
-    order: Vec<Field>,
-    rivals: contested::Rivals,
+    order: Box<[Field]>,
+    rivals: Box<contested::Rivals>,
 }
 
 #[derive(Debug)]
@@ -358,13 +377,16 @@ struct JsonOptions {
     csv_arrays: bool,
 }
 
+/// One decoder: little in itself, so that siblings lie close together.
 #[derive(Debug)]
 struct Decoder {
-    info: DecoderInfo,
-    program: Option<Expression>,
-    prematch: Option<Prematch>,
+    prematch: Option<Box<Prematch>>,
     action: Action,
     json: JsonOptions,
+    /// As in `info`.
+    category: Category,
+    program: Option<Box<Expression>>,
+    info: Box<DecoderInfo>,
 }
 
 /// For program names seen lately, the decoders whose `program_name` matches: a program's lines come in crowds,

@@ -6,7 +6,7 @@
 
 use tld_pattern::{Beginning, Expression, Text};
 
-use super::{Action, Decoder, Decoders, Top};
+use super::{Action, Decoder, Decoders, Literals, Top};
 use crate::lexicon::{Concerns, Found, Lexicon, Needed};
 use crate::literals::Bits;
 
@@ -114,7 +114,7 @@ pub(super) fn prepare(decoders: &mut Decoders, mut literals: Vec<Vec<u8>>) {
     let lexicon = Lexicon::new(literals);
     for decoder in &mut decoders.entries {
         let literals = |expression: &Expression| {
-            expression.by_alternative().into_iter().map(|literal| lexicon.number(literal)).collect()
+            Literals::new(expression.by_alternative().into_iter().map(|literal| lexicon.number(literal)))
         };
         if let Some(prematch) = &mut decoder.prematch {
             prematch.literals = literals(&prematch.expression);

@@ -11,8 +11,8 @@ use tld_pattern::{Known, Text};
 
 use crate::decoder::plugin::{self, Plugin};
 use crate::decoder::{
-    Action, Child, DecodeResult, Decoder, DecoderId, Decoders, Field, JsonOptions, Offset, Prematch, Scratch,
-    Top, built_in, eventchannel,
+    Action, Child, DecodeResult, Decoder, DecoderId, Decoders, Field, JsonOptions, Literals, Offset,
+    Prematch, Scratch, Top, built_in, eventchannel,
 };
 use crate::lexicon::{Found, Needed};
 use crate::{Category, Decoded, StaticField, Value};
@@ -129,7 +129,7 @@ impl<'e, 's> Run<'e, 's> {
 
     fn become_decoder(&mut self, decoded: &mut Decoded<'e>, number: u16) {
         decoded.decoder = Some(DecoderId(number));
-        decoded.category = self.decoders.entry(number).info.category;
+        decoded.category = self.decoders.entry(number).category;
         self.note(number, DecoderTest::Selected, true);
     }
 
@@ -335,7 +335,7 @@ impl<'e, 's> Run<'e, 's> {
                 }
                 Field::Dynamic(name, known) => {
                     let most = self.decoders.order_size;
-                    decoded.push_known(name.as_bytes(), *known, &value, most);
+                    decoded.push_known(name.bytes(), *known, &value, most);
                 }
             }
         }
@@ -389,11 +389,9 @@ fn next_group(children: &[Child], mut at: usize) -> usize {
 }
 
 /// What is known of the places of an expression's literals. A trace is made as if nothing were.
-fn known(found: &Found, traced: bool, literals: &[Option<u32>], from: usize) -> impl Fn(usize) -> Known {
-    move |number| match literals.get(number) {
-        Some(literal) if found.is_read() && !traced => found.known(*literal, from),
-        _ => Known::Nothing,
-    }
+fn known(found: &Found, traced: bool, literals: &Literals, from: usize) -> impl Fn(usize) -> Known {
+    let known = found.is_read() && !traced;
+    move |number| if known { found.known(literals.of(number), from) } else { Known::Nothing }
 }
 
 /// A part of the log that lives as long as the log does: borrowed where the log is.

@@ -5,7 +5,7 @@ use tld_xml::{Element, Span};
 
 use super::Reader;
 use crate::decoder::plugin::Plugin;
-use crate::decoder::{Field, FtsField, JsonOptions, Offset};
+use crate::decoder::{Field, FtsField, JsonOptions, Name, Offset};
 use crate::{Category, StaticField};
 
 /// One piece is shorter than this, and so are all pieces of a text together.
@@ -171,7 +171,7 @@ impl Reader<'_> {
             let message = format!("`order` names {} fields; the limit is {}", fields.len(), most - 1);
             self.error(child.content_span, message, "raise `decoder_order_size`, or divide the decoder");
         }
-        if let Some(empty) = fields.iter().position(|field| *field == Field::Dynamic("".into(), None)) {
+        if let Some(empty) = fields.iter().position(|field| *field == Field::Dynamic(Name::new(b""), None)) {
             let message = format!("name {} of `order` is empty", empty + 1);
             self.warning(child.content_span, message, "its group goes to a field without name");
         }
@@ -181,7 +181,8 @@ impl Reader<'_> {
     fn fts(&mut self, child: &Element, draft: &mut Draft) {
         let text = child.text();
         for name in names(&text) {
-            let ordered = |field: &Field| matches!(field, Field::Dynamic(known, _) if **known == *name);
+            let ordered =
+                |field: &Field| matches!(field, Field::Dynamic(known, _) if known.bytes() == name.as_bytes());
             let part = match name {
                 "dstuser" | "user" => FtsField::Static(StaticField::DstUser),
                 "srcuser" | "srcip" | "dstip" | "id" | "data" | "system_name" => {
@@ -282,5 +283,6 @@ fn names(text: &str) -> impl Iterator<Item = &str> {
 
 fn field(name: &str) -> Field {
     let name = if name == "user" { "dstuser" } else { name };
-    StaticField::from_name(name).map_or_else(|| Field::Dynamic(name.into(), None), Field::Static)
+    StaticField::from_name(name)
+        .map_or_else(|| Field::Dynamic(Name::new(name.as_bytes()), None), Field::Static)
 }
