@@ -54,7 +54,7 @@ impl Program {
                 Item::Literal(byte) => Op::Literal(byte),
                 Item::Mark => {
                     marks += 1;
-                    Op::Mark(u16::try_from(marks - 1).unwrap_or(u16::MAX))
+                    Op::Mark(marks - 1)
                 }
                 Item::Class { name, quantifier } => {
                     let short = quantifier == Quantifier::None
