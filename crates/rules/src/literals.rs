@@ -85,9 +85,11 @@ pub(crate) struct LiteralSet {
     texts: Box<[u8]>,
     /// For each byte of them what makes a capital letter small: only a letter matches in both cases.
     cases: Box<[u8]>,
-    /// What to report, one literal's numbers behind the other's.
+    /// What to report for literals with several numbers: how many, then these.
     numbers: Box<[u32]>,
     alone: Box<[Alone]>,
+    /// No text below this length holds any of the literals.
+    shortest: usize,
     /// All literals in the table have five bytes or more, so that a look at every other place meets them.
     sparse: bool,
 }
@@ -101,18 +103,59 @@ struct Alone {
     numbers: Box<[u32]>,
 }
 
-/// Bytes in a row of a literal.
+/// Hashed bytes of a literal, in half a line of a cache, which decides most questions.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    /// Four bytes, or three and a zero, letters in one case.
-    gram: u32,
+    /// The literal's first eight bytes, and what makes a capital letter small in each.
+    head: Head,
     /// Where the literal stands among the texts.
     start: u32,
+    /// What to report, or, with this mark, where among the numbers that stands.
+    number: u32,
     length: u16,
     /// Where in the literal the hashed bytes stand.
     offset: u16,
-    /// Which of the numbers are its own.
-    numbers: (u32, u32),
+}
+
+/// The mark of several numbers, which no number reaches.
+const SEVERAL: u32 = 1 << 31;
+
+/// The first eight bytes of a literal.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Head {
+    word: u64,
+    cases: u64,
+}
+
+impl Head {
+    pub(crate) fn new(literal: &[u8]) -> Self {
+        let word = |byte: &dyn Fn(u8) -> u8| {
+            let mut bytes = [0; 8];
+            bytes.iter_mut().zip(literal).for_each(|(to, from)| *to = byte(*from));
+            u64::from_le_bytes(bytes)
+        };
+        Self { word: word(&|byte| byte), cases: word(&|byte| case(&byte)) }
+    }
+
+    /// Whether a literal of this length begins at a place of a text that does not end before it.
+    #[inline]
+    pub(crate) fn stands(self, length: usize, text: &[u8], start: usize) -> bool {
+        let word = match text.get(start..).and_then(|rest| rest.first_chunk()) {
+            Some(first) => u64::from_le_bytes(*first),
+            None => end_from(text, start),
+        };
+        // Of a shorter one only so many bytes count.
+        let mask = u64::MAX >> (64 - 8 * length.min(8));
+        (word | self.cases) & mask == self.word
+    }
+}
+
+/// The last bytes of a text, fewer than eight, and zeros.
+fn end_from(text: &[u8], start: usize) -> u64 {
+    match text.last_chunk() {
+        Some(last) => u64::from_le_bytes(*last) >> (8 * (start + 8 - text.len())),
+        None => text[start..].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    }
 }
 
 impl LiteralSet {
@@ -125,7 +168,8 @@ impl LiteralSet {
         let sparse = by_text.keys().filter(|literal| (3..=4).contains(&literal.len())).count() <= FEW;
         let least = if sparse { 5 } else { 3 };
         let (mut alone, mut entries) = (Vec::new(), Vec::new());
-        let (mut texts, mut all) = (Vec::new(), Vec::new());
+        let (mut texts, mut several) = (Vec::new(), Vec::new());
+        let shortest = by_text.keys().map(|literal| literal.len()).min().unwrap_or(0);
         for (literal, numbers) in by_text {
             if !(least..=LONGEST).contains(&literal.len()) || entries.len() > usize::from(u16::MAX) - 2 {
                 let rarest = literal.iter().enumerate().min_by_key(|(_, byte)| commonness(**byte));
@@ -133,13 +177,20 @@ impl LiteralSet {
                 alone.push(Alone { literal: literal.into(), rarest, numbers: numbers.into() });
                 continue;
             }
-            let own = (all.len() as u32, (all.len() + numbers.len()) as u32);
-            all.extend(numbers);
+            let number = match numbers[..] {
+                [number] if number < SEVERAL => number,
+                _ => SEVERAL | several.len() as u32,
+            };
+            if number >= SEVERAL {
+                several.push(numbers.len() as u32);
+                several.extend(numbers);
+            }
             let start = texts.len() as u32;
             texts.extend_from_slice(literal);
             // At most `LONGEST`.
             let length = literal.len() as u16;
-            let entry = |(gram, offset)| Entry { gram, start, length, offset, numbers: own };
+            let head = Head::new(literal);
+            let entry = |(gram, offset)| (gram, Entry { head, start, number, length, offset });
             entries.extend(grams(literal, sparse).map(entry));
         }
         let words = match entries.len() {
@@ -148,7 +199,7 @@ impl LiteralSet {
             _ => LARGE,
         };
         let mut table = vec![0_u64; words];
-        let place = |entry: &Entry| place_of(hash(entry.gram, sparse), table.len());
+        let place = |(gram, _): &(u32, Entry)| place_of(hash(*gram, sparse), table.len());
         entries.sort_by_key(place);
         let places: Vec<_> = entries.iter().map(place).collect();
         let mut starts = Vec::new();
@@ -168,11 +219,12 @@ impl LiteralSet {
             ranks: ranks.collect(),
             table: table.into(),
             starts: starts.into(),
-            entries: entries.into(),
+            entries: entries.into_iter().map(|(_, entry)| entry).collect(),
             cases: texts.iter().map(case).collect(),
             texts: texts.into(),
-            numbers: all.into(),
+            numbers: several.into(),
             alone: alone.into(),
+            shortest,
             sparse,
         }
     }
@@ -181,7 +233,7 @@ impl LiteralSet {
     pub(crate) fn bytes(&self) -> usize {
         let alone: usize = self.alone.iter().map(|alone| 96 + alone.literal.len()).sum();
         10 * self.table.len()
-            + 22 * self.entries.len()
+            + (2 + size_of::<Entry>()) * self.entries.len()
             + 2 * self.texts.len()
             + 4 * self.numbers.len()
             + alone
@@ -189,6 +241,9 @@ impl LiteralSet {
 
     /// Adds the numbers of the literals that occur in `text`.
     pub(crate) fn find(&self, text: &[u8], found: &mut Bits) {
+        if text.len() < self.shortest {
+            return;
+        }
         for Alone { literal, rarest, numbers } in &self.alone {
             if occurs_by(text, literal, *rarest) {
                 numbers.iter().for_each(|number| found.insert(*number as usize));
@@ -202,6 +257,22 @@ impl LiteralSet {
             (_, Ok(table)) => search.run::<false, LARGE>(table),
             // No literal stands in a table.
             _ => {}
+        }
+    }
+}
+
+impl LiteralSet {
+    /// Whether all of a literal stands there.
+    #[inline(never)]
+    fn stands(&self, entry: &Entry, there: &[u8]) -> bool {
+        let own = entry.start as usize..entry.start as usize + there.len();
+        same(there, &self.cases[own.clone()], &self.texts[own])
+    }
+
+    #[inline(never)]
+    fn report(&self, several: u32, found: &mut Bits) {
+        if let Some((count, numbers)) = self.numbers.get(several as usize..).and_then(<[u32]>::split_first) {
+            numbers.iter().take(*count as usize).for_each(|number| found.insert(*number as usize));
         }
     }
 }
@@ -228,7 +299,7 @@ impl Search<'_> {
         if let Some(rest) = rest.as_flattened_mut().get_mut(..left.len()) {
             rest.copy_from_slice(left);
         }
-        for (place, pair) in [0, 8].into_iter().zip(rest.windows(2)) {
+        for (place, pair) in (0..left.len()).step_by(8).zip(rest.windows(2)) {
             self.look::<SPARSE, WORDS>(table, at + place, word(&pair[0]), word(&pair[1]));
         }
     }
@@ -245,7 +316,7 @@ impl Search<'_> {
         let mut ask = |gram: u64, place: usize| {
             let (word, bit) = place_of(hash(gram as u32, SPARSE), WORDS);
             if table[word] >> bit & 1 == 1 {
-                self.compare(at + place, gram as u32);
+                self.compare(at + place, word, bit);
             }
         };
         let high = low >> 32 | next << 32;
@@ -263,23 +334,20 @@ impl Search<'_> {
 
     /// The literals whose hashed bytes may stand at a place.
     #[inline(never)]
-    fn compare(&mut self, at: usize, gram: u32) {
+    fn compare(&mut self, at: usize, word: usize, bit: u32) {
         let set = self.set;
-        let (word, bit) = place_of(hash(gram, set.sparse), set.table.len());
         let before = (set.table[word] & ((1 << bit) - 1)).count_ones() as usize;
         let rank = usize::from(set.ranks[word]) + before;
         let range = usize::from(set.starts[rank])..usize::from(set.starts[rank + 1]);
-        let mask = if set.sparse { u32::MAX } else { THREE };
         for entry in &set.entries[range] {
-            if entry.gram != gram & mask {
-                continue;
-            }
+            let length = usize::from(entry.length);
             let Some(start) = at.checked_sub(usize::from(entry.offset)) else { continue };
-            let own = entry.start as usize..entry.start as usize + usize::from(entry.length);
-            let there = self.text.get(start..start + own.len());
-            if there.is_some_and(|there| same(there, &set.cases[own.clone()], &set.texts[own])) {
-                let numbers = &set.numbers[entry.numbers.0 as usize..entry.numbers.1 as usize];
-                numbers.iter().for_each(|number| self.found.insert(*number as usize));
+            let Some(there) = self.text.get(start..start + length) else { continue };
+            if entry.head.stands(length, self.text, start) && (length <= 8 || set.stands(entry, there)) {
+                match entry.number {
+                    number @ ..SEVERAL => self.found.insert(number as usize),
+                    several => set.report(several ^ SEVERAL, self.found),
+                }
             }
         }
     }

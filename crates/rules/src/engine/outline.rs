@@ -64,7 +64,7 @@ impl Outline {
 
     /// Goes through a view for an event, up to the first rule that wins whatever is remembered. False where the view does
     /// not tell enough for that: then nothing is known.
-    pub(crate) fn draw(&mut self, view: &View, question: &Question<'_, '_>) -> bool {
+    pub(crate) fn draw(&mut self, view: View<'_>, question: &Question<'_, '_>) -> bool {
         self.rules.clear();
         let stopped = self.enter_all(view, view.roots(), question) == Course::Stopped;
         if stopped {
@@ -73,12 +73,12 @@ impl Outline {
         !stopped
     }
 
-    fn enter_all(&mut self, view: &View, nodes: &[u32], question: &Question<'_, '_>) -> Course {
+    fn enter_all(&mut self, view: View<'_>, nodes: &[u32], question: &Question<'_, '_>) -> Course {
         let courses = nodes.iter().map(|node| self.enter(view, *node, question));
         courses.into_iter().find(|course| *course != Course::On).unwrap_or(Course::On)
     }
 
-    fn enter(&mut self, view: &View, node: u32, question: &Question<'_, '_>) -> Course {
+    fn enter(&mut self, view: View<'_>, node: u32, question: &Question<'_, '_>) -> Course {
         let Seen { rule, conditions, children, stops, searches, noalert } = view.node(node);
         let mut left = if searches { Left::Search } else { Left::Nothing };
         for condition in conditions {

@@ -17,7 +17,7 @@ use tld_pattern::Text;
 use super::draft::{Draft, Facts, Need, Node};
 use super::hints::{Domain, Hints, LONGEST_WHOLE};
 use super::outline::{Outline, Question};
-use super::view::{Scratch, View};
+use super::view::{Scratch, ViewId, Views};
 use crate::decoder::DecoderId;
 use crate::fields::FieldId;
 use crate::hash::Quick;
@@ -76,27 +76,34 @@ impl Default for Plans {
 /// What a plan depends on.
 type Key = (u32, Option<DecoderId>, Category);
 
-/// The rules that events of one kind can reach.
+/// The rules that events of one kind can reach, and what is to be known of such an event.
 #[derive(Debug)]
 pub(super) struct Plan {
+    views: Views,
+    /// How many groups of literals there are, those of dynamic fields included.
+    groups: usize,
+    /// Dynamic fields that conditions look at: the place among `fields` by number.
+    places: Box<[Option<u16>]>,
+    fields: Box<[FieldSet]>,
     /// Groups by what the lexicon finds in the log, for logs that decoders had looked through.
     concerns: Concerns,
     /// Groups with a literal too short for the lexicon.
     short: LiteralSet,
     /// The literals of all groups, for other logs: fewer than those of the lexicon. Made when the first such log comes.
-    literals: Option<LiteralSet>,
-    /// Groups of literals, those of dynamic fields included.
+    literals: Option<Box<LiteralSet>>,
+    /// Only views are made of it, so it lies apart.
+    reach: Box<Reach>,
+}
+
+/// The rules that events of one kind can reach, with what is open of their conditions.
+#[derive(Debug)]
+pub(super) struct Reach {
     pub(super) groups: Box<[u32]>,
-    /// Dynamic fields that conditions look at: the place among `fields` by number.
-    places: Box<[Option<u16>]>,
-    fields: Box<[FieldSet]>,
     pub(super) roots: Box<[u32]>,
     pub(super) nodes: Box<[Node]>,
     needs: Box<[Need]>,
     dynamic: Box<[u16]>,
     children: Box<[u32]>,
-    by_signature: HashMap<Box<[u64]>, usize, Quick>,
-    views: Vec<View>,
 }
 
 /// What conditions look for in one dynamic field.
@@ -144,18 +151,19 @@ impl Plans {
         if !found.is_read() {
             Plan::glance(&question.event.log, signature);
             let view = plan.view(hints, signature, views, scratch);
-            if view.is_worth_it() {
-                if outline.draw(view, question) {
+            if plan.views.is_worth_it(view) {
+                if outline.draw(plan.views.at(view), question) {
                     return;
                 }
-                view.stopped += 1;
+                plan.views.note_stopped(view);
             }
             Plan::read(signature);
             *bytes += plan.look_for_all(hints);
         }
         plan.sign_log(question.event, ruleset.decoders.lexicon(), found, signature);
+        let view = plan.view(hints, signature, views, scratch);
         // Nothing is left out of this view.
-        let _ = outline.draw(plan.view(hints, signature, views, scratch), question);
+        let _ = outline.draw(plan.views.at(view), question);
     }
 
     /// Where the plan for this event is.
@@ -250,20 +258,23 @@ impl Plan {
         for (field, literals) in fields.iter_mut().zip(&within).filter(|(_, literals)| !literals.is_empty()) {
             field.literals = LiteralSet::new(literals);
         }
-        Self {
-            concerns: Concerns::new(pairs),
-            short: LiteralSet::new(&short),
-            literals: None,
+        let reach = Reach {
             groups: draft.groups.as_slice().into(),
-            places: places.into(),
-            fields: fields.into(),
             roots: draft.roots.as_slice().into(),
             nodes: draft.nodes.as_slice().into(),
             needs: draft.needs.as_slice().into(),
             dynamic: draft.dynamic.as_slice().into(),
             children: draft.children.as_slice().into(),
-            by_signature: HashMap::default(),
-            views: Vec::new(),
+        };
+        Self {
+            views: Views::default(),
+            groups: reach.groups.len(),
+            places: places.into(),
+            fields: fields.into(),
+            concerns: Concerns::new(pairs),
+            short: LiteralSet::new(&short),
+            literals: None,
+            reach: Box::new(reach),
         }
     }
 
@@ -273,46 +284,25 @@ impl Plan {
             return 0;
         }
         let mut literals = Vec::new();
-        for (number, group) in (0_u32..).zip(&self.groups) {
+        for (number, group) in (0_u32..).zip(&self.reach.groups) {
             let group = hints.group(*group);
             if group.domain == Domain::Log {
                 literals.extend(group.literals.iter().map(|literal| (literal.as_slice(), number)));
             }
         }
-        self.literals.insert(LiteralSet::new(&literals)).bytes()
-    }
-
-    /// What is open of a rule's conditions.
-    pub(super) fn needs(&self, node: &Node) -> &[Need] {
-        &self.needs[node.needs.0 as usize..node.needs.1 as usize]
-    }
-
-    /// Places of the dynamic fields that a rule has to have.
-    pub(super) fn dynamic(&self, node: &Node) -> &[u16] {
-        &self.dynamic[node.dynamic.0 as usize..node.dynamic.1 as usize]
-    }
-
-    /// The rules below one.
-    pub(super) fn children(&self, node: &Node) -> &[u32] {
-        &self.children[node.children.0 as usize..node.children.1 as usize]
-    }
-
-    /// The static fields that an event with this signature has, by bit.
-    pub(super) fn fixed(&self, signature: &Bits) -> u16 {
-        let there = |field: &StaticField| signature.contains(self.groups.len() + *field as usize);
-        StaticField::ALL.into_iter().filter(there).fold(0, |fixed, field| fixed | 1 << field as u16)
+        self.literals.insert(Box::new(LiteralSet::new(&literals))).bytes()
     }
 
     /// What there is of fields: a bit for each group of literals, then one for each static field, then one that tells that
     /// not only the log was looked at, then one for each dynamic field, then the word of [`Plan::glance`].
     /// Whether the log is known to hold no NUL spares looking for one in its parts.
     fn sign_fields(&self, event: &Decoded<'_>, whole: bool, signature: &mut Bits) {
-        signature.reset(self.dynamic_bit(0) + self.fields.len());
+        signature.reset(dynamic_bit(self.groups, 0) + self.fields.len());
         signature.0.push(0);
-        signature.insert_all(self.groups.len(), event.present());
+        signature.insert_all(self.groups, event.present());
         for (field, value) in event.known() {
             let Some(place) = self.places.get(usize::from(field.0)).copied().flatten() else { continue };
-            let bit = self.dynamic_bit(place);
+            let bit = dynamic_bit(self.groups, place);
             // Only the first field of a name is ever looked at.
             if !signature.contains(bit) {
                 signature.insert(bit);
@@ -330,7 +320,7 @@ impl Plan {
     fn sign_log(&self, event: &Decoded<'_>, lexicon: &Lexicon, found: &mut Found, signature: &mut Bits) {
         let log = &*event.log;
         let read = found.is_read();
-        let literals = if read { &self.short } else { self.literals.as_ref().unwrap_or(&self.short) };
+        let literals = if read { &self.short } else { self.literals.as_deref().unwrap_or(&self.short) };
         literals.find(log, signature);
         // Expressions end at a NUL, the pass does not.
         let mut mixed = !found.is_whole() && memchr::memchr(0, log).is_some();
@@ -347,7 +337,7 @@ impl Plan {
             self.concerns.collect(found, signature);
         }
         if mixed {
-            signature.insert(self.groups.len() + StaticField::ALL.len());
+            signature.insert(self.groups + StaticField::ALL.len());
         }
     }
 
@@ -371,43 +361,60 @@ impl Plan {
     }
 
     /// The view for what there is.
-    fn view(
-        &mut self,
-        hints: &Hints,
-        signature: &Bits,
-        views: &mut usize,
-        scratch: &mut Scratch,
-    ) -> &mut View {
-        let view = match self.by_signature.get(&*signature.0) {
-            Some(view) => *view,
-            None => {
-                let view = View::new(self, hints, signature, scratch);
-                self.views.push(view);
-                *views += 1;
-                self.by_signature.insert(signature.0.as_slice().into(), self.views.len() - 1);
-                self.views.len() - 1
-            }
-        };
-        &mut self.views[view]
-    }
-
-    /// The bit that tells that a dynamic field is there.
-    pub(super) fn dynamic_bit(&self, place: u16) -> usize {
-        self.groups.len() + StaticField::ALL.len() + 1 + usize::from(place)
+    fn view(&mut self, hints: &Hints, signature: &Bits, views: &mut usize, scratch: &mut Scratch) -> ViewId {
+        let Self { views: all, reach, .. } = self;
+        let (view, fresh) = all.of(signature, |words| scratch.view(reach, hints, signature, words));
+        *views += usize::from(fresh);
+        view
     }
 
     /// Memory that it takes, roughly.
     fn bytes(&self) -> usize {
         let fields: usize =
             self.fields.iter().map(|field| field.literals.bytes() + 128 * field.wholes.len()).sum();
-        self.concerns.bytes()
-            + self.short.bytes()
-            + fields
-            + 4 * (self.groups.len() + self.places.len() + self.roots.len() + self.children.len())
+        self.concerns.bytes() + self.short.bytes() + fields + 4 * self.places.len() + self.reach.bytes()
+    }
+}
+
+impl Reach {
+    /// What is open of a rule's conditions.
+    pub(super) fn needs(&self, node: &Node) -> &[Need] {
+        &self.needs[node.needs.0 as usize..node.needs.1 as usize]
+    }
+
+    /// Places of the dynamic fields that a rule has to have.
+    pub(super) fn dynamic(&self, node: &Node) -> &[u16] {
+        &self.dynamic[node.dynamic.0 as usize..node.dynamic.1 as usize]
+    }
+
+    /// The rules below one.
+    pub(super) fn children(&self, node: &Node) -> &[u32] {
+        &self.children[node.children.0 as usize..node.children.1 as usize]
+    }
+
+    /// The static fields that an event with this signature has, by bit.
+    pub(super) fn fixed(&self, signature: &Bits) -> u16 {
+        let there = |field: &StaticField| signature.contains(self.groups.len() + *field as usize);
+        StaticField::ALL.into_iter().filter(there).fold(0, |fixed, field| fixed | 1 << field as u16)
+    }
+
+    /// Whether a dynamic field is there.
+    pub(super) fn has(&self, place: u16, signature: &Bits) -> bool {
+        signature.contains(dynamic_bit(self.groups.len(), place))
+    }
+
+    /// Memory that it takes, roughly.
+    fn bytes(&self) -> usize {
+        4 * (self.groups.len() + self.roots.len() + self.children.len())
             + 2 * self.dynamic.len()
             + size_of::<Node>() * self.nodes.len()
             + size_of::<Need>() * self.needs.len()
     }
+}
+
+/// The bit that tells that a dynamic field is there, behind those of so many groups of literals.
+fn dynamic_bit(groups: usize, place: u16) -> usize {
+    groups + StaticField::ALL.len() + 1 + usize::from(place)
 }
 
 /// Whether a value is a part of the log, so that the pass over the log has seen it.

@@ -3,10 +3,13 @@
 //! Where the log was not looked through, a view is made of fields alone and ends at rules that want more. Invariant: a
 //! rule that may match is in the view, or in front of it stands one at which every walk ends.
 
+use std::hash::{BuildHasher, Hasher};
+
 use super::draft::{NOWHERE, Node, UNKNOWN, Walked};
 use super::hints::Hints;
-use super::plan::Plan;
+use super::plan::{Plan, Reach};
 use crate::StaticField;
+use crate::hash::{FACTOR, Quick};
 use crate::literals::Bits;
 
 /// A view in which so many walks ended early is not tried any more.
@@ -18,11 +21,119 @@ const MOST_STOPPED: u32 = 8;
 /// likely to be in memory only: how many roots, where they begin, and then for each rule its number, how many of its
 /// conditions are open, how many rules are below it and the marks, the open conditions by their places among all, and
 /// where the rules below begin.
-#[derive(Debug)]
-pub(crate) struct View {
-    words: Box<[u32]>,
-    /// So many walks ended early in here.
-    pub(super) stopped: u32,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'v> {
+    words: &'v [u32],
+}
+
+/// The views of a plan.
+#[derive(Debug, Default)]
+pub(super) struct Views {
+    /// A power of two of them, most of them vacant.
+    slots: Vec<Slot>,
+    /// One view behind the other, each behind the signature that it is for and a count of the walks that ended early.
+    words: Vec<u32>,
+    count: usize,
+    quick: Quick,
+}
+
+/// Where a view is.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    hash: u32,
+    start: u32,
+}
+
+/// No view.
+const VACANT: Slot = Slot { hash: 0, start: u32::MAX };
+
+/// A view among those of its plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ViewId {
+    /// Where it begins, behind the count.
+    start: usize,
+}
+
+impl Views {
+    /// The view for a signature, made if there is none yet, which is told.
+    pub(super) fn of(&mut self, signature: &Bits, make: impl FnOnce(&mut Vec<u32>)) -> (ViewId, bool) {
+        if self.count * 2 >= self.slots.len() {
+            self.grow();
+        }
+        let hash = self.hash(signature);
+        let mask = self.slots.len() - 1;
+        let mut at = hash as usize & mask;
+        while self.slots[at].start != VACANT.start {
+            let slot = self.slots[at];
+            if slot.hash == hash
+                && let Some(start) = self.behind(signature, slot.start as usize)
+            {
+                return (ViewId { start }, false);
+            }
+            at = (at + 1) & mask;
+        }
+        // All views together have far fewer words.
+        self.slots[at] = Slot { hash, start: self.words.len() as u32 };
+        self.count += 1;
+        self.words.push(members(signature).count() as u32);
+        self.words.extend(members(signature).flatten());
+        self.words.push(0);
+        let start = self.words.len();
+        make(&mut self.words);
+        (ViewId { start }, true)
+    }
+
+    /// Where the view begins whose signature is here, if it is this one.
+    fn behind(&self, signature: &Bits, start: usize) -> Option<usize> {
+        let (count, rest) = self.words[start..].split_first()?;
+        let (known, _) = rest.as_chunks::<3>();
+        let known = &known[..*count as usize];
+        let same = members(signature).eq(known.iter().copied());
+        same.then_some(start + 1 + 3 * known.len() + 1)
+    }
+
+    /// The view itself.
+    pub(super) fn at(&self, id: ViewId) -> View<'_> {
+        View { words: &self.words[id.start..] }
+    }
+
+    /// Whether a walk may be expected to come to its end.
+    pub(super) fn is_worth_it(&self, id: ViewId) -> bool {
+        self.words[id.start - 1] < MOST_STOPPED
+    }
+
+    /// A walk ended early.
+    pub(super) fn note_stopped(&mut self, id: ViewId) {
+        self.words[id.start - 1] += 1;
+    }
+
+    fn hash(&self, signature: &Bits) -> u32 {
+        let mut hasher = self.quick.build_hasher();
+        for (number, word) in (0_u64..).zip(&signature.0).filter(|(_, word)| **word != 0) {
+            hasher.write_u64(word.wrapping_add(number.wrapping_mul(FACTOR)));
+        }
+        hasher.finish() as u32
+    }
+
+    fn grow(&mut self) {
+        let slots = vec![VACANT; (2 * self.slots.len()).max(4)];
+        let mask = slots.len() - 1;
+        for slot in std::mem::replace(&mut self.slots, slots) {
+            if slot.start != VACANT.start {
+                let mut at = slot.hash as usize & mask;
+                while self.slots[at].start != VACANT.start {
+                    at = (at + 1) & mask;
+                }
+                self.slots[at] = slot;
+            }
+        }
+    }
+}
+
+/// What tells a signature, most words of which are empty: the others, each in halves behind its number.
+fn members(signature: &Bits) -> impl Iterator<Item = [u32; 3]> {
+    let words = (0..).zip(&signature.0).filter(|(_, word)| **word != 0);
+    words.map(|(number, word)| [number, *word as u32, (word >> 32) as u32])
 }
 
 /// Marks of a rule, beside the number of rules below it.
@@ -70,28 +181,15 @@ pub(crate) struct Seen<'v> {
     pub(crate) noalert: bool,
 }
 
-impl View {
-    /// The rules of a plan that may match where this occurs.
-    pub(super) fn new(plan: &Plan, hints: &Hints, signature: &Bits, scratch: &mut Scratch) -> Self {
-        scratch.nodes.clear();
-        scratch.children.clear();
-        scratch.conditions.clear();
-        scratch.pending.clear();
-        scratch.places.clear();
-        scratch.places.resize(plan.nodes.len(), UNKNOWN);
-        let (glance, fixed) = (Plan::glanced(signature), plan.fixed(signature));
-        Building { plan, hints, signature, fixed, glance, scratch }.place_all(&plan.roots);
-        Self { words: scratch.words(), stopped: 0 }
-    }
-
+impl<'v> View<'v> {
     /// The rules that a walk begins with.
-    pub(crate) fn roots(&self) -> &[u32] {
+    pub(crate) fn roots(self) -> &'v [u32] {
         self.words.split_first().and_then(|(count, rest)| rest.get(..*count as usize)).unwrap_or_default()
     }
 
     /// What is told of a rule.
     #[inline]
-    pub(crate) fn node(&self, place: u32) -> Seen<'_> {
+    pub(crate) fn node(self, place: u32) -> Seen<'v> {
         let words = &self.words[place as usize..];
         let (rule, open, below) = (words[0], words[1], words[2]);
         let (conditions, rest) = words[HEAD..].split_at(open as usize);
@@ -104,29 +202,37 @@ impl View {
             noalert: below & NOALERT != 0,
         }
     }
-
-    /// Whether a walk may be expected to come to its end.
-    pub(super) fn is_worth_it(&self) -> bool {
-        self.stopped < MOST_STOPPED
-    }
 }
 
 impl Scratch {
+    /// Makes the view of the rules of a plan that may match where this occurs, and appends it.
+    pub(super) fn view(&mut self, reach: &Reach, hints: &Hints, signature: &Bits, words: &mut Vec<u32>) {
+        self.nodes.clear();
+        self.children.clear();
+        self.conditions.clear();
+        self.pending.clear();
+        self.places.clear();
+        self.places.resize(reach.nodes.len(), UNKNOWN);
+        let (glance, fixed) = (Plan::glanced(signature), reach.fixed(signature));
+        Building { reach, hints, signature, fixed, glance, scratch: self }.place_all(&reach.roots);
+        self.append(words);
+    }
+
     /// Whether every walk that gets to a rule ends there.
     fn surely_stops(&self, node: u32) -> bool {
         let node = &self.nodes[node as usize];
         node.stops && node.conditions.0 == node.conditions.1
     }
 
-    /// All in one piece; what is pending are the roots.
-    fn words(&mut self) -> Box<[u32]> {
+    /// Appends all in one piece; what is pending are the roots.
+    fn append(&mut self, words: &mut Vec<u32>) {
         let mut end = 1 + self.pending.len() as u32;
         for node in &mut self.nodes {
             node.place = end;
             let parts = [node.conditions, node.children];
             end += HEAD as u32 + parts.iter().map(|(start, end)| end - start).sum::<u32>();
         }
-        let mut words = Vec::with_capacity(end as usize);
+        words.reserve(end as usize);
         let place = |node: &u32| self.nodes[*node as usize].place;
         words.push(self.pending.len() as u32);
         words.extend(self.pending.iter().map(place));
@@ -142,13 +248,12 @@ impl Scratch {
             words.extend(conditions);
             words.extend(children.iter().map(place));
         }
-        words.into()
     }
 }
 
 /// A view while it is made.
 struct Building<'a> {
-    plan: &'a Plan,
+    reach: &'a Reach,
     hints: &'a Hints,
     signature: &'a Bits,
     /// Static fields that are there, by bit.
@@ -179,8 +284,8 @@ impl Building<'_> {
             UNKNOWN => {}
             known => return Some(known),
         }
-        let plan = self.plan;
-        let node = &plan.nodes[number as usize];
+        let reach = self.reach;
+        let node = &reach.nodes[number as usize];
         let start = self.scratch.conditions.len() as u32;
         let Some(stops) = self.ask(node) else {
             self.scratch.conditions.truncate(start as usize);
@@ -193,7 +298,7 @@ impl Building<'_> {
         self.scratch.nodes.push(ViewNode { rule, walked, conditions, children: (0, 0), stops, place: 0 });
         self.scratch.places[number as usize] = place;
         if !stops {
-            let children = self.place_all(plan.children(node));
+            let children = self.place_all(reach.children(node));
             let start = self.scratch.children.len() as u32;
             self.scratch.children.extend(self.scratch.pending.drain(children..));
             self.scratch.nodes[place as usize].children = (start, self.scratch.children.len() as u32);
@@ -204,14 +309,14 @@ impl Building<'_> {
     /// Adds the conditions that the signature does not decide, and tells whether it says too little; none where one of them
     /// fails.
     fn ask(&mut self, node: &Node) -> Option<bool> {
-        let plan = self.plan;
-        let there = |place: &u16| self.signature.contains(plan.dynamic_bit(*place));
-        if node.fixed & !self.fixed != 0 || !plan.dynamic(node).iter().all(there) {
+        let reach = self.reach;
+        let there = |place: &u16| reach.has(*place, self.signature);
+        if node.fixed & !self.fixed != 0 || !reach.dynamic(node).iter().all(there) {
             return None;
         }
-        let mixed = self.signature.contains(plan.groups.len() + StaticField::ALL.len());
+        let mixed = self.signature.contains(reach.groups.len() + StaticField::ALL.len());
         let mut stops = false;
-        for need in plan.needs(node) {
+        for need in reach.needs(node) {
             let occurs = need.group.is_some_and(|group| self.signature.contains(group as usize));
             let refused = |first: u8| first != 0 && need.early && self.hints.refuses(need.begins, first);
             let possible = match need.decided {
@@ -235,5 +340,43 @@ impl Building<'_> {
             }
         }
         Some(stops)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_signature_gets_its_own_view_and_no_other_one(
+            signatures in proptest::collection::vec(proptest::collection::vec(0_u64..3, 3), 0..60),
+        ) {
+            let mut views = Views::default();
+            let mut known = HashMap::new();
+            for signature in signatures {
+                let (id, fresh) = views.of(&Bits(signature.clone()), |words| {
+                    words.extend([2, 10 + known.len() as u32, 11 + known.len() as u32]);
+                });
+                prop_assert_eq!(fresh, !known.contains_key(&signature));
+                let next = 10 + known.len() as u32;
+                let first = *known.entry(signature).or_insert(next);
+                prop_assert_eq!(views.at(id).roots(), [first, first + 1]);
+                prop_assert!(views.is_worth_it(id));
+            }
+        }
+    }
+
+    #[test]
+    fn a_view_in_which_walks_end_early_is_given_up() {
+        let mut views = Views::default();
+        let (first, _) = views.of(&Bits(vec![1]), |words| words.push(0));
+        let (other, _) = views.of(&Bits(vec![2]), |words| words.push(0));
+        (0..MOST_STOPPED).for_each(|_| views.note_stopped(first));
+        assert!(!views.is_worth_it(first) && views.is_worth_it(other));
     }
 }
