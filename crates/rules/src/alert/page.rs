@@ -13,7 +13,9 @@ pub(crate) struct Page {
 }
 
 /// Texts are escaped in pieces of so many bytes, which become six times as many at most.
-const PIECE: usize = 256;
+const PIECE: usize = 2048;
+/// Room behind them, so that the last ones are copied in a block, too.
+const SPARE: usize = 64;
 /// More than this is given back at the start of the next page.
 const MOST: usize = 256 << 10;
 
@@ -92,7 +94,7 @@ impl Page {
         let mut rest = text;
         loop {
             let (piece, more) = rest.split_at(rest.len().min(PIECE));
-            self.end += escape(piece, self.room(piece.len() * 6 + 16));
+            self.end += escape(piece, self.room(piece.len() * 6 + SPARE));
             if more.is_empty() {
                 return;
             }
@@ -109,7 +111,7 @@ impl Page {
             self.push(b'"');
             return;
         }
-        let out = self.room(lead.len() + text.len() * 6 + 32);
+        let out = self.room(lead.len() + text.len() * 6 + SPARE);
         out[..lead.len()].copy_from_slice(lead);
         let mut to = lead.len();
         to += escape(text, &mut out[to..]);
@@ -133,7 +135,7 @@ impl Page {
             self.quoted(b"\"", text);
             return;
         }
-        let out = self.room(most * 6 + 32);
+        let out = self.room(most * 6 + SPARE);
         out[..2].copy_from_slice(&[mark, b'"']);
         let mut to = 2 + escape(name, &mut out[2..]);
         out[to..to + 3].copy_from_slice(b"\":\"");
@@ -176,7 +178,7 @@ fn escape(text: &[u8], out: &mut [u8]) -> usize {
         while let (Some(from), Some(to)) =
             (text.get(at..at + 16).and_then(<[u8]>::first_chunk::<16>), out.get_mut(at..at + 16))
         {
-            if specials(*from) != 0 {
+            if any_special(*from) != 0 {
                 break;
             }
             to.copy_from_slice(from);
@@ -188,14 +190,16 @@ fn escape(text: &[u8], out: &mut [u8]) -> usize {
         }
         return escape_from(at, text, out);
     }
-    let rest = short(text);
+    let bytes = short(text).to_le_bytes();
     if let Some(room) = out.first_chunk_mut::<16>()
-        && specials(rest.to_le_bytes()) & ((1 << length) - 1) == 0
+        && any_special(bytes) & ((1 << length) - 1) == 0
     {
-        *room = rest.to_le_bytes();
+        *room = bytes;
         return length;
     }
-    escape_few(rest, length, out)
+    let mut padded = [0; 32];
+    padded[..16].copy_from_slice(&bytes);
+    escape_block(&padded, length, out)
 }
 
 /// Less than sixteen bytes as one number.
@@ -213,65 +217,85 @@ fn short(text: &[u8]) -> u128 {
     text.iter().rev().fold(0, |word, byte| word << 8 | u128::from(*byte))
 }
 
-/// Escapes so many bytes, which stand in one number.
-#[inline(never)]
-fn escape_few(bytes: u128, count: usize, out: &mut [u8]) -> usize {
-    let (mut rest, mut left, mut to) = (bytes, count, 0);
-    let mut special = specials(bytes.to_le_bytes()) & ((1 << count) - 1);
-    loop {
-        out[to..to + 16].copy_from_slice(&rest.to_le_bytes());
-        if special == 0 {
-            return to + left;
-        }
-        let plain = special.trailing_zeros() as usize;
-        special = special >> plain >> 1;
-        rest >>= 8 * plain;
-        to += plain;
-        to += escape_one(rest as u8, &mut out[to..]);
-        rest >>= 8;
-        left -= plain + 1;
-    }
-}
-
 /// The same as [`escape`] where nothing is to be escaped up to `start`.
 #[inline(never)]
 fn escape_from(start: usize, text: &[u8], out: &mut [u8]) -> usize {
     let (mut from, mut to) = (start, start);
     // Sixteen bytes, and as many behind them.
-    while let (Some(bytes), Some(room)) =
-        (text.get(from..from + 32).and_then(<[u8]>::first_chunk::<32>), out.get_mut(to..to + 112))
-    {
-        let Some((block, _)) = bytes.split_first_chunk::<16>() else { break };
-        room[..16].copy_from_slice(block);
-        let mut special = specials(*block);
-        let (mut taken, mut written) = (0, 0);
-        while special != 0 {
-            let plain = special.trailing_zeros() as usize;
-            special = special >> plain >> 1;
-            taken += plain;
-            written += plain;
-            written += escape_one(bytes[taken], &mut room[written..]);
-            taken += 1;
-            // What stands behind it is read anew.
-            room[written..written + 16].copy_from_slice(&bytes[taken..taken + 16]);
-        }
+    while let Some(bytes) = text.get(from..from + 32).and_then(<[u8]>::first_chunk) {
+        to += escape_block(bytes, 16, &mut out[to..]);
         from += 16;
-        to += written + 16 - taken;
     }
-    for piece in text[from..].chunks(15) {
-        to += escape_few(short(piece), piece.len(), &mut out[to..]);
+    let rest = &text[from..];
+    let mut padded = [0; 48];
+    padded[..rest.len()].copy_from_slice(rest);
+    for (at, count) in [(0, rest.len().min(16)), (16, rest.len().saturating_sub(16))] {
+        if let Some(bytes) = padded[at..].first_chunk() {
+            to += escape_block(bytes, count, &mut out[to..]);
+        }
     }
     to
 }
 
-/// Which of sixteen bytes must be escaped: a bit for each.
+/// Escapes so many of the first sixteen bytes; how many that took.
 #[inline]
-fn specials(bytes: [u8; 16]) -> u32 {
+fn escape_block(bytes: &[u8; 32], count: usize, out: &mut [u8]) -> usize {
+    let Some((block, _)) = bytes.split_first_chunk() else { return 0 };
+    let [marked, other] = specials(*block).map(|places| places & ((1 << count) - 1));
+    match out.first_chunk_mut() {
+        Some(room) if other == 0 => count + mark(bytes, marked, room),
+        _ => escape_each(&block[..count], out),
+    }
+}
+
+/// Copies sixteen bytes with a backslash before those at these places; how many there are.
+#[inline]
+fn mark(bytes: &[u8; 32], mut places: u32, room: &mut [u8; 48]) -> usize {
+    room[..16].copy_from_slice(&bytes[..16]);
+    let mut marks = 0;
+    while places != 0 {
+        let at = places.trailing_zeros() as usize % 16;
+        places &= places - 1;
+        let to = (at + marks) % 32;
+        room[to] = b'\\';
+        // What stands behind it is written anew.
+        room[to + 1..to + 17].copy_from_slice(&bytes[at..at + 16]);
+        marks += 1;
+    }
+    marks
+}
+
+/// Escapes a few bytes one by one.
+#[cold]
+#[inline(never)]
+fn escape_each(bytes: &[u8], out: &mut [u8]) -> usize {
+    let mut to = 0;
+    for byte in bytes {
+        if *byte < 0x20 || *byte == b'"' || *byte == b'\\' {
+            to += escape_one(*byte, &mut out[to..]);
+        } else {
+            out[to] = *byte;
+            to += 1;
+        }
+    }
+    to
+}
+
+/// Which of sixteen bytes take a backslash before them, and which must be escaped otherwise: a bit for each.
+#[inline]
+fn specials(bytes: [u8; 16]) -> [u32; 2] {
     let bytes = u8x16::new(bytes);
     let control = bytes.min(u8x16::splat(0x1f)).simd_eq(bytes);
     let quote = bytes.simd_eq(u8x16::splat(b'"'));
     let slash = bytes.simd_eq(u8x16::splat(b'\\'));
-    (control | quote | slash).to_bitmask()
+    [(quote | slash).to_bitmask(), control.to_bitmask()]
+}
+
+/// The same together.
+#[inline]
+fn any_special(bytes: [u8; 16]) -> u32 {
+    let [marked, other] = specials(bytes);
+    marked | other
 }
 
 /// Escapes one byte that must be escaped; how many bytes it took.

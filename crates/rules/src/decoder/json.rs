@@ -10,8 +10,8 @@ use wide::u8x16;
 
 /// Deepest nesting.
 pub(super) const DEPTH: usize = 512;
-/// So many times sixteen bytes of a string are looked at before the rest is searched.
-const SHORT_BLOCKS: usize = 6;
+/// So many bytes are searched at once for what is special in strings.
+const BLOCK: usize = 64;
 /// Longest text of a number.
 const NUMBER_LENGTH: usize = 63;
 
@@ -171,13 +171,17 @@ fn write_string(text: &[u8], out: &mut Vec<u8>) {
 pub(super) struct Parser<'t> {
     text: &'t [u8],
     at: usize,
+    /// Where the block begins that was searched last.
+    block: usize,
+    /// A bit for each of its bytes that is special in a string.
+    marks: u64,
 }
 
 impl<'t> Parser<'t> {
     /// A reader at the start of a text.
     pub(super) fn new(text: &'t [u8]) -> Self {
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-        Self { text, at: 0 }
+        Self { text, at: 0, block: usize::MAX, marks: 0 }
     }
 
     /// Goes over the colon between a name and its value.
@@ -207,6 +211,7 @@ impl<'t> Parser<'t> {
     }
 
     /// A string: as it stands here, or appended to `out`.
+    #[inline]
     pub(super) fn text(&mut self, out: &mut Vec<u8>) -> Option<Option<&'t [u8]>> {
         self.byte(b'"')?;
         let end = self.special(self.at)?;
@@ -218,48 +223,72 @@ impl<'t> Parser<'t> {
         self.rewritten(end, out).map(|()| None)
     }
 
-    /// The rest of a string that is not what it stands for, up to whose first such byte nothing is to be done.
+    /// The rest of a string that is not what it stands for, up to whose first special byte nothing is to be done.
     #[inline(never)]
     fn rewritten(&mut self, mut next: usize, out: &mut Vec<u8>) -> Option<()> {
         let start = out.len();
+        // Whether there may be a NUL.
+        let mut odd = false;
         loop {
-            out.extend_from_slice(self.text.get(self.at..next)?);
+            append(out, self.text, self.at, next);
             self.at = next + 1;
             match self.text.get(next)? {
                 b'"' => break,
                 b'\\' => {
-                    self.escape(out)?;
-                    // Where a path is quoted, one stands behind the other.
-                    while self.byte(b'\\').is_some() {
-                        self.escape(out)?;
+                    let letter = ESCAPES[usize::from(self.peek()?)];
+                    if letter == 0 {
+                        odd = true;
+                        self.unicode(out)?;
+                    } else {
+                        self.at += 1;
+                        out.push(letter);
                     }
                 }
-                _ => out.push(0),
+                byte => {
+                    odd = true;
+                    out.push(*byte);
+                }
             }
             next = self.special(self.at)?;
         }
         // Values end at a NUL, as all text does for expressions.
-        if let Some(kept) = memchr::memchr(0, out.get(start..)?) {
+        if odd && let Some(kept) = memchr::memchr(0, out.get(start..)?) {
             out.truncate(start + kept);
         }
         Some(())
     }
 
-    /// The next quote, backslash or NUL from a place on.
-    fn special(&self, from: usize) -> Option<usize> {
-        let mut rest = self.text.get(from..)?;
-        let mut at = from;
-        // Most strings are short; a search that is made for long ones costs more than these.
-        for _ in 0..SHORT_BLOCKS {
-            let Some((block, behind)) = rest.split_first_chunk::<16>() else { break };
-            let special = specials(*block);
-            if special != 0 {
-                return Some(at + special.trailing_zeros() as usize);
-            }
-            at += 16;
-            rest = behind;
+    /// The next quote, backslash or control character from a place on.
+    #[inline]
+    fn special(&mut self, from: usize) -> Option<usize> {
+        let mut start = from / BLOCK * BLOCK;
+        if start != self.block {
+            self.search(start);
         }
-        memchr::memchr3(b'"', b'\\', 0, rest).map(|place| at + place)
+        let mut marks = self.marks & u64::MAX << (from % BLOCK);
+        while marks == 0 {
+            start += BLOCK;
+            if start >= self.text.len() {
+                return None;
+            }
+            self.search(start);
+            marks = self.marks;
+        }
+        Some(start + marks.trailing_zeros() as usize)
+    }
+
+    #[inline(never)]
+    fn search(&mut self, start: usize) {
+        let rest = self.text.get(start..).unwrap_or_default();
+        self.block = start;
+        self.marks = match rest.first_chunk() {
+            Some(block) => specials(block),
+            None => {
+                let mut padded = [b' '; BLOCK];
+                padded.iter_mut().zip(rest).for_each(|(to, byte)| *to = *byte);
+                specials(&padded)
+            }
+        };
     }
 
     fn rest(&self) -> &'t [u8] {
@@ -428,25 +457,12 @@ impl<'t> Parser<'t> {
         self.text(&mut unescaped).map(|text| text.map_or(Cow::Owned(unescaped), Cow::Borrowed))
     }
 
-    fn escape(&mut self, out: &mut Vec<u8>) -> Option<()> {
-        let plain = match self.peek()? {
-            b'b' => 0x08,
-            b'f' => 0x0c,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            byte @ (b'"' | b'\\' | b'/') => byte,
-            b'u' => {
-                self.at += 1;
-                let character = self.code_point()?;
-                let mut buffer = [0; 4];
-                out.extend_from_slice(character.encode_utf8(&mut buffer).as_bytes());
-                return Some(());
-            }
-            _ => return None,
-        };
-        self.at += 1;
-        out.push(plain);
+    /// What stands behind a backslash and is no letter for one byte.
+    #[inline(never)]
+    fn unicode(&mut self, out: &mut Vec<u8>) -> Option<()> {
+        self.byte(b'u')?;
+        let character = self.code_point()?;
+        out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
         Some(())
     }
 
@@ -469,31 +485,78 @@ impl<'t> Parser<'t> {
     }
 }
 
-/// Which of sixteen bytes are quotes, backslashes or NULs: a bit for each.
+/// What a byte behind a backslash stands for; 0 where it is none of one byte.
+const ESCAPES: [u8; 256] = {
+    let mut escapes = [0; 256];
+    escapes[b'"' as usize] = b'"';
+    escapes[b'\\' as usize] = b'\\';
+    escapes[b'/' as usize] = b'/';
+    escapes[b'b' as usize] = 8;
+    escapes[b'f' as usize] = 12;
+    escapes[b'n' as usize] = b'\n';
+    escapes[b'r' as usize] = b'\r';
+    escapes[b't' as usize] = b'\t';
+    escapes
+};
+
+/// Appends a part of a text.
 #[inline]
-fn specials(bytes: [u8; 16]) -> u32 {
-    let bytes = u8x16::new(bytes);
-    let quote = bytes.simd_eq(u8x16::splat(b'"'));
-    let slash = bytes.simd_eq(u8x16::splat(b'\\'));
-    (quote | slash | bytes.simd_eq(u8x16::ZERO)).to_bitmask()
+fn append(out: &mut Vec<u8>, text: &[u8], mut from: usize, to: usize) {
+    // Short parts are copied with what stands behind them, which is quicker than asking how long they are.
+    while from < to {
+        let Some(block) = text.get(from..).and_then(<[u8]>::first_chunk::<16>) else {
+            out.extend_from_slice(text.get(from..to).unwrap_or_default());
+            return;
+        };
+        out.extend_from_slice(block);
+        from += 16;
+    }
+    out.truncate(out.len() - (from - to));
+}
+
+/// Which of these bytes are quotes, backslashes or control characters: a bit for each.
+#[inline]
+fn specials(bytes: &[u8; BLOCK]) -> u64 {
+    let (pieces, _) = bytes.as_chunks::<16>();
+    pieces.iter().rev().fold(0, |marks, piece| {
+        let piece = u8x16::new(*piece);
+        let quote = piece.simd_eq(u8x16::splat(b'"'));
+        let slash = piece.simd_eq(u8x16::splat(b'\\'));
+        let control = piece.min(u8x16::splat(0x1f)).simd_eq(piece);
+        marks << 16 | u64::from((quote | slash | control).to_bitmask())
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::Parser;
+    use super::{Parser, append};
 
     proptest! {
         #[test]
         fn strings_of_any_length_end_at_the_first_byte_that_is_not_plain(
-            before in "[a!#\u{e9}]{0,140}",
-            special in prop_oneof![Just("\""), Just("\\"), Just("\0"), Just("")],
-            behind in "[a\"\\\\\0]{0,40}",
+            before in "[a!#\u{e9}\u{7f}]{0,140}",
+            special in prop_oneof![Just("\""), Just("\\"), Just("\0"), Just("\t"), Just("")],
+            behind in "[a\"\\\\\0]{0,140}",
+            from in 0_usize..140,
         ) {
             let text = [&*before, special, &*behind].concat();
-            let wanted = text.bytes().position(|byte| b"\"\\\0".contains(&byte));
-            prop_assert_eq!(Parser::new(text.as_bytes()).special(0), wanted);
+            let special = |byte: &u8| *byte < 0x20 || b"\"\\".contains(byte);
+            let mut parser = Parser::new(text.as_bytes());
+            for from in [0, from] {
+                let wanted = text.bytes().skip(from).position(|byte| special(&byte)).map(|at| at + from);
+                prop_assert_eq!(parser.special(from), wanted);
+            }
+        }
+
+        #[test]
+        fn parts_are_appended_in_full(text in prop::collection::vec(any::<u8>(), 0..70), from in 0_usize..70, length in 0_usize..70) {
+            let from = from.min(text.len());
+            let to = (from + length).min(text.len());
+            let mut out = b"x".to_vec();
+            append(&mut out, &text, from, to);
+            prop_assert_eq!(out, [b"x", &text[from..to]].concat());
         }
     }
 }
