@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use tld_model::Event;
 
 use crate::decoder::DecoderId;
-pub(crate) use names::{FieldId, FieldNames, Fixed, Member, Scope};
+pub(crate) use names::{Digest, FieldId, FieldNames, Fixed, Member, Scope};
 
 /// A decoded value.
 pub type Value<'e> = Cow<'e, [u8]>;
@@ -138,6 +138,8 @@ pub struct Decoded<'e> {
     /// Which of them are there, a bit for each.
     present: u16,
     dynamic: Vec<Dynamic>,
+    /// Objects of its JSON documents so far.
+    objects: u16,
     /// What fields hold that does not stand in the event's text, and the names of dynamic fields.
     own: Vec<u8>,
 }
@@ -175,6 +177,52 @@ struct Dynamic {
     name: Span,
     value: Span,
     known: Option<FieldId>,
+    origin: Origin,
+}
+
+/// What is known of a field that is a member of an object of the event's JSON document.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin {
+    /// The object's number; 0 for a field that is none, or whose name holds a dot.
+    pub(crate) object: u16,
+    /// [`Digest::mark`] of its name within the object.
+    pub(crate) mark: u32,
+    /// Where name and value stand in the event's text just as alerts write them.
+    shown: Span,
+}
+
+impl Origin {
+    /// Of a field that is no member of a document.
+    pub(crate) const NONE: Self = Self { object: 0, mark: 0, shown: Span::ABSENT };
+
+    /// Of a member by that name.
+    pub(crate) fn new(object: u16, digest: Digest) -> Self {
+        if digest.odd { Self::NONE } else { Self { object, mark: digest.mark(), shown: Span::ABSENT } }
+    }
+
+    /// The same with the part of the event's text that alerts may copy.
+    pub(crate) fn shown(self, start: usize, end: usize) -> Self {
+        match (u32::try_from(start), u32::try_from(end - start)) {
+            (Ok(start), Ok(length)) if self.object > 0 && start < Span::OWN => {
+                Self { shown: Span { start, length }, ..self }
+            }
+            _ => self,
+        }
+    }
+
+    /// Where that part begins and ends.
+    pub(crate) fn copied(self) -> Option<(usize, usize)> {
+        let Span { start, length } = self.shown;
+        (self.shown != Span::ABSENT).then(|| (start as usize, start as usize + length as usize))
+    }
+}
+
+/// A dynamic field.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Field<'f> {
+    pub(crate) name: &'f [u8],
+    pub(crate) value: &'f [u8],
+    pub(crate) origin: Origin,
 }
 
 /// Memory of fields that outlives its event.
@@ -220,6 +268,7 @@ impl<'e> Decoded<'e> {
             statics: [Span::ABSENT; 14],
             present: 0,
             dynamic: memory.dynamic,
+            objects: 0,
             own: memory.own,
         }
     }
@@ -295,6 +344,15 @@ impl<'e> Decoded<'e> {
         self.dynamic.iter().map(move |field| (text(field.name), text(field.value)))
     }
 
+    /// The same with where they come from.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = Field<'_>> {
+        let text = |span| self.slice(span).unwrap_or_default();
+        self.dynamic.iter().map(move |field| {
+            let Dynamic { name, value, origin, .. } = *field;
+            Field { name: text(name), value: text(value), origin }
+        })
+    }
+
     /// Whether there is any dynamic field.
     pub fn has_dynamic(&self) -> bool {
         !self.dynamic.is_empty()
@@ -336,20 +394,36 @@ impl<'e> Decoded<'e> {
         let room = self.dynamic.len() < most;
         if room {
             let (name, value) = (self.span(name), self.span(value));
-            self.dynamic.push(Dynamic { name, value, known });
+            self.dynamic.push(Dynamic { name, value, known, origin: Origin::NONE });
         }
         room
     }
 
-    /// Appends a dynamic field whose name is made of two parts and whose value is here already, unless `most` are there.
-    pub(crate) fn push_member(&mut self, name: [&[u8]; 2], known: Option<FieldId>, value: Span, most: usize) {
+    /// Appends a dynamic field that is a member of the object of that path and whose value is here already, unless `most`
+    /// are there.
+    #[inline]
+    pub(crate) fn push_member(
+        &mut self,
+        path: &Path,
+        key: &[u8],
+        (known, value, origin): (Option<FieldId>, Span, Origin),
+        most: usize,
+    ) {
         if self.dynamic.len() < most {
             let start = self.own.len();
-            self.own.extend_from_slice(name[0]);
-            self.own.extend_from_slice(name[1]);
+            let behind = self.offset(key).and_then(|at| self.event.text.get(at..)?.first_chunk());
+            append_short(&mut self.own, path.padded.first_chunk(), &path.padded[..path.length]);
+            append_short(&mut self.own, behind, key);
             let name = self.own_from(start);
-            self.dynamic.push(Dynamic { name, value, known });
+            self.dynamic.push(Dynamic { name, value, known, origin });
         }
+    }
+
+    /// A number for one more object of a document; 0 where they have run out.
+    pub(crate) fn number_object(&mut self) -> u16 {
+        let number = self.objects.checked_add(1);
+        self.objects = number.unwrap_or(self.objects);
+        number.unwrap_or(0)
     }
 
     /// Bytes that the event owns, to append a value to.
@@ -395,19 +469,105 @@ impl<'e> Decoded<'e> {
 
     /// Where a text stands; a copy if it is not a part of the event's.
     pub(crate) fn span(&mut self, value: &[u8]) -> Span {
-        let text = &self.event.text;
-        let offset = (value.as_ptr() as usize).wrapping_sub(text.as_ptr() as usize);
-        let inside = offset.checked_add(value.len()).is_some_and(|end| end <= text.len());
-        if !inside {
+        let Some(offset) = self.offset(value) else {
             let start = self.own.len();
             self.own.extend_from_slice(value);
             return self.own_from(start);
-        }
+        };
         let start = u32::try_from(offset).ok().filter(|start| *start < Span::OWN);
         // No event reaches 2 GiB; a value beyond that would count as absent.
         match (start, u32::try_from(value.len())) {
             (Some(start), Ok(length)) => Span { start, length },
             _ => Span::ABSENT,
+        }
+    }
+
+    /// Where a part of the event's text begins.
+    pub(crate) fn offset(&self, part: &[u8]) -> Option<usize> {
+        let text = &self.event.text;
+        let offset = (part.as_ptr() as usize).wrapping_sub(text.as_ptr() as usize);
+        offset.checked_add(part.len()).filter(|end| *end <= text.len()).map(|_| offset)
+    }
+}
+
+/// Names of the objects around a member, each with its dot; behind them are bytes that do not count, to be copied in
+/// blocks.
+#[derive(Debug, Default)]
+pub(crate) struct Path {
+    padded: Vec<u8>,
+    length: usize,
+}
+
+impl Path {
+    /// Goes back to so many bytes.
+    pub(crate) fn back_to(&mut self, length: usize) {
+        self.length = length.min(self.length);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Goes into the object of that name.
+    pub(crate) fn push(&mut self, name: &[u8]) {
+        self.length = self.join(name).len() + 1;
+        self.padded.push(b'.');
+        self.padded.extend_from_slice(&[0; 32]);
+    }
+
+    /// The whole name of a member.
+    pub(crate) fn join(&mut self, name: &[u8]) -> &[u8] {
+        self.padded.truncate(self.length);
+        self.padded.extend_from_slice(name);
+        &self.padded
+    }
+}
+
+/// Appends a part of a text. Short ones are copied with what stands behind them in blocks of `N` bytes, which is quicker
+/// than to ask how long they are.
+#[inline]
+pub(crate) fn append_part<const N: usize>(out: &mut Vec<u8>, text: &[u8], mut from: usize, to: usize) {
+    while from < to {
+        let Some(block) = text.get(from..).and_then(<[u8]>::first_chunk::<N>) else {
+            out.extend_from_slice(text.get(from..to).unwrap_or_default());
+            return;
+        };
+        out.extend_from_slice(block);
+        from += N;
+    }
+    out.truncate(out.len() - (from - to));
+}
+
+/// Appends a text, by this block that begins with it if it is short.
+#[inline]
+fn append_short(out: &mut Vec<u8>, block: Option<&[u8; 32]>, text: &[u8]) {
+    match block {
+        Some(block) if text.len() <= block.len() => {
+            let end = out.len() + text.len();
+            out.extend_from_slice(block);
+            out.truncate(end);
+        }
+        _ => out.extend_from_slice(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::append_part;
+
+    proptest! {
+        #[test]
+        fn parts_are_appended_in_full(
+            text in prop::collection::vec(any::<u8>(), 0..70), from in 0_usize..70, length in 0_usize..70,
+        ) {
+            let from = from.min(text.len());
+            let to = (from + length).min(text.len());
+            let mut out = b"x".to_vec();
+            append_part::<16>(&mut out, &text, from, to);
+            append_part::<32>(&mut out, &text, from, to);
+            prop_assert_eq!(out, [b"x", &text[from..to], &text[from..to]].concat());
         }
     }
 }

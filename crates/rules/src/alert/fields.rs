@@ -3,12 +3,14 @@
 //! Names come in an order in which every object is complete before the next one begins, as JSON events and decoders give
 //! them, nearly always. So the objects that are open are kept as a stack, and the names of all members so far as hashes:
 //! whoever might be a second of its name, ASCII case ignored, makes the whole be written again through the [`Tree`].
+//! Members of a JSON log that stand there as they are to be written are copied, neighbours together.
 //! Invariant: what is written is what the tree would have written.
 
 use super::data::Tree;
 use super::json::compact_array;
 use super::page::Page;
 use crate::Decoded;
+use crate::fields::{Digest, Field};
 
 /// More open objects than this go through the tree.
 const DEEPEST: usize = 16;
@@ -37,13 +39,13 @@ impl Names {
         }
     }
 
-    /// Notes the name of a member; the object's hash, should it be one. None if the name may be there already, or too
-    /// many are.
-    #[inline(never)]
-    fn add(&mut self, object: u64, name: &[u8]) -> Option<u64> {
-        let hash = hash(object, name);
+    /// Notes the name of a member, by its [`Digest::mark`]; the object's hash, should it be one. None if the name may be there
+    /// already, or too many are.
+    #[inline]
+    fn add(&mut self, object: u64, mark: u32) -> Option<u64> {
+        let hash = (object ^ u64::from(mark)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mark = (hash >> 32) as u32 | 1;
-        let mut at = hash as usize % PLACES;
+        let mut at = (hash >> 24) as usize % PLACES;
         while self.seen[at] != 0 {
             if self.seen[at] == mark {
                 return None;
@@ -96,50 +98,116 @@ fn stream(event: &Decoded<'_>, names: &mut Names, page: &mut Page) -> bool {
     let mut mark = b'{';
     for (field, value) in event.statics() {
         let name = field.name().as_bytes();
-        if dynamic && names.add(0, name).is_none() {
+        if dynamic && names.add(0, Digest::of(name).mark()).is_none() {
             return false;
         }
         page.member(mark, name, value);
         mark = b',';
     }
-    let mut open = [Open::default(); DEEPEST];
-    let mut depth = 0;
-    let mut last: &[u8] = b"";
-    for (name, value) in event.dynamic().filter(|(_, value)| !value.is_empty()) {
-        while depth > 0 && !name.starts_with(&last[..open[depth].start]) {
-            page.push(b'}');
-            depth -= 1;
+    let depth = if dynamic {
+        let mut members = Members { names, page, mark, open: [Open::default(); DEEPEST], depth: 0 };
+        match members.write(event) {
+            Some(depth) => depth,
+            None => return false,
         }
-        last = name;
-        let mut rest = &name[open[depth].start..];
-        while let Some(dot) = first_dot(rest) {
-            let Some(hash) = names.add(open[depth].hash, &rest[..dot]).filter(|_| depth + 1 < DEEPEST) else {
-                return false;
-            };
-            page.key(mark, &rest[..dot]);
-            mark = b'{';
-            rest = &rest[dot + 1..];
-            depth += 1;
-            open[depth] = Open { start: name.len() - rest.len(), hash };
-        }
-        if names.add(open[depth].hash, rest).is_none() {
-            return false;
-        }
-        match compact(value) {
-            Some(array) => {
-                page.key(mark, rest);
-                page.append(&array);
-            }
-            None => page.member(mark, rest, value),
-        }
-        mark = b',';
-    }
+    } else {
+        0
+    };
     if page.len() == empty {
         page.back_to(start);
     } else {
         (0..=depth).for_each(|_| page.push(b'}'));
     }
     true
+}
+
+/// Writes dynamic fields.
+struct Members<'m> {
+    names: &'m mut Names,
+    page: &'m mut Page,
+    /// What stands before the next member.
+    mark: u8,
+    open: [Open; DEEPEST],
+    depth: usize,
+}
+
+impl Members<'_> {
+    /// The number of objects that are open then; none where it takes a tree.
+    fn write(&mut self, event: &Decoded<'_>) -> Option<usize> {
+        let text = &*event.event.text;
+        let mut last: &[u8] = b"";
+        let mut object = 0;
+        // A part of the event's text that is to be copied.
+        let mut part = (0, 0);
+        for field in event.fields().filter(|field| !field.value.is_empty()) {
+            let Field { name, value, origin } = field;
+            if origin.object == 0 || origin.object != object {
+                self.copy(text, &mut part);
+                self.close(name, last);
+                self.enter(name)?;
+            }
+            (last, object) = (name, origin.object);
+            let name = &name[self.open[self.depth].start..];
+            let name_mark = if object == 0 { Digest::of(name).mark() } else { origin.mark };
+            self.names.add(self.open[self.depth].hash, name_mark)?;
+            match origin.copied() {
+                // Only the comma stands between them.
+                Some((start, end)) if start == part.1 + 1 && part.1 > 0 => part.1 = end,
+                Some((start, end)) => {
+                    self.copy(text, &mut part);
+                    self.page.push(self.mark);
+                    part = (start, end);
+                }
+                None => {
+                    self.copy(text, &mut part);
+                    match compact(value) {
+                        Some(array) => {
+                            self.page.key(self.mark, name);
+                            self.page.append(&array);
+                        }
+                        None => self.page.member(self.mark, name, value),
+                    }
+                }
+            }
+            self.mark = b',';
+        }
+        self.copy(text, &mut part);
+        Some(self.depth)
+    }
+
+    /// Copies what is to be copied.
+    fn copy(&mut self, text: &[u8], part: &mut (usize, usize)) {
+        if part.1 > 0 {
+            self.page.append(text.get(part.0..part.1).unwrap_or_default());
+            *part = (0, 0);
+        }
+    }
+
+    /// Closes the objects around the last field that are not around that one.
+    fn close(&mut self, name: &[u8], last: &[u8]) {
+        while self.depth > 0 && !name.starts_with(&last[..self.open[self.depth].start]) {
+            self.page.push(b'}');
+            self.depth -= 1;
+        }
+    }
+
+    /// Opens the objects around a field.
+    fn enter(&mut self, name: &[u8]) -> Option<()> {
+        let mut rest = &name[self.open[self.depth].start..];
+        while let Some(dot) = first_dot(rest) {
+            let object = &rest[..dot];
+            let hash = self.names.add(self.open[self.depth].hash, Digest::of(object).mark())?;
+            if self.depth + 1 == DEEPEST {
+                return None;
+            }
+            self.page.key(self.mark, object);
+            self.mark = b'{';
+            rest = &rest[dot + 1..];
+            self.depth += 1;
+            self.open[self.depth] = Open { start: name.len() - rest.len(), hash };
+        }
+        Some(())
+    }
 }
 
 /// Where the first dot stands; names are short.
@@ -179,37 +247,6 @@ fn dot(word: u64) -> Option<usize> {
 #[inline]
 fn compact(value: &[u8]) -> Option<Vec<u8>> {
     if value.first() == Some(&b'[') { compact_array(value) } else { None }
-}
-
-/// Of a name in an object, ASCII case ignored: names that differ only in it have the same hash.
-fn hash(object: u64, name: &[u8]) -> u64 {
-    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    const LOWER: u64 = u64::MAX / 255 * 0x20;
-    let mix = |state: u64, word: u64| {
-        let product = u128::from(state ^ (word | LOWER)) * u128::from(FACTOR);
-        product as u64 ^ (product >> 64) as u64
-    };
-    let word =
-        |at: usize| name.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
-    let half =
-        |at: usize| name.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
-    let length = name.len();
-    let mut state = object ^ (length as u64).rotate_right(8) ^ FACTOR;
-    let mut at = 0;
-    while let Some(word) = word(at) {
-        state = mix(state, word);
-        at += 8;
-    }
-    // The rest is read together with what stands before it.
-    let last = if length >= 8 {
-        word(length - 8)
-    } else if length >= 4 {
-        half(0).zip(half(length - 4)).map(|(first, last)| u64::from(first) << 32 | u64::from(last))
-    } else {
-        let byte = |at: usize| u64::from(name.get(at).copied().unwrap_or_default());
-        Some(byte(0) << 16 | byte(1) << 8 | byte(2))
-    };
-    mix(state, last.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -298,8 +335,9 @@ mod tests {
         }
 
         #[test]
-        fn names_that_differ_in_case_alone_have_one_hash(name in "[a-zA-Z0-9_.\\-]{0,30}", object: u64) {
-            prop_assert_eq!(hash(object, name.as_bytes()), hash(object, name.to_ascii_uppercase().as_bytes()));
+        fn names_that_differ_in_case_alone_have_one_mark(name in "[a-zA-Z0-9_.\\-]{0,30}") {
+            let upper = name.to_ascii_uppercase();
+            prop_assert_eq!(Digest::of(name.as_bytes()).mark(), Digest::of(upper.as_bytes()).mark());
         }
     }
 }

@@ -235,6 +235,15 @@ fn has_previous(last_events: &Texts) -> bool {
     last_events.get(1).is_some_and(|second| !second.is_empty())
 }
 
+/// The member `data` as it is written, and by the plain form.
+#[cfg(test)]
+pub(crate) fn data_in_both_forms(event: &Decoded<'_>) -> [String; 2] {
+    let (mut written, mut plain) = (Page::default(), Page::default());
+    fields::write(event, &mut fields::Names::default(), &mut written);
+    fields::through_tree(event, &mut plain);
+    [written, plain].map(|page| String::from_utf8_lossy(page.written()).into_owned())
+}
+
 /// The host of a classic header: three letters, day, time, then the next run without blanks. Independent of
 /// pre-decoding, as the contract has it.
 fn header_host(log: &[u8]) -> Option<&[u8]> {

@@ -8,6 +8,8 @@ use std::borrow::Cow;
 
 use wide::u8x16;
 
+use crate::fields::append_part;
+
 /// Deepest nesting.
 pub(super) const DEPTH: usize = 512;
 /// So many bytes are searched at once for what is special in strings.
@@ -175,19 +177,45 @@ pub(super) struct Parser<'t> {
     block: usize,
     /// A bit for each of its bytes that is special in a string.
     marks: u64,
+    /// Whether all since [`Parser::start`] stands as alerts write it: without blanks, and with their escapes only.
+    exact: bool,
 }
 
 impl<'t> Parser<'t> {
     /// A reader at the start of a text.
     pub(super) fn new(text: &'t [u8]) -> Self {
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-        Self { text, at: 0, block: usize::MAX, marks: 0 }
+        Self { text, at: 0, block: usize::MAX, marks: 0, exact: false }
+    }
+
+    /// The text that is read.
+    pub(super) fn whole(&self) -> &'t [u8] {
+        self.text
+    }
+
+    /// Whether that byte stands behind the one that stands here.
+    pub(super) fn is_next(&self, byte: u8) -> bool {
+        self.text.get(self.at + 1) == Some(&byte)
+    }
+
+    /// Begins a member that may stand as alerts write it.
+    pub(super) fn start(&mut self) -> usize {
+        self.exact = true;
+        self.at
+    }
+
+    /// Where the member that began there ends, if it stands so.
+    pub(super) fn exact_end(&self) -> Option<usize> {
+        self.exact.then_some(self.at)
     }
 
     /// Goes over the colon between a name and its value.
+    #[inline]
     pub(super) fn colon(&mut self) -> Option<()> {
-        self.skip_blanks();
-        self.byte(b':')?;
+        if self.byte(b':').is_none() {
+            self.skip_blanks();
+            self.byte(b':')?;
+        }
         self.skip_blanks();
         Some(())
     }
@@ -230,7 +258,7 @@ impl<'t> Parser<'t> {
         // Whether there may be a NUL.
         let mut odd = false;
         loop {
-            append(out, self.text, self.at, next);
+            append_part::<16>(out, self.text, self.at, next);
             self.at = next + 1;
             match self.text.get(next)? {
                 b'"' => break,
@@ -240,6 +268,7 @@ impl<'t> Parser<'t> {
                         odd = true;
                         self.unicode(out)?;
                     } else {
+                        self.exact &= letter != b'/';
                         self.at += 1;
                         out.push(letter);
                     }
@@ -252,8 +281,11 @@ impl<'t> Parser<'t> {
             next = self.special(self.at)?;
         }
         // Values end at a NUL, as all text does for expressions.
-        if odd && let Some(kept) = memchr::memchr(0, out.get(start..)?) {
-            out.truncate(start + kept);
+        if odd {
+            self.exact = false;
+            if let Some(kept) = memchr::memchr(0, out.get(start..)?) {
+                out.truncate(start + kept);
+            }
         }
         Some(())
     }
@@ -299,9 +331,18 @@ impl<'t> Parser<'t> {
         self.text.get(self.at).copied()
     }
 
+    #[inline]
     pub(super) fn skip_blanks(&mut self) {
+        if self.peek().is_some_and(|byte| byte <= 0x20) {
+            self.skip();
+        }
+    }
+
+    #[inline(never)]
+    fn skip(&mut self) {
         // The NUL ends a text and is no blank.
         while self.peek().is_some_and(|byte| (1..=0x20).contains(&byte)) {
+            self.exact = false;
             self.at += 1;
         }
     }
@@ -330,7 +371,14 @@ impl<'t> Parser<'t> {
             b'"' => self.show_text(out),
             b'[' if depth < DEPTH => self.show_array(tabs, depth + 1, out),
             b'{' if depth < DEPTH => self.show_object(tabs, depth + 1, out),
-            _ => {
+            first => {
+                let start = self.at;
+                if let Some((text, false)) = self.integer() {
+                    out.extend_from_slice(text);
+                    return Some(());
+                }
+                self.at = start;
+                self.exact &= first.is_ascii_lowercase();
                 self.value(depth)?.write(out, Some(tabs));
                 Some(())
             }
@@ -384,8 +432,15 @@ impl<'t> Parser<'t> {
     }
 
     fn show_text(&mut self, out: &mut Vec<u8>) -> Option<()> {
+        let start = self.at;
+        let before = std::mem::replace(&mut self.exact, true);
         let text = self.string()?;
-        write_string(&text, out);
+        // What is written with these escapes only is what would be written.
+        match self.text.get(start..self.at) {
+            Some(_) if self.exact => append_part::<16>(out, self.text, start, self.at),
+            _ => write_string(&text, out),
+        }
+        self.exact &= before;
         Some(())
     }
 
@@ -499,21 +554,6 @@ const ESCAPES: [u8; 256] = {
     escapes
 };
 
-/// Appends a part of a text.
-#[inline]
-fn append(out: &mut Vec<u8>, text: &[u8], mut from: usize, to: usize) {
-    // Short parts are copied with what stands behind them, which is quicker than asking how long they are.
-    while from < to {
-        let Some(block) = text.get(from..).and_then(<[u8]>::first_chunk::<16>) else {
-            out.extend_from_slice(text.get(from..to).unwrap_or_default());
-            return;
-        };
-        out.extend_from_slice(block);
-        from += 16;
-    }
-    out.truncate(out.len() - (from - to));
-}
-
 /// Which of these bytes are quotes, backslashes or control characters: a bit for each.
 #[inline]
 fn specials(bytes: &[u8; BLOCK]) -> u64 {
@@ -531,7 +571,7 @@ fn specials(bytes: &[u8; BLOCK]) -> u64 {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Parser, append};
+    use super::Parser;
 
     proptest! {
         #[test]
@@ -548,15 +588,6 @@ mod tests {
                 let wanted = text.bytes().skip(from).position(|byte| special(&byte)).map(|at| at + from);
                 prop_assert_eq!(parser.special(from), wanted);
             }
-        }
-
-        #[test]
-        fn parts_are_appended_in_full(text in prop::collection::vec(any::<u8>(), 0..70), from in 0_usize..70, length in 0_usize..70) {
-            let from = from.min(text.len());
-            let to = (from + length).min(text.len());
-            let mut out = b"x".to_vec();
-            append(&mut out, &text, from, to);
-            prop_assert_eq!(out, [b"x", &text[from..to]].concat());
         }
     }
 }

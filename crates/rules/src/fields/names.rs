@@ -158,7 +158,7 @@ impl FieldNames {
 
     /// The number of a part, a new one if need be.
     fn part(&mut self, scope: Scope, text: &[u8]) -> Option<usize> {
-        let hash = Digest::of(scope, text).hash;
+        let hash = Digest::of(text).within(scope);
         let known = self.look(hash, |part| part.scope == scope && self.text(part) == text);
         if known.is_some() {
             return known;
@@ -181,7 +181,7 @@ impl FieldNames {
             self.slots = vec![0; self.slots.len() * 2].into();
             for number in 0..self.members.len() {
                 let part = &self.members[number];
-                self.enter(Digest::of(part.scope, self.text(part)).hash, number);
+                self.enter(Digest::of(self.text(part)).within(part.scope), number);
             }
         } else {
             self.enter(hash, self.members.len() - 1);
@@ -218,16 +218,17 @@ impl FieldNames {
     }
 
     /// A member of an object. `whole` finds the number by the member's whole name.
+    #[inline]
     pub(crate) fn member(
         &self,
         scope: Scope,
         name: &[u8],
+        digest: Digest,
         whole: impl FnOnce() -> Option<FieldId>,
     ) -> Member {
         if scope == Scope::NOWHERE {
             return Member { field: None, within: Scope::NOWHERE, fixed: None };
         }
-        let digest = Digest::of(scope, name);
         if scope == Scope::ANYWHERE || digest.odd || self.crowded {
             let fixed = if scope == Scope::TOP { Fixed::of(name) } else { None };
             return Member { field: whole(), within: Scope::ANYWHERE, fixed };
@@ -243,7 +244,7 @@ impl FieldNames {
                 }
             }
         };
-        let Some(part) = self.look(digest.hash, fits) else {
+        let Some(part) = self.look(digest.within(scope), fits) else {
             return Member { field: None, within: Scope::NOWHERE, fixed: None };
         };
         let part = &self.members[part];
@@ -279,28 +280,41 @@ impl FieldNames {
 }
 
 /// A look at a member's name, eight bytes at a time.
-struct Digest {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Digest {
     /// The same for names that differ only in the case of letters.
     hash: u64,
     /// It holds a dot or is no ASCII.
-    odd: bool,
+    pub(crate) odd: bool,
 }
 
 impl Digest {
-    fn of(scope: Scope, name: &[u8]) -> Self {
-        const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+    #[inline]
+    pub(crate) fn of(name: &[u8]) -> Self {
         const ONES: u64 = u64::from_le_bytes([1; 8]);
         const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
         let (words, _) = name.as_chunks::<8>();
-        let mut hash = (u64::from(scope.0) << 16 ^ name.len() as u64).wrapping_mul(FACTOR);
+        let mut hash = (name.len() as u64).wrapping_mul(Self::FACTOR);
         let mut odd = 0;
         let words = words.iter().map(|word| u64::from_le_bytes(*word));
         for word in words.chain([last_word(name)]) {
             let dots = word ^ u64::from_le_bytes([b'.'; 8]);
             odd |= word | (dots.wrapping_sub(ONES) & !dots);
-            hash = (hash ^ hash >> 32 ^ (word | u64::from_le_bytes([0x20; 8]))).wrapping_mul(FACTOR);
+            hash = (hash ^ hash >> 32 ^ (word | u64::from_le_bytes([0x20; 8]))).wrapping_mul(Self::FACTOR);
         }
         Self { hash, odd: odd & HIGH != 0 }
+    }
+
+    /// What tells names of an object apart.
+    pub(crate) fn mark(self) -> u32 {
+        (self.hash >> 32) as u32
+    }
+
+    /// The hash of a member in that scope.
+    fn within(self, scope: Scope) -> u64 {
+        self.hash ^ u64::from(scope.0).wrapping_mul(Self::FACTOR)
     }
 }
 
@@ -342,7 +356,7 @@ mod tests {
             for depth in 1..=path.len() {
                 let whole = path[..depth].join(".");
                 let last = path[depth - 1].as_bytes();
-                let member = names.member(scope, last, || names.find(whole.as_bytes()));
+                let member = names.member(scope, last, Digest::of(last), || names.find(whole.as_bytes()));
                 prop_assert_eq!(member.field, names.find(whole.as_bytes()), "{}", whole);
                 prop_assert_eq!(member.fixed, Fixed::of(last).filter(|_| depth == 1));
                 scope = member.within;
@@ -357,11 +371,12 @@ mod tests {
         let names = FieldNames::new(all.iter().map(String::as_str));
         for (number, name) in all.iter().enumerate() {
             let parts: Vec<&str> = name.split('.').collect();
-            let win = names.member(Scope::TOP, parts[0].as_bytes(), || None);
-            let part = names.member(win.within, parts[1].as_bytes(), || None);
-            let last = names.member(part.within, parts[2].to_ascii_uppercase().as_bytes(), || None);
+            let member = |scope, name: &[u8]| names.member(scope, name, Digest::of(name), || None);
+            let win = member(Scope::TOP, parts[0].as_bytes());
+            let part = member(win.within, parts[1].as_bytes());
+            let last = member(part.within, parts[2].to_ascii_uppercase().as_bytes());
             assert_eq!(last.field, Some(FieldId(number as u16)));
-            assert_eq!(names.member(part.within, b"name", || None).within, Scope::NOWHERE);
+            assert_eq!(member(part.within, b"name").within, Scope::NOWHERE);
         }
     }
 }

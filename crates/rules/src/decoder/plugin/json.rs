@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use crate::decoder::json::{DEPTH, Json, Parser, field_number};
 use crate::decoder::{Decoders, JsonOptions};
-use crate::fields::{Fixed, Member, Scope, Span};
+use crate::fields::{Digest, Fixed, Member, Origin, Path, Scope, Span};
 use crate::{Decoded, StaticField};
 
 /// Comma-joined arrays of this length are dropped.
@@ -15,7 +15,7 @@ const CSV_LENGTH: usize = 65_536;
 /// Memory that stays between events.
 #[derive(Debug, Default)]
 pub(in crate::decoder) struct Buffers {
-    path: Vec<u8>,
+    path: Path,
 }
 
 /// Fills fields from the JSON object that `subject` begins with; false when there is none.
@@ -32,9 +32,11 @@ pub(in crate::decoder) fn decode(
         return false;
     }
     let before = decoded.mark();
-    buffers.path.clear();
-    let mut walk = Walk { decoded, options, decoders, path: &mut buffers.path };
-    let read = walk.read_members(&mut parser, Scope::TOP, 1);
+    buffers.path.back_to(0);
+    let base = decoded.offset(parser.whole());
+    let document = Object { scope: Scope::TOP, depth: 1, number: decoded.number_object() };
+    let mut walk = Walk { decoded, options, decoders, path: &mut buffers.path, base };
+    let read = walk.read_members(&mut parser, document);
     if read.is_none() {
         decoded.back_to(before);
     }
@@ -49,7 +51,8 @@ pub(in crate::decoder) fn fill(
     decoders: &Decoders,
 ) {
     if let Json::Object(members) = object {
-        Walk { decoded, options, decoders, path: &mut Vec::new() }.members(members, Scope::TOP);
+        let path = &mut Path::default();
+        Walk { decoded, options, decoders, path, base: None }.members(members, Scope::TOP);
     }
 }
 
@@ -57,50 +60,88 @@ struct Walk<'d, 'e> {
     decoded: &'d mut Decoded<'e>,
     options: JsonOptions,
     decoders: &'d Decoders,
-    /// Names of the objects around, each with its dot.
-    path: &'d mut Vec<u8>,
+    /// Names of the objects around.
+    path: &'d mut Path,
+    /// Where the document begins in the event's text.
+    base: Option<usize>,
+}
+
+/// An object whose members are read.
+#[derive(Debug, Clone, Copy)]
+struct Object {
+    scope: Scope,
+    depth: usize,
+    number: u16,
 }
 
 impl Walk<'_, '_> {
     /// Reads the members of an object from behind its brace on; none where the text is no JSON.
-    fn read_members(&mut self, parser: &mut Parser<'_>, scope: Scope, depth: usize) -> Option<()> {
+    fn read_members(&mut self, parser: &mut Parser<'_>, object: Object) -> Option<()> {
         parser.skip_blanks();
         if parser.byte(b'}').is_some() {
             return Some(());
         }
+        let mut rewritten = Vec::new();
         loop {
             parser.skip_blanks();
-            let key = parser.string()?;
+            let start = parser.start();
+            rewritten.clear();
+            let mut key = parser.text(&mut rewritten)?.unwrap_or(&rewritten);
             parser.colon()?;
-            let key = lossy(&key);
-            let member = self.member(scope, &key);
-            self.read_member(parser, &key, member, depth)?;
-            parser.skip_blanks();
+            let mut digest = Digest::of(key);
+            let text;
+            if digest.odd {
+                text = lossy(key);
+                key = &text;
+                digest = Digest::of(key);
+            }
+            let member = self.member(object.scope, key, digest);
+            let origin = Origin::new(object.number, digest);
+            if parser.peek() == Some(b'"') {
+                let array = parser.is_next(b'[');
+                let own = self.decoded.own().len();
+                let value = match parser.text(self.decoded.own())? {
+                    Some(text) => self.decoded.span(text),
+                    None => self.decoded.own_from(own),
+                };
+                // What looks like an array is shown as one.
+                let origin = if array { origin } else { self.shown(parser, origin, start) };
+                self.store(key, member, value, origin);
+            } else {
+                self.read_other(parser, (key, member), object, (start, origin))?;
+            }
             if parser.byte(b',').is_none() {
-                return parser.byte(b'}');
+                parser.skip_blanks();
+                if parser.byte(b',').is_none() {
+                    return parser.byte(b'}');
+                }
             }
         }
     }
 
-    fn read_member(
+    /// Reads the value of a member that is no string.
+    #[inline(never)]
+    fn read_other(
         &mut self,
         parser: &mut Parser<'_>,
-        key: &[u8],
-        member: Member,
-        depth: usize,
+        (key, member): (&[u8], Member),
+        object: Object,
+        (start, mut origin): (usize, Origin),
     ) -> Option<()> {
-        let start = self.decoded.own().len();
+        let own = self.decoded.own().len();
         let written = match parser.peek()? {
-            b'{' if depth < DEPTH => {
+            b'{' if object.depth < DEPTH => {
                 parser.byte(b'{')?;
                 let length = self.enter(key);
-                let read = self.read_members(parser, member.within, depth + 1);
-                self.path.truncate(length);
+                let number = self.decoded.number_object();
+                let inner = Object { scope: member.within, depth: object.depth + 1, number };
+                let read = self.read_members(parser, inner);
+                self.path.back_to(length);
                 return read;
             }
-            b'"' => parser.text(self.decoded.own())?,
             b'[' if !self.options.csv_arrays => {
-                parser.pretty(depth, self.decoded.own())?;
+                parser.pretty(object.depth, self.decoded.own())?;
+                origin = self.shown(parser, origin, start);
                 None
             }
             b't' => Some(parser.take(b"true")?),
@@ -116,7 +157,7 @@ impl Walk<'_, '_> {
                     None
                 }
                 None => {
-                    let value = parser.value(depth)?;
+                    let value = parser.value(object.depth)?;
                     self.fill_member(key, member, value);
                     return Some(());
                 }
@@ -124,16 +165,25 @@ impl Walk<'_, '_> {
         };
         let value = match written {
             Some(text) => self.decoded.span(text),
-            None => self.decoded.own_from(start),
+            None => self.decoded.own_from(own),
         };
-        self.store(key, member, value);
+        self.store(key, member, value, origin);
         Some(())
+    }
+
+    /// Where a member that begins there and was read now comes from.
+    #[inline]
+    fn shown(&self, parser: &Parser<'_>, origin: Origin, start: usize) -> Origin {
+        match (self.base, parser.exact_end()) {
+            (Some(base), Some(end)) => origin.shown(base + start, base + end),
+            _ => origin,
+        }
     }
 
     fn members(&mut self, members: Vec<(Cow<'_, [u8]>, Json<'_>)>, scope: Scope) {
         for (key, value) in members {
             let key = lossy(&key);
-            let member = self.member(scope, &key);
+            let member = self.member(scope, &key, Digest::of(&key));
             self.fill_member(&key, member, value);
         }
     }
@@ -143,7 +193,7 @@ impl Walk<'_, '_> {
             Json::Object(inner) => {
                 let length = self.enter(key);
                 self.members(inner, member.within);
-                self.path.truncate(length);
+                self.path.back_to(length);
                 return;
             }
             Json::Null if self.options.discard_null => return,
@@ -158,36 +208,34 @@ impl Walk<'_, '_> {
             },
             array @ Json::Array(_) => self.decoded.span(&array.pretty()),
         };
-        self.store(key, member, value);
+        self.store(key, member, value, Origin::NONE);
     }
 
     /// What is known of a member by that name.
-    fn member(&mut self, scope: Scope, key: &[u8]) -> Member {
-        let Self { decoders, path, .. } = self;
-        decoders.fields.member(scope, key, || {
-            let length = path.len();
-            path.extend_from_slice(key);
-            let known = decoders.fields.find(path);
-            path.truncate(length);
-            known
-        })
+    #[inline]
+    fn member(&mut self, scope: Scope, key: &[u8], digest: Digest) -> Member {
+        let fields = &self.decoders.fields;
+        fields.member(scope, key, digest, || fields.find(self.path.join(key)))
     }
 
     /// Goes into the object of that name; the length of the path before.
     fn enter(&mut self, key: &[u8]) -> usize {
         let length = self.path.len();
-        self.path.extend_from_slice(key);
-        self.path.push(b'.');
+        self.path.push(key);
         length
     }
 
-    fn store(&mut self, key: &[u8], member: Member, value: Span) {
+    #[inline]
+    fn store(&mut self, key: &[u8], member: Member, value: Span, origin: Origin) {
         match member.fixed {
             Some(Fixed::Static(field)) => self.decoded.set_at(field, value),
             Some(Fixed::User) if self.decoded.field(StaticField::DstUser).is_none() => {
                 self.decoded.set_at(StaticField::DstUser, value);
             }
-            _ => self.decoded.push_member([self.path, key], member.field, value, self.decoders.order_size),
+            _ => {
+                let field = (member.field, value, origin);
+                self.decoded.push_member(self.path, key, field, self.decoders.order_size);
+            }
         }
     }
 }

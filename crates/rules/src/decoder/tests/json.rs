@@ -219,6 +219,33 @@ fn document() -> impl Strategy<Value = String> {
     })
 }
 
+/// A document mostly as alerts write one.
+fn tight_document() -> impl Strategy<Value = String> {
+    let scalar = prop_oneof![
+        12 => r#""[ -!#-\[\]-~é]{1,40}""#,
+        4 => r#""([a-z]|\\["\\bfnrt]){0,12}""#,
+        1 => r#""([a-z]|\\["/\\]|\\u00(e9|00|0a)|\t|\x00){0,6}""#,
+        1 => r#""\[(1, ?2|\\"a\\")?\]?""#,
+        2 => "-?[0-9]{1,12}|1[.]5|1e3|-0|true|false|null",
+    ];
+    let blank = || prop_oneof![20 => Just(""), 1 => Just(" ")];
+    let name = prop_oneof![20 => "[a-z]{1,6}", 1 => r#"|user|a[.]b|é|\\u0041|\\/|\\\\|A"#];
+    let value = scalar.prop_recursive(4, 60, 8, move |inner| {
+        let member = (blank(), name.clone(), blank(), blank(), inner.clone(), blank());
+        let member =
+            member.prop_map(|(a, name, b, c, value, d)| format!(r#"{a}"{name}"{b}:{c}{value}{d}"#));
+        let element = (blank(), inner, blank()).prop_map(|(a, value, b)| format!("{a}{value}{b}"));
+        prop_oneof![
+            2 => prop::collection::vec(member, 0..8).prop_map(|members| format!("{{{}}}", members.join(","))),
+            1 => prop::collection::vec(element, 0..4).prop_map(|elements| format!("[{}]", elements.join(","))),
+        ]
+    });
+    prop::collection::vec(value, 1..6).prop_map(|values| {
+        let members = values.iter().enumerate().map(|(number, value)| format!(r#""k{number}":{value}"#));
+        format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+    })
+}
+
 /// All fields, and which names rules know.
 fn told(decoded: &Decoded<'_>) -> (Vec<Option<String>>, Vec<(String, String)>) {
     let fixed = StaticField::ALL.into_iter().map(|field| decoded.field(field).map(text)).collect();
@@ -237,7 +264,7 @@ proptest! {
         let text = format!(r#"{{"a": {body}, "b":{body}}}"#);
         let event = event(b'1', &text);
         let (mut once, mut twice) = (Decoded::new(&event), Decoded::new(&event));
-        let there = read(&mut once, text.as_bytes(), options, &decoders, &mut Buffers::default());
+        let there = read(&mut once, &event.text, options, &decoders, &mut Buffers::default());
         let document = Json::parse(text.as_bytes());
         prop_assert_eq!(there, document.is_some());
         if let Some(document) = document {
@@ -247,6 +274,20 @@ proptest! {
         let known: Vec<_> = once.known().map(|(field, value)| (field, value.to_vec())).collect();
         let named = once.dynamic().filter_map(|(name, value)| Some((decoders.fields().find(name)?, value.to_vec())));
         prop_assert_eq!(known, named.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn alerts_copy_only_what_they_would_write(text in tight_document(), twice: bool, most in 1_usize..40) {
+        let event = event(b'1', &text);
+        let mut decoded = Decoded::new(&event);
+        let mut decoders = plain();
+        decoders.order_size = most;
+        let options = JsonOptions { discard_null: false, csv_arrays: false };
+        for _ in 0..=usize::from(twice) {
+            prop_assert!(read(&mut decoded, &event.text, options, &decoders, &mut Buffers::default()), "{}", text);
+        }
+        let [written, plain] = crate::alert::data_in_both_forms(&decoded);
+        prop_assert_eq!(written, plain);
     }
 
     #[test]
