@@ -291,11 +291,13 @@ fn specials(bytes: [u8; 16]) -> [u32; 2] {
     [(quote | slash).to_bitmask(), control.to_bitmask()]
 }
 
-/// The same together.
+/// Whether any of those bytes is one of either: a bit for each.
 #[inline]
 fn any_special(bytes: [u8; 16]) -> u32 {
-    let [marked, other] = specials(bytes);
-    marked | other
+    let bytes = u8x16::new(bytes);
+    let control = bytes.min(u8x16::splat(0x1f)).simd_eq(bytes);
+    let quote = bytes.simd_eq(u8x16::splat(b'"'));
+    (control | quote | bytes.simd_eq(u8x16::splat(b'\\'))).to_bitmask()
 }
 
 /// Escapes one byte that must be escaped; how many bytes it took.
