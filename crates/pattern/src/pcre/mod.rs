@@ -43,18 +43,24 @@ pub(crate) fn wholes(pattern: &[u8]) -> Option<Vec<Vec<u8>>> {
 /// A compiled PCRE2 expression.
 #[derive(Debug)]
 pub struct Pcre {
-    pattern: Box<[u8]>,
     utf: bool,
-    groups: usize,
-    /// Serves every subject, or only those without a last newline when the other is there too.
-    linear: Option<Linear>,
-    /// In front of the linear one.
-    walker: Option<Walker>,
     /// The literal that a caller may know the place of begins the match.
     leads: bool,
+    groups: u32,
+    /// Serves every subject, or only those without a last newline when the other is there too.
+    linear: Option<Box<Linear>>,
+    /// In front of the linear one.
+    walker: Option<Walker>,
     backtracking: Option<Box<Backtracking>>,
+    told: Box<Told>,
+}
+
+/// What others ask of a pattern when rules are loaded.
+#[derive(Debug)]
+struct Told {
+    pattern: Box<[u8]>,
     required: Vec<Vec<u8>>,
-    beginning: Box<Beginning>,
+    beginning: Beginning,
 }
 
 impl Pcre {
@@ -84,25 +90,26 @@ impl Pcre {
         // The two forms differ in assertions only, which hold no literal.
         let tree = if regex.is_some() { required::tree(&forward.source, forward.utf) } else { None };
         let required = tree.as_ref().map(required::of).unwrap_or_default();
-        let beginning = tree.as_ref().map(required::beginning).unwrap_or_default().into();
+        let beginning = tree.as_ref().map(required::beginning).unwrap_or_default();
         let walker = tree.as_ref().filter(|_| !forward.utf).and_then(Walker::new);
         let leading = walker.as_ref().and_then(Walker::leading);
         let leads = matches!(&required[..], [one] if leading.is_some_and(|text| text == one));
-        let linear = regex.map(|regex| Linear {
-            // What is walked seldom needs the other engine: it was made to see that it can be, and is made again then.
-            regex: if walker.is_some() { OnceLock::new() } else { regex.into() },
-            source: forward.source.into(),
+        let linear = regex.map(|regex| {
+            Box::new(Linear {
+                // What is walked seldom needs the other engine: it was made to see that it can be, and is made again then.
+                regex: if walker.is_some() { OnceLock::new() } else { regex.into() },
+                source: forward.source.into(),
+            })
         });
         Ok(Self {
-            pattern: pattern.into(),
             utf: forward.utf,
-            groups: forward.groups,
+            leads,
+            // A pattern is far shorter than groups can be counted.
+            groups: forward.groups as u32,
             linear,
             walker,
-            leads,
             backtracking,
-            required,
-            beginning,
+            told: Box::new(Told { pattern: pattern.into(), required, beginning }),
         })
     }
 
@@ -115,7 +122,7 @@ impl Pcre {
         }
         match self.engine(subject.bytes())? {
             Engine::Linear(regex, subject) => {
-                let mut marks = captures.take_slots(self.groups);
+                let mut marks = captures.take_slots(self.groups as usize);
                 let walked = self.walk(subject, Some(&mut marks), known);
                 let found = matches!(walked, Some(Some(_)));
                 captures.give_slots(marks, found);
@@ -183,7 +190,7 @@ impl Pcre {
 
     /// The one lower-case literal that must occur (ASCII case folded) where this matches; empty where none is known.
     pub(crate) fn single(&self) -> &[u8] {
-        match &self.required[..] {
+        match &self.told.required[..] {
             [one] => one,
             _ => &[],
         }
@@ -196,16 +203,16 @@ impl Pcre {
 
     /// The pattern as it was written.
     pub fn pattern(&self) -> &[u8] {
-        &self.pattern
+        &self.told.pattern
     }
 
     pub(crate) fn required_literals(&self) -> Vec<Vec<u8>> {
-        self.required.clone()
+        self.told.required.clone()
     }
 
     /// What a subject that matches may begin with.
     pub(crate) fn beginning(&self) -> &Beginning {
-        &self.beginning
+        &self.told.beginning
     }
 
     /// The engine that serves `subject`; none if a UTF pattern meets bytes that are no UTF-8.

@@ -196,9 +196,7 @@ proptest! {
             linear: None,
             walker: None,
             backtracking: Some(Box::new(Backtracking::new(source.source).expect("made of legal parts"))),
-            required: Vec::new(),
-            beginning: Box::default(),
-            pattern: linear.pattern.clone(),
+            told: Box::new(Told { pattern: linear.pattern().into(), required: Vec::new(), beginning: Beginning::default() }),
             ..linear
         };
         let mut captures = (Captures::new(), Captures::new());
@@ -211,9 +209,9 @@ proptest! {
             (word, folded) => memchr::memmem::find(&folded, word).map_or(Known::Absent, Known::First),
         };
         prop_assert_eq!(linear.end(text, known), wanted);
-        prop_assert!(!linear.is_match(text) || linear.beginning.allows_text(text.bytes()));
-        if !linear.required.is_empty() && linear.is_match(text) {
-            prop_assert!(linear.required.iter().any(|word| crate::literal::contains(&subject, word)));
+        prop_assert!(!linear.is_match(text) || linear.beginning().allows_text(text.bytes()));
+        if !linear.told.required.is_empty() && linear.is_match(text) {
+            prop_assert!(linear.told.required.iter().any(|word| crate::literal::contains(&subject, word)));
         }
     }
 

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use tld_pattern::{Captures, Expression, Kind, Needle};
 
 use super::select::{Origin, Origins};
-use super::{Action, Decoders, Field, Scratch};
+use super::{Decoders, Field, Scratch};
 use crate::{Decoded, StaticField};
 
 /// Most restarts per field, so most other values reported.
@@ -60,7 +60,7 @@ fn others(
     origin: Origin,
     captures: &mut Captures,
 ) -> Vec<Vec<u8>> {
-    let Action::Regex(regex) = &decoders.entry(origin.decoder).action else { return Vec::new() };
+    let Some(regex) = decoders.regex(decoders.entry(origin.decoder).work) else { return Vec::new() };
     // Another address could only stand behind the one that was taken.
     if field == StaticField::SrcIp && !has_address(log.get(origin.end..).unwrap_or_default()) {
         return Vec::new();

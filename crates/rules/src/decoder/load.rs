@@ -9,8 +9,8 @@ use std::sync::Arc;
 use tld_xml::{Diagnostic, Element, Source};
 
 use super::{
-    Action, BUILT_IN, Child, Decoder, DecoderInfo, DecoderOptions, Decoders, FtsField, JsonOptions, Literals,
-    Offset, Prematch, Regex, Top,
+    Action, BUILT_IN, Decoder, DecoderInfo, DecoderOptions, Decoders, Field, FtsField, JsonOptions, Literals,
+    Offset, Prematch, Regex, Top, Work,
 };
 use crate::Category;
 use crate::decoder::contested;
@@ -32,6 +32,9 @@ pub(super) fn load(
 ) -> Decoders {
     let mut decoders = Decoders {
         entries: BUILT_IN.iter().map(|name| built_in_entry(name)).collect(),
+        prematches: Vec::new(),
+        regexes: Vec::new(),
+        orders: Vec::new(),
         with_program: Vec::new(),
         without_program: Vec::new(),
         named: Prefilter::default(),
@@ -55,14 +58,20 @@ pub(super) fn load(
             }
         }
     }
-    let entries = &decoders.entries;
     let asked = |top: &&Top| {
-        let prematch = entries.get(usize::from(top.decoder)).and_then(|entry| entry.prematch.as_ref());
+        let prematch = decoders.prematch(top.work);
         prematch.is_some_and(|prematch| prematch.expression.refuses_quickly())
     };
     decoders.quick = decoders.without_program.iter().take(MOST_QUICK).take_while(asked).count();
     prefilter::prepare(&mut decoders, Vec::new());
     decoders
+}
+
+/// A decoder and its expressions, which do not have their numbers yet.
+struct Built {
+    decoder: Decoder,
+    prematch: Option<Prematch>,
+    regex: Option<(Regex, Vec<Field>)>,
 }
 
 /// What one root element is read with.
@@ -83,8 +92,8 @@ impl Reader<'_> {
         let Some(draft) = self.draft(root, decoders.order_size) else { return };
         decoders.names.insert(draft.name.clone());
         self.check(root, &draft);
-        let decoder = self.build(root, draft);
-        tree::place(self, root, decoder, decoders);
+        let built = self.build(root, draft);
+        tree::place(self, root, built, decoders);
     }
 
     fn error(&mut self, span: tld_xml::Span, message: impl Into<String>, help: impl Into<String>) {
@@ -144,32 +153,26 @@ impl Reader<'_> {
     }
 
     /// Compiles the expressions.
-    fn build(&mut self, root: &Element, draft: Draft) -> Option<Decoder> {
+    fn build(&mut self, root: &Element, draft: Draft) -> Option<Built> {
         let program = self.compile(&draft.program).map(Box::new);
-        let prematch = self.compile(&draft.prematch).map(|expression| {
-            Box::new(Prematch { expression, literals: Literals::default(), offset: draft.prematch.offset })
+        let prematch = self.compile(&draft.prematch).map(|expression| Prematch {
+            expression,
+            literals: Literals::default(),
+            offset: draft.prematch.offset,
         });
-        let regex = self.compile(&draft.regex);
-        let action = match (regex, draft.plugin) {
-            (Some(expression), _) => {
-                // A decoder without parent has one place behind a prematch: its own.
-                let offset = match draft.regex.offset {
-                    Offset::AfterPrematch if draft.parent.is_none() => Offset::AfterParent,
-                    offset => offset,
-                };
-                let order = draft.order.unwrap_or_default();
-                let rivals = contested::Rivals::new(&expression, &order).into();
-                let order = order.into();
-                Action::Regex(Box::new(Regex {
-                    expression,
-                    offset,
-                    order,
-                    rivals,
-                    literals: Literals::default(),
-                }))
-            }
-            (None, Some(plugin)) => Action::Plugin { plugin: plugin.plugin, offset: plugin.offset },
-            (None, None) => Action::None,
+        let regex = self.compile(&draft.regex).map(|expression| {
+            // A decoder without parent has one place behind a prematch: its own.
+            let offset = match draft.regex.offset {
+                Offset::AfterPrematch if draft.parent.is_none() => Offset::AfterParent,
+                offset => offset,
+            };
+            let order = draft.order.unwrap_or_default();
+            let rivals = contested::Rivals::new(&expression, &order).into();
+            (Regex { expression, offset, order: (0, 0), rivals, literals: Literals::default() }, order)
+        });
+        let action = match draft.plugin {
+            Some(plugin) => Action::Plugin { plugin: plugin.plugin, offset: plugin.offset },
+            None => Action::None,
         };
         if self.failed {
             return None;
@@ -189,14 +192,10 @@ impl Reader<'_> {
             file: Arc::clone(&self.source.name),
             line: self.source.line_of(root.span),
         };
-        Some(Decoder {
-            prematch,
-            action,
-            json: draft.json,
-            category: info.category,
-            program,
-            info: info.into(),
-        })
+        let work = Work { prematch: None, action, category: info.category };
+        let is_child = info.parent.is_some();
+        let decoder = Decoder { work, json: draft.json, is_child, program, info: info.into() };
+        Some(Built { decoder, prematch, regex })
     }
 
     fn compile(&mut self, text: &element::Text) -> Option<tld_pattern::Expression> {
@@ -213,7 +212,6 @@ impl Reader<'_> {
 
 fn built_in_entry(name: &str) -> Decoder {
     Decoder {
-        category: Category::Ossec,
         info: Box::new(DecoderInfo {
             name: name.to_owned(),
             own_name: name.to_owned(),
@@ -226,13 +224,8 @@ fn built_in_entry(name: &str) -> Decoder {
             line: 0,
         }),
         program: None,
-        prematch: None,
-        action: Action::None,
+        work: Work { prematch: None, action: Action::None, category: Category::Ossec },
         json: JsonOptions::default(),
+        is_child: false,
     }
-}
-
-/// A top-level decoder without children yet.
-fn top(decoder: u16) -> Top {
-    Top { decoder, children: Vec::<Child>::new(), read: false }
 }

@@ -100,6 +100,11 @@ pub struct DecodeResult {
 #[derive(Debug)]
 pub struct Decoders {
     entries: Vec<Decoder>,
+    /// Of the entries, in their order: siblings follow each other in memory, too.
+    prematches: Vec<Prematch>,
+    regexes: Vec<Regex>,
+    /// What the groups of the regexes go to, one regex behind the other.
+    orders: Vec<Field>,
     /// Top-level decoders with `program_name`.
     with_program: Vec<Top>,
     /// Top-level decoders without.
@@ -219,12 +224,9 @@ impl Decoders {
 
     /// Tells which dynamic fields rules ask for.
     pub(crate) fn set_fields(&mut self, fields: FieldNames) {
-        for decoder in &mut self.entries {
-            let Action::Regex(regex) = &mut decoder.action else { continue };
-            for field in &mut regex.order {
-                if let Field::Dynamic(name, known) = field {
-                    *known = fields.find(name.bytes());
-                }
+        for field in &mut self.orders {
+            if let Field::Dynamic(name, known) = field {
+                *known = fields.find(name.bytes());
             }
         }
         self.fields = fields;
@@ -247,6 +249,22 @@ impl Decoders {
 
     fn entry(&self, number: u16) -> &Decoder {
         &self.entries[usize::from(number).min(self.entries.len() - 1)]
+    }
+
+    fn prematch(&self, work: Work) -> Option<&Prematch> {
+        self.prematches.get(usize::from(work.prematch?))
+    }
+
+    fn regex(&self, work: Work) -> Option<&Regex> {
+        match work.action {
+            Action::Regex(number) => self.regexes.get(usize::from(number)),
+            _ => None,
+        }
+    }
+
+    /// The fields of a regex.
+    fn order(&self, regex: &Regex) -> &[Field] {
+        self.orders.get(regex.order.0 as usize..regex.order.1 as usize).unwrap_or_default()
     }
 }
 
@@ -290,6 +308,7 @@ fn built_in(queue: u8) -> Option<DecoderId> {
 #[derive(Debug)]
 struct Top {
     decoder: u16,
+    work: Work,
     children: Vec<Child>,
     /// From so many expressions on, one pass over the log is cheaper than asking each.
     read: bool,
@@ -299,6 +318,7 @@ struct Top {
 #[derive(Debug)]
 struct Child {
     decoder: u16,
+    work: Work,
     /// A later sibling has the same name: go on with the next entry whatever happens.
     go_on: bool,
     /// What its prematch and its regex need; it stands here, so that most children need not be looked at.
@@ -353,21 +373,27 @@ impl Literals {
     }
 }
 
-/// An expression and the fields of its groups.
+/// An expression and the fields of its groups. It begins with a line of the caches, as each run waits for a few of them.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Regex {
     expression: Expression,
     literals: Literals,
     offset: Offset,
-    order: Box<[Field]>,
+    /// Which of all orders' fields are its own.
+    order: (u32, u32),
     rivals: Box<contested::Rivals>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 enum Action {
     None,
-    Regex(Box<Regex>),
-    Plugin { plugin: plugin::Plugin, offset: Offset },
+    /// The regex of that number.
+    Regex(u16),
+    Plugin {
+        plugin: plugin::Plugin,
+        offset: Offset,
+    },
 }
 
 /// What becomes of `null` and of arrays in JSON.
@@ -377,14 +403,22 @@ struct JsonOptions {
     csv_arrays: bool,
 }
 
-/// One decoder: little in itself, so that siblings lie close together.
+/// What a decoder does. It stands wherever one is chosen, so that most of them need not be looked at themselves.
+#[derive(Debug, Clone, Copy)]
+struct Work {
+    /// The prematch of that number.
+    prematch: Option<u16>,
+    action: Action,
+    category: Category,
+}
+
+/// One decoder.
 #[derive(Debug)]
 struct Decoder {
-    prematch: Option<Box<Prematch>>,
-    action: Action,
+    work: Work,
     json: JsonOptions,
-    /// As in `info`.
-    category: Category,
+    /// It has a parent.
+    is_child: bool,
     program: Option<Box<Expression>>,
     info: Box<DecoderInfo>,
 }

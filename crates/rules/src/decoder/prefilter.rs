@@ -6,7 +6,7 @@
 
 use tld_pattern::{Beginning, Expression, Text};
 
-use super::{Action, Decoder, Decoders, Literals, Top};
+use super::{Action, Decoders, Literals, Prematch, Top, Work};
 use crate::lexicon::{Concerns, Found, Lexicon, Needed};
 use crate::literals::Bits;
 
@@ -33,7 +33,7 @@ pub(super) struct Prefilter {
 }
 
 impl Prefilter {
-    fn new(list: &[Top], entries: &[Decoder], lexicon: &Lexicon) -> Self {
+    fn new(list: &[Top], prematches: &[Prematch], lexicon: &Lexicon) -> Self {
         let mut pairs = Vec::new();
         let [mut always, mut searching, mut bound] = std::array::from_fn(|_| {
             let mut none = Bits::default();
@@ -43,7 +43,8 @@ impl Prefilter {
         let words = list.len().div_ceil(64);
         let mut beginnings = vec![0; PLACES * 256 * words];
         for (number, top) in (0_u32..).zip(list) {
-            let prematch = entries.get(usize::from(top.decoder)).and_then(prematch);
+            let prematch = top.work.prematch.and_then(|number| prematches.get(usize::from(number)));
+            let prematch = prematch.map(|prematch| &prematch.expression);
             let needed = needed(lexicon, prematch);
             let beginning = prematch.map(Expression::beginning).unwrap_or_default();
             let (word, bit) = (number as usize / 64, number % 64);
@@ -107,49 +108,42 @@ impl Prefilter {
 
 /// Makes the lexicon of these decoders and of other literals, and tells every expression its part of it.
 pub(super) fn prepare(decoders: &mut Decoders, mut literals: Vec<Vec<u8>>) {
-    for decoder in &decoders.entries {
-        let expressions = prematch(decoder).into_iter().chain(regex(decoder));
-        literals.extend(expressions.flat_map(Expression::required_literals));
-    }
+    let Decoders { prematches, regexes, .. } = decoders;
+    let expressions = prematches.iter().map(|prematch| &prematch.expression);
+    let expressions = expressions.chain(regexes.iter().map(|regex| &regex.expression));
+    literals.extend(expressions.flat_map(Expression::required_literals));
     let lexicon = Lexicon::new(literals);
-    for decoder in &mut decoders.entries {
-        let literals = |expression: &Expression| {
-            Literals::new(expression.by_alternative().into_iter().map(|literal| lexicon.number(literal)))
-        };
-        if let Some(prematch) = &mut decoder.prematch {
-            prematch.literals = literals(&prematch.expression);
-        }
-        if let Action::Regex(regex) = &mut decoder.action {
-            regex.literals = literals(&regex.expression);
-        }
+    let literals = |expression: &Expression| {
+        Literals::new(expression.by_alternative().into_iter().map(|literal| lexicon.number(literal)))
+    };
+    for prematch in prematches.iter_mut() {
+        prematch.literals = literals(&prematch.expression);
     }
-    let entries = &decoders.entries;
+    for regex in regexes.iter_mut() {
+        regex.literals = literals(&regex.expression);
+    }
+    let prematch = |work: Work| {
+        let number = usize::from(work.prematch?);
+        prematches.get(number).map(|prematch| &prematch.expression)
+    };
+    let regex = |work: Work| match work.action {
+        Action::Regex(number) => regexes.get(usize::from(number)).map(|regex| &regex.expression),
+        _ => None,
+    };
     for top in decoders.with_program.iter_mut().chain(&mut decoders.without_program) {
         let mut expressions = 0;
         for child in &mut top.children {
-            let Some(decoder) = entries.get(usize::from(child.decoder)) else { continue };
-            expressions += prematch(decoder).into_iter().chain(regex(decoder)).count();
-            child.prematch = needed(&lexicon, prematch(decoder));
-            child.regex = needed(&lexicon, regex(decoder));
+            expressions += prematch(child.work).into_iter().chain(regex(child.work)).count();
+            child.prematch = needed(&lexicon, prematch(child.work));
+            child.regex = needed(&lexicon, regex(child.work));
         }
         top.read = expressions >= WORTH_A_PASS;
     }
-    decoders.named = Prefilter::new(&decoders.with_program, entries, &lexicon);
-    decoders.prefilter = Prefilter::new(&decoders.without_program, entries, &lexicon);
+    decoders.named = Prefilter::new(&decoders.with_program, &decoders.prematches, &lexicon);
+    decoders.prefilter = Prefilter::new(&decoders.without_program, &decoders.prematches, &lexicon);
     decoders.lexicon = lexicon;
 }
 
 fn needed(lexicon: &Lexicon, expression: Option<&Expression>) -> Needed {
     expression.map_or(Needed::Unknown, |expression| lexicon.needed(&expression.required_literals()))
-}
-
-fn prematch(decoder: &Decoder) -> Option<&Expression> {
-    decoder.prematch.as_ref().map(|prematch| &prematch.expression)
-}
-
-fn regex(decoder: &Decoder) -> Option<&Expression> {
-    match &decoder.action {
-        Action::Regex(regex) => Some(&regex.expression),
-        _ => None,
-    }
 }

@@ -12,7 +12,7 @@ use tld_pattern::{Known, Text};
 use crate::decoder::plugin::{self, Plugin};
 use crate::decoder::{
     Action, Child, DecodeResult, Decoder, DecoderId, Decoders, Field, JsonOptions, Literals, Offset,
-    Prematch, Scratch, Top, built_in, eventchannel,
+    Prematch, Scratch, Top, Work, built_in, eventchannel,
 };
 use crate::lexicon::{Found, Needed};
 use crate::{Category, Decoded, StaticField, Value};
@@ -127,9 +127,9 @@ impl<'e, 's> Run<'e, 's> {
         }
     }
 
-    fn become_decoder(&mut self, decoded: &mut Decoded<'e>, number: u16) {
+    fn become_decoder(&mut self, decoded: &mut Decoded<'e>, number: u16, work: Work) {
         decoded.decoder = Some(DecoderId(number));
-        decoded.category = self.decoders.entry(number).category;
+        decoded.category = work.category;
         self.note(number, DecoderTest::Selected, true);
     }
 
@@ -203,7 +203,7 @@ impl<'e, 's> Run<'e, 's> {
 
     /// The parent's prematch; sets the place behind it.
     fn top_fits(&mut self, top: &Top) -> bool {
-        let Some(prematch) = &self.decoders.entry(top.decoder).prematch else {
+        let Some(prematch) = self.decoders.prematch(top.work) else {
             self.after_parent = 0;
             return true;
         };
@@ -222,18 +222,19 @@ impl<'e, 's> Run<'e, 's> {
     }
 
     fn run_top(&mut self, decoded: &mut Decoded<'e>, top: &'s Top) {
-        self.become_decoder(decoded, top.decoder);
+        self.become_decoder(decoded, top.decoder, top.work);
         if top.read && self.trace.is_none() {
             self.scratch.found.read(&self.decoders.lexicon, &self.log);
         }
         if top.children.is_empty() {
             // A decoder that stands alone has no prematch of a child: the place behind its own is "after parent".
-            let _ = self.act(decoded, top.decoder, &Needed::Unknown);
+            let _ = self.act(decoded, (top.decoder, top.work), &Needed::Unknown);
             return;
         }
         if let Some(first) = self.active_child(decoded, top) {
             for child in top.children.get(first..).unwrap_or_default() {
-                if self.act(decoded, child.decoder, &child.regex).is_break() || !child.go_on {
+                let decoder = (child.decoder, child.work);
+                if self.act(decoded, decoder, &child.regex).is_break() || !child.go_on {
                     break;
                 }
             }
@@ -249,12 +250,12 @@ impl<'e, 's> Run<'e, 's> {
                 at = next_group(children, at);
                 continue;
             }
-            let Some(prematch) = &self.decoders.entry(child.decoder).prematch else {
+            let Some(prematch) = self.decoders.prematch(child.work) else {
                 self.after_prematch = Some(self.after_parent);
                 return Some(at);
             };
             if self.child_fits(child.decoder, prematch) {
-                self.become_decoder(decoded, child.decoder);
+                self.become_decoder(decoded, child.decoder, child.work);
                 return Some(at);
             }
             at = next_group(children, at);
@@ -278,18 +279,24 @@ impl<'e, 's> Run<'e, 's> {
     }
 
     /// Runs a decoder's regex or plugin; breaks off when a regex matched and the event has no room for fields.
-    fn act(&mut self, decoded: &mut Decoded<'e>, number: u16, needed: &Needed) -> ControlFlow<()> {
+    fn act(
+        &mut self,
+        decoded: &mut Decoded<'e>,
+        (number, work): (u16, Work),
+        needed: &Needed,
+    ) -> ControlFlow<()> {
         if !self.may_match(needed) {
             return ControlFlow::Continue(());
         }
-        let decoder = self.decoders.entry(number);
-        match &decoder.action {
+        let decoders = self.decoders;
+        match work.action {
             Action::None => {}
             Action::Plugin { plugin, .. } => {
-                let matched = self.plug_in(decoded, *plugin);
+                let matched = self.plug_in(decoded, plugin);
                 self.note(number, DecoderTest::Plugin, matched);
             }
-            Action::Regex(regex) => {
+            Action::Regex(_) => {
+                let Some(regex) = decoders.regex(work) else { return ControlFlow::Continue(()) };
                 let after_prematch = self.after_prematch.unwrap_or(self.after_parent);
                 let from = match regex.offset {
                     Offset::Start => 0,
@@ -307,7 +314,7 @@ impl<'e, 's> Run<'e, 's> {
                         return ControlFlow::Break(());
                     }
                     self.after_regex = Some((from + place).min(self.log.len()));
-                    self.assign(decoded, number, &regex.order, from);
+                    self.assign(decoded, number, decoders.order(regex), from);
                 }
             }
         }
@@ -368,8 +375,8 @@ impl<'e, 's> Run<'e, 's> {
     /// What the JSON plugin parses, and how: both are a matter of the event's decoder, not of the active child.
     fn json_subject(&self, decoded: &Decoded<'e>) -> Option<(Value<'e>, JsonOptions)> {
         let chosen: &Decoder = self.decoders.entry(decoded.decoder?.0);
-        let is_child = chosen.info.parent.is_some();
-        let from = match chosen.action {
+        let is_child = chosen.is_child;
+        let from = match chosen.work.action {
             Action::Plugin { offset: Offset::AfterParent, .. } if is_child => self.after_parent,
             Action::Plugin { offset: Offset::AfterPrematch, .. } if is_child => self.after_prematch?,
             Action::Plugin { offset: Offset::AfterPrematch, .. } => self.after_parent,

@@ -138,6 +138,8 @@ impl Walker {
         if subject.len() >= UNSET as usize {
             return Err(GivenUp);
         }
+        // Most subjects are refused here, before anything is made ready.
+        let Some(mut next) = self.next_start(subject, from) else { return Ok(None) };
         let mut walk = Walk {
             walker: self,
             subject,
@@ -148,19 +150,19 @@ impl Walker {
             frames: [Frame::Fork(0, 0); FRAMES],
             filled: 0,
         };
-        let mut start = from;
         loop {
-            let Some(next) = self.next_start(subject, start) else { return Ok(None) };
             if let Some(end) = walk.from(next)? {
                 return Ok(Some(end));
             }
-            start = match self.run {
+            let start = match self.run {
                 Some(set) => next + self.sets[usize::from(set)].passed(&subject[next..]) + 1,
                 None => next + 1,
             };
             if start > subject.len() {
                 return Ok(None);
             }
+            let Some(another) = self.next_start(subject, start) else { return Ok(None) };
+            next = another;
         }
     }
 

@@ -2,28 +2,27 @@
 
 use tld_xml::Element;
 
-use super::{Reader, top};
-use crate::decoder::{Action, Child, Decoder, Decoders, Offset, Top};
+use super::{Built, Reader};
+use crate::decoder::{Action, Child, Decoder, Decoders, Field, Offset, Prematch, Regex, Top, Work};
 use crate::lexicon::Needed;
 
 /// Adds a decoder, or only checks the name it refers to if it could not be built.
-pub(super) fn place(
-    reader: &mut Reader<'_>,
-    root: &Element,
-    decoder: Option<Decoder>,
-    decoders: &mut Decoders,
-) {
-    let Some(decoder) = decoder else { return };
+pub(super) fn place(reader: &mut Reader<'_>, root: &Element, built: Option<Built>, decoders: &mut Decoders) {
+    let Some(built) = built else { return };
     let Some(number) = u16::try_from(decoders.entries.len()).ok().filter(|number| *number < u16::MAX) else {
         reader.error(root.name_span, "too many decoders", "at most 65 000 decoders can be loaded");
         return;
     };
+    let Built { mut decoder, prematch, regex } = built;
+    let goes_on = regex.as_ref().is_some_and(|(regex, _)| regex.offset == Offset::AfterRegex);
+    decoder.work = keep(decoders, decoder.work, prematch, regex);
+    let work = decoder.work;
     let Some(parent) = decoder.info.parent.clone() else {
         let list = match decoder.program {
             Some(_) => &mut decoders.with_program,
             None => &mut decoders.without_program,
         };
-        list.push(top(number));
+        list.push(Top { decoder: number, work, children: Vec::new(), read: false });
         decoders.entries.push(decoder);
         return;
     };
@@ -41,11 +40,12 @@ pub(super) fn place(
         return;
     }
     for parent in parents {
-        if !join_siblings(reader, root, &decoder, entries, &mut parent.children) {
+        if !join_siblings(reader, root, (&decoder, goes_on), entries, &mut parent.children) {
             return;
         }
         parent.children.push(Child {
             decoder: number,
+            work,
             go_on: false,
             prematch: Needed::Unknown,
             regex: Needed::Unknown,
@@ -54,11 +54,29 @@ pub(super) fn place(
     decoders.entries.push(decoder);
 }
 
+/// Puts a decoder's expressions behind those before, and tells their numbers.
+fn keep(
+    decoders: &mut Decoders,
+    work: Work,
+    prematch: Option<Prematch>,
+    regex: Option<(Regex, Vec<Field>)>,
+) -> Work {
+    // There are no more of them than decoders.
+    let (prematches, regexes) = (decoders.prematches.len() as u16, decoders.regexes.len() as u16);
+    let work = Work { prematch: prematch.is_some().then_some(prematches), ..work };
+    decoders.prematches.extend(prematch);
+    let Some((regex, order)) = regex else { return work };
+    let start = decoders.orders.len() as u32;
+    decoders.orders.extend(order);
+    decoders.regexes.push(Regex { order: (start, decoders.orders.len() as u32), ..regex });
+    Work { action: Action::Regex(regexes), ..work }
+}
+
 /// Marks earlier siblings of the same name, which then go on to the next in the list.
 fn join_siblings(
     reader: &mut Reader<'_>,
     root: &Element,
-    decoder: &Decoder,
+    (decoder, goes_on): (&Decoder, bool),
     entries: &[Decoder],
     siblings: &mut [Child],
 ) -> bool {
@@ -74,19 +92,17 @@ fn join_siblings(
         };
         earlier = true;
         sibling.go_on = true;
-        earlier_takes_part |= matches!(other.action, Action::Regex(_)) || other.prematch.is_some();
-        reads &= !matches!(other.action, Action::None);
+        earlier_takes_part |= matches!(other.work.action, Action::Regex(_)) || other.work.prematch.is_some();
+        reads &= !matches!(other.work.action, Action::None);
     }
-    reads &= !matches!(decoder.action, Action::None);
+    reads &= !matches!(decoder.work.action, Action::None);
     let span = root.name_span;
-    if matches!(&decoder.action, Action::Regex(regex) if regex.offset == Offset::AfterRegex)
-        && !earlier_takes_part
-    {
+    if goes_on && !earlier_takes_part {
         let message = format!("decoder `{name}` has `after_regex` but no earlier sibling of its name");
         reader.error(span, message, "use `after_prematch` or `after_parent`");
         return false;
     }
-    if earlier && (decoder.prematch.is_some() || !decoder.info.fts.is_empty()) {
+    if earlier && (decoder.work.prematch.is_some() || !decoder.info.fts.is_empty()) {
         let message =
             format!("decoder `{name}` continues an earlier one and cannot have `prematch` or `fts`");
         reader.error(span, message, "put them into the first decoder of that name, or choose another name");
