@@ -25,6 +25,13 @@ impl ByteSet {
         self.0.iter().zip(&other.0).any(|(one, other)| one & other != 0)
     }
 
+    /// The members of both.
+    pub(crate) fn and(self, other: &Self) -> Self {
+        let mut words = self.0;
+        words.iter_mut().zip(&other.0).for_each(|(word, other)| *word &= other);
+        Self(words)
+    }
+
     pub(crate) fn or(self, other: &Self) -> Self {
         let mut words = self.0;
         words.iter_mut().zip(&other.0).for_each(|(word, other)| *word |= other);

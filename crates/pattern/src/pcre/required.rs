@@ -19,6 +19,21 @@ pub(super) fn of(tree: &Hir) -> Vec<Vec<u8>> {
     of_tree(tree).unwrap_or_default()
 }
 
+/// Bytes all of which every match holds.
+pub(super) fn bytes(tree: &Hir) -> ByteSet {
+    let none = || ByteSet::of(|_| false);
+    match tree.kind() {
+        HirKind::Literal(literal) => ByteSet::of(|byte| literal.0.contains(&byte)),
+        HirKind::Capture(group) => bytes(&group.sub),
+        HirKind::Repetition(repetition) if repetition.min > 0 => bytes(&repetition.sub),
+        HirKind::Concat(parts) => parts.iter().map(bytes).fold(none(), |all, part| all.or(&part)),
+        HirKind::Alternation(branches) => {
+            branches.iter().map(bytes).reduce(|all, branch| all.and(&branch)).unwrap_or_else(none)
+        }
+        _ => none(),
+    }
+}
+
 /// What a subject may begin with, for a pattern that is bound to its beginning.
 pub(super) fn beginning(tree: &Hir) -> Beginning {
     match tree.kind() {

@@ -15,7 +15,8 @@ use program::{Compiler, ENDLESS, First, Node, OPEN, Op, Order};
 use regex_syntax::hir::{Hir, Look};
 
 use crate::beginning::ByteSet;
-use crate::literal::Needle;
+use crate::literal::{Needle, commonness};
+use crate::pcre::required;
 
 /// So many ways back are remembered.
 const FRAMES: usize = 64;
@@ -36,7 +37,12 @@ pub(super) struct Walker {
     starts: Starts,
     /// The run that the pattern begins with: where a start fails, so do all others in the same run.
     run: Option<u16>,
+    /// A rare byte that every match holds, where starts are not looked for by a text.
+    rare: Option<u8>,
 }
+
+/// How common a byte may be that is looked for before anything else.
+const RARE: u8 = 4;
 
 /// Where a match can begin.
 #[derive(Debug)]
@@ -105,6 +111,10 @@ impl Walker {
                 }
             },
         };
+        let bytes = required::bytes(tree);
+        let common = |byte: &u8| commonness(byte.to_ascii_lowercase());
+        let rare = (1..=u8::MAX).filter(|byte| bytes.contains(*byte)).min_by_key(common);
+        let rare = rare.filter(|byte| common(byte) <= RARE && !matches!(starts, Starts::Text(_)));
         let run = match front.op {
             Op::Run { set, most: ENDLESS, .. } => Some(set),
             _ => None,
@@ -117,6 +127,7 @@ impl Walker {
             root,
             starts,
             run,
+            rare,
         })
     }
 
@@ -139,6 +150,11 @@ impl Walker {
             return Err(GivenUp);
         }
         // Most subjects are refused here, before anything is made ready.
+        if let Some(rare) = self.rare
+            && memchr::memchr(rare, subject.get(from..).unwrap_or_default()).is_none()
+        {
+            return Ok(None);
+        }
         let Some(mut next) = self.next_start(subject, from) else { return Ok(None) };
         let mut walk = Walk {
             walker: self,
@@ -173,15 +189,26 @@ impl Walker {
             Starts::Text(text) => text.start_in(rest).map(|place| from + place),
             Starts::Bytes(set) => self.sets[usize::from(*set)].first_in(rest).map(|place| from + place),
             Starts::Run { lead, run, least, text } => {
+                let (lead, run) =
+                    (lead.map(|lead| &self.sets[usize::from(lead)]), &self.sets[usize::from(*run)]);
+                // The start of what stands directly in front of a place.
+                let before = |place: usize| {
+                    let before = &rest[..place];
+                    let length = run.ending(before);
+                    let start = before.len() - length;
+                    let leads = |lead: &Bytes| start > 0 && lead.contains(before[start - 1]);
+                    let fits = length >= *least && lead.is_none_or(leads);
+                    fits.then(|| from + start - usize::from(lead.is_some()))
+                };
+                if let [byte] = text.text()
+                    && !byte.is_ascii_alphabetic()
+                {
+                    return memchr::memchr_iter(*byte, rest).find_map(before);
+                }
                 let mut behind = 0;
                 while let Some(place) = text.start_in(&rest[behind..]) {
-                    let before = &rest[behind..behind + place];
-                    let length = self.sets[usize::from(*run)].ending(before);
-                    let start = before.len() - length;
-                    let lead = lead.map(|lead| &self.sets[usize::from(lead)]);
-                    let leads = |lead: &Bytes| start > 0 && lead.contains(before[start - 1]);
-                    if length >= *least && lead.is_none_or(leads) {
-                        return Some(from + behind + start - usize::from(lead.is_some()));
+                    if let Some(start) = before(behind + place) {
+                        return Some(start);
                     }
                     behind += place + 1;
                 }
