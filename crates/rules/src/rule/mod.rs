@@ -74,14 +74,14 @@ pub(crate) type ListId = usize;
 pub(crate) struct Rule {
     /// The unchanging bytes of its alerts, made when the rule has its place.
     pub(crate) constant: Constant,
-    /// The lists that its events enter, and how many times each takes one; worked out when all rules are there.
-    pub(crate) feeds: Box<[(ListId, u32)]>,
+    /// Which of all feeds are its own.
+    pub(crate) feeds: (u32, u32),
+    pub(crate) ignore_line: Option<Box<IgnoreLine>>,
     pub(crate) no_full_log: bool,
     pub(crate) no_counter: bool,
     /// Whether the text in force has an `if_matched_*`.
     pub(crate) correlated: bool,
     pub(crate) info: RuleInfo,
-    pub(crate) ignore_line: Option<IgnoreLine>,
     /// Where its conditions begin and end among all.
     pub(crate) tests: (u32, u32),
     /// Sort key while loading: level × 100, 9900 for level 0, without the factor for `accuracy="0"`.
@@ -108,7 +108,7 @@ impl Rule {
             correlated: false,
             correlation: Correlation::default(),
             ignore_by: Vec::new(),
-            feeds: Box::default(),
+            feeds: (0, 0),
             ignore_line: None,
             no_full_log: false,
             no_counter: false,
@@ -197,6 +197,8 @@ pub(crate) struct Rules {
     /// The conditions of all of them, one rule's behind the other's, apart from what only a failure tells of them.
     pub(crate) tests: Vec<Test>,
     pub(crate) labels: Vec<Label>,
+    /// The lists that events of rules enter, and how many times each takes one, one rule's behind the other's.
+    feeds: Vec<(ListId, u32)>,
     pub(crate) roots: Vec<Index>,
     pub(crate) by_id: std::collections::HashMap<RuleId, Index>,
     /// How many lists of remembered events the rules need.
@@ -236,6 +238,7 @@ impl Rules {
 
     /// The lists that events of this rule enter, and how often.
     pub(crate) fn feeds(&self, winner: Index) -> &[(ListId, u32)] {
-        self.all.get(winner).map_or(&[], |rule| &rule.feeds)
+        let (start, end) = self.all.get(winner).map_or((0, 0), |rule| rule.feeds);
+        &self.feeds[start as usize..end as usize]
     }
 }

@@ -91,8 +91,8 @@ pub(crate) fn rule(
             timeframe: attributes.timeframe.unwrap_or(context.options.default_timeframe),
             ..correlation
         },
-        feeds: Box::default(),
-        ignore_line: text(&texts, "ignore").map(ignore_line),
+        feeds: (0, 0),
+        ignore_line: text(&texts, "ignore").map(|names| Box::new(ignore_line(names))),
         no_full_log: flags.no_full_log,
         no_counter: flags.no_counter,
         constant: crate::alert::Constant::default(),

@@ -195,10 +195,12 @@ impl Tree {
         for rule in &mut self.rules.all {
             // A winner's events enter its history, if somebody asks for that, and otherwise the lists of groups:
             // never both (analysis-rules 3).
-            rule.feeds = match rule.place.history {
-                Some(history) => [(history, 1)].into(),
-                None => std::mem::take(&mut rule.place.groups).into(),
-            };
+            let start = self.rules.feeds.len() as u32;
+            match rule.place.history {
+                Some(history) => self.rules.feeds.push((history, 1)),
+                None => self.rules.feeds.append(&mut rule.place.groups),
+            }
+            rule.feeds = (start, self.rules.feeds.len() as u32);
             rule.info.frequency = rule.searches().then_some(rule.correlation.frequency + 2);
             rule.constant = Constant::new(rule);
             rule.shrink();
