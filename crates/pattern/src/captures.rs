@@ -10,7 +10,7 @@ use regex::bytes::{CaptureLocations, Regex};
 pub struct Captures {
     groups: Vec<Range<usize>>,
     /// A buffer of the OSRegex matcher, empty between matches.
-    marks: Vec<Option<usize>>,
+    marks: Vec<usize>,
     /// A buffer of the walks along PCRE2 patterns.
     slots: Vec<u32>,
     /// Buffers of linear expressions, by the expression's address and its number of groups.
@@ -61,11 +61,11 @@ impl Captures {
     }
 
     /// The buffer for marks, to be given back.
-    pub(crate) fn take_marks(&mut self) -> Vec<Option<usize>> {
+    pub(crate) fn take_marks(&mut self) -> Vec<usize> {
         std::mem::take(&mut self.marks)
     }
 
-    pub(crate) fn give_marks(&mut self, mut marks: Vec<Option<usize>>) {
+    pub(crate) fn give_marks(&mut self, mut marks: Vec<usize>) {
         marks.clear();
         self.marks = marks;
     }

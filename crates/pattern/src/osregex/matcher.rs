@@ -139,7 +139,7 @@ impl Program {
     pub(super) fn run(
         &self,
         subject: &[u8],
-        marks: Option<&mut Vec<Option<usize>>>,
+        marks: Option<&mut Vec<usize>>,
         steps: &mut usize,
         known: Known,
     ) -> Option<isize> {
@@ -163,21 +163,23 @@ impl Program {
         if !leads && place.is_none() && !self.required.is_in(subject) {
             return None;
         }
-        let marks = marks.map(|marks| {
+        let wanted = marks.is_some();
+        let marks = marks.map_or(&mut [][..], |marks| {
             marks.clear();
-            marks.resize(usize::from(self.marks), None);
-            marks.as_mut_slice()
+            marks.resize(usize::from(self.marks), UNSET);
+            marks
         });
         let mut state = State {
             program: self,
             items: self.code.view(),
             subject,
             marks,
+            wanted,
             p: 0,
             s: 0,
-            r: Some(0),
+            r: 0,
             run: false,
-            restart: None,
+            restart: UNSET,
             slots: [(0, 0); 4],
             filled: 0,
             steps: *steps,
@@ -192,6 +194,11 @@ impl Program {
         place
     }
 }
+
+/// A place that is not set: no subject is so long.
+pub(super) const UNSET: usize = usize::MAX;
+/// No place to report.
+const NOWHERE: isize = isize::MIN;
 
 /// Longer subjects could exhaust the steps of the procedure, which plain searching does not count.
 const PLAIN_LIMIT: usize = 1 << 16;
@@ -359,12 +366,16 @@ struct State<'a, 'm> {
     program: &'a Program,
     items: View<'a>,
     subject: &'a [u8],
-    marks: Option<&'m mut [Option<usize>]>,
+    /// The places of the marks; no room for them where they are not wanted.
+    marks: &'m mut [usize],
+    wanted: bool,
     p: usize,
     s: usize,
-    r: Option<isize>,
+    /// The place to report, or `NOWHERE`.
+    r: isize,
     run: bool,
-    restart: Option<usize>,
+    /// Where the search starts again, if that is set.
+    restart: usize,
     slots: [(usize, usize); 4],
     filled: usize,
     /// What may still be spent: a step for each byte, however many are taken in one go.
@@ -377,8 +388,8 @@ impl State<'_, '_> {
     }
 
     fn set_mark(&mut self, index: u16, value: usize) {
-        if let Some(marks) = &mut self.marks {
-            marks[usize::from(index)] = Some(value);
+        if let Some(mark) = self.marks.get_mut(usize::from(index)) {
+            *mark = value;
         }
     }
 
@@ -390,7 +401,7 @@ impl State<'_, '_> {
 
     /// `s` as a reported place; subjects are far shorter than `isize` can count.
     fn place(&self) -> isize {
-        isize::try_from(self.s).unwrap_or(isize::MAX)
+        self.s as isize
     }
 
     /// Moves from a start to the next one at which the first item holds.
@@ -428,7 +439,7 @@ impl State<'_, '_> {
     fn pass_starts(&mut self, skipped: usize) {
         if skipped > 0 {
             self.s += skipped;
-            self.r = None;
+            self.r = NOWHERE;
             // What each of those starts would have done: set the mark before the first item.
             if let Some(Packed::Mark(index)) = self.op(0) {
                 self.set_mark(index, self.s - 1);
@@ -445,7 +456,7 @@ impl State<'_, '_> {
             self.steps = self.steps.checked_sub(1)?;
             match self.step() {
                 Next::Again => {}
-                Next::Succeed => return self.r,
+                Next::Succeed => return self.found(),
                 Next::Fail => {
                     if !self.retry() {
                         return None;
@@ -453,7 +464,19 @@ impl State<'_, '_> {
                 }
             }
         }
-        if self.finish() { self.r } else { None }
+        if self.finish() { self.found() } else { None }
+    }
+
+    /// The place to report.
+    fn found(&self) -> Option<isize> {
+        Some(self.r).filter(|place| *place != NOWHERE)
+    }
+
+    /// From the first item on that took a byte of its own the search starts again.
+    fn begin(&mut self) {
+        if self.restart == UNSET {
+            self.restart = self.s;
+        }
     }
 
     fn spend(&mut self, steps: usize) {
@@ -488,7 +511,7 @@ impl State<'_, '_> {
     /// So many items of one byte each.
     fn take(&mut self, count: usize) -> Next {
         self.p += count;
-        self.restart.get_or_insert(self.s);
+        self.begin();
         self.spend(count - 1);
         self.s += count - 1;
         self.consume()
@@ -514,7 +537,7 @@ impl State<'_, '_> {
                 if class.is_tail() {
                     self.set_mark_at(self.p + 1, self.s);
                 } else {
-                    self.r = Some(self.place() - 1);
+                    self.r = self.place() - 1;
                 }
                 self.spend(passed);
                 if self.s == self.subject.len() {
@@ -527,7 +550,7 @@ impl State<'_, '_> {
     }
 
     fn consume(&mut self) -> Next {
-        self.r = Some(self.place());
+        self.r = self.place();
         self.s += 1;
         Next::Again
     }
@@ -536,7 +559,7 @@ impl State<'_, '_> {
         let mut q = self.p + 1;
         if class.is_single() {
             self.p = q;
-            self.restart.get_or_insert(self.s);
+            self.begin();
             return self.consume();
         }
         if class.is_plus() && !self.run {
@@ -582,8 +605,8 @@ impl State<'_, '_> {
     }
 
     fn refuse(&mut self, class: Class) -> Next {
-        if class.is_last() && self.run && self.r.is_some() {
-            self.r = Some(self.place());
+        if class.is_last() && self.run && self.r != NOWHERE {
+            self.r = self.place();
             if !self.program.end_anchored {
                 return Next::Succeed;
             }
@@ -593,7 +616,7 @@ impl State<'_, '_> {
             return Next::Again;
         } else if class.is_star() {
             self.p += 1;
-            self.r = Some(self.place() - 1);
+            self.r = self.place() - 1;
             self.run = false;
             return Next::Again;
         }
@@ -612,11 +635,11 @@ impl State<'_, '_> {
         if self.program.begin_anchored {
             return false;
         }
-        if let Some(restart) = self.restart.take() {
-            self.s = restart;
+        if self.restart != UNSET {
+            self.s = std::mem::replace(&mut self.restart, UNSET);
         }
         self.p = 0;
-        self.r = None;
+        self.r = NOWHERE;
         self.s += 1;
         self.skip_starts();
         true
@@ -624,7 +647,7 @@ impl State<'_, '_> {
 
     /// Whether the program may end here, at the end of the subject.
     fn finish(&mut self) -> bool {
-        if self.marks.is_some() {
+        if self.wanted {
             while matches!(self.op(self.p), Some(Packed::Class(class)) if class.is_star()) {
                 self.p += 1;
             }

@@ -12,7 +12,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use matcher::Program;
+use matcher::{Program, UNSET};
 use memchr::memmem;
 
 use crate::beginning::Beginning;
@@ -99,7 +99,7 @@ impl OsRegex {
     fn search(
         &self,
         subject: &[u8],
-        mut marks: Option<&mut Vec<Option<usize>>>,
+        mut marks: Option<&mut Vec<usize>>,
         known: impl Fn(usize) -> Known,
     ) -> Option<isize> {
         let mut steps = Self::STEP_LIMIT;
@@ -169,9 +169,12 @@ impl OsRegex {
 /// Pairs the marks into groups; false where a group would close before it opens.
 ///
 /// The original reads memory that is not its own in that case, so the whole match is refused.
-fn collect(marks: &[Option<usize>], captures: &mut Captures) -> bool {
+fn collect(marks: &[usize], captures: &mut Captures) -> bool {
     for pair in marks.chunks_exact(2) {
-        let (Some(open), Some(close)) = (pair[0], pair[1]) else { break };
+        let (open, close) = (pair[0], pair[1]);
+        if open == UNSET || close == UNSET {
+            break;
+        }
         if close < open {
             captures.clear();
             return false;

@@ -169,7 +169,8 @@ fn subject() -> impl Strategy<Value = Vec<u8>> {
 fn by_reference(alternatives: &[Alternative], subject: &[u8], capturing: bool) -> Option<(isize, Captures)> {
     let success = alternatives.iter().find_map(|one| reference::run(one, subject, capturing))?;
     let mut captures = Captures::new();
-    collect(&success.marks, &mut captures).then_some((success.place, captures))
+    let marks: Vec<usize> = success.marks.iter().map(|mark| mark.unwrap_or(UNSET)).collect();
+    collect(&marks, &mut captures).then_some((success.place, captures))
 }
 
 /// 50 000 pairs in the gate; `TLD_OSREGEX_CASES` sets another number.
