@@ -241,7 +241,7 @@ pub(crate) fn data_in_both_forms(event: &Decoded<'_>) -> [String; 2] {
     let (mut written, mut plain) = (Page::default(), Page::default());
     fields::write(event, &mut fields::Names::default(), &mut written);
     fields::through_tree(event, &mut plain);
-    [written, plain].map(|page| String::from_utf8_lossy(page.written()).into_owned())
+    [written, plain].map(|page| page.written().escape_ascii().to_string())
 }
 
 /// The host of a classic header: three letters, day, time, then the next run without blanks. Independent of

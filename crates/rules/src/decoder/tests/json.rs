@@ -291,6 +291,25 @@ proptest! {
     }
 
     #[test]
+    fn alerts_copy_only_what_they_would_write_whatever_the_bytes(
+        text in tight_document(),
+        at in 0_usize..2000,
+        bytes in prop::collection::vec(any::<u8>(), 1..4),
+    ) {
+        let mut text = text.into_bytes();
+        let at = at % text.len();
+        text.splice(at..at, bytes);
+        let mut event = event(b'1', "");
+        event.text = text;
+        let mut decoded = Decoded::new(&event);
+        let options = JsonOptions { discard_null: false, csv_arrays: false };
+        if read(&mut decoded, &event.text, options, &plain(), &mut Buffers::default()) {
+            let [written, plain] = crate::alert::data_in_both_forms(&decoded);
+            prop_assert_eq!(written, plain);
+        }
+    }
+
+    #[test]
     fn any_text_is_parsed_or_refused(text in prop::collection::vec(
         prop::sample::select(br#"{}[]":,\u0019.e-ntrualse "#.to_vec()), 0..80)) {
         if let Some(value) = Json::parse(&text) {
