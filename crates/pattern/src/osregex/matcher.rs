@@ -10,23 +10,24 @@ use super::program::{Alternative, Item, Members, Quantifier};
 use crate::beginning::{Beginning, ByteSet};
 use crate::literal::{self, Needle};
 
-/// One alternative, ready to run.
+/// One alternative, ready to run. What every run asks stands in front.
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub(super) struct Program {
+    /// What an anchored program can begin with, where the first items tell.
+    begin: Beginning,
     code: Code,
+    can_match: bool,
     begin_anchored: bool,
     end_anchored: bool,
+    /// Nothing but literals, found by searching them.
+    plain: bool,
+    /// What is required stands at the beginning, and the program may start anywhere.
+    leads: bool,
     marks: u16,
     /// The longest run of literals, all of which must be matched one behind the other.
     required: Needle,
-    /// What an anchored program can begin with, where the first items tell.
-    begin: Beginning,
-    /// Nothing but literals, found by searching them.
-    plain: bool,
-    can_match: bool,
     first: First,
-    /// What is required stands at the beginning, and the program may start anywhere.
-    leads: bool,
 }
 
 /// What the first item of the program takes, if starts can be skipped by it.

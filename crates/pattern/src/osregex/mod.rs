@@ -32,11 +32,12 @@ pub enum Known {
 
 /// A compiled OSRegex.
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub struct OsRegex {
-    /// The first alternative, most often the only one: it stands here, so that no other memory leads to it.
-    first: Program,
     others: Box<[Program]>,
     groups: bool,
+    /// The first alternative, most often the only one: it stands here, so that no other memory leads to it.
+    first: Program,
     /// What every alternative requires at least, where there are several.
     common: Option<Box<Needle>>,
     pattern: Box<[u8]>,

@@ -373,15 +373,16 @@ impl Literals {
     }
 }
 
-/// An expression and the fields of its groups. It begins with a line of the caches, as each run waits for a few of them.
+/// An expression and the fields of its groups. It begins with a line of the caches, and what each run asks stands in front,
+/// as each run waits for a few of them.
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 struct Regex {
-    expression: Expression,
-    literals: Literals,
     offset: Offset,
     /// Which of all orders' fields are its own.
     order: (u32, u32),
+    literals: Literals,
+    expression: Expression,
     rivals: Box<contested::Rivals>,
 }
 
