@@ -187,42 +187,73 @@ pub(crate) struct Origin {
     pub(crate) object: u16,
     /// [`Digest::mark`] of its name within the object.
     pub(crate) mark: u32,
-    /// Where name and value stand in the event's text just as alerts write them.
+    /// Where the value, or name and value, stand in the event's text just as alerts write them.
     shown: Span,
+    whole: bool,
 }
 
 impl Origin {
     /// Of a field that is no member of a document.
-    pub(crate) const NONE: Self = Self { object: 0, mark: 0, shown: Span::ABSENT };
+    pub(crate) const NONE: Self = Self { object: 0, mark: 0, shown: Span::ABSENT, whole: false };
 
     /// Of a member by that name.
     pub(crate) fn new(object: u16, digest: Digest) -> Self {
-        if digest.odd { Self::NONE } else { Self { object, mark: digest.mark(), shown: Span::ABSENT } }
+        if digest.odd { Self::NONE } else { Self { object, mark: digest.mark(), ..Self::NONE } }
     }
 
-    /// The same with the part of the event's text that alerts may copy.
-    pub(crate) fn shown(self, start: usize, end: usize) -> Self {
-        match (u32::try_from(start), u32::try_from(end - start)) {
-            (Ok(start), Ok(length)) if self.object > 0 && start < Span::OWN => {
-                Self { shown: Span { start, length }, ..self }
-            }
-            _ => self,
+    /// The same with the part of the event's text that alerts may copy, and whether the name is in it.
+    pub(crate) fn shown(self, start: u32, end: u32, whole: bool) -> Self {
+        if self.object == 0 {
+            self
+        } else {
+            Self { shown: Span { start, length: end - start }, whole, ..self }
         }
     }
 
-    /// Where that part begins and ends.
-    pub(crate) fn copied(self) -> Option<(usize, usize)> {
+    /// That part.
+    pub(crate) fn copied(self) -> Option<Copied> {
         let Span { start, length } = self.shown;
-        (self.shown != Span::ABSENT).then(|| (start as usize, start as usize + length as usize))
+        let (from, to) = (start as usize, start as usize + length as usize);
+        (self.shown != Span::ABSENT).then_some(if self.whole {
+            Copied::Whole(from, to)
+        } else {
+            Copied::Value(from, to)
+        })
     }
 }
 
-/// A dynamic field.
+/// A part of an event's text that alerts may copy: where it begins and ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Copied {
+    /// Name and value.
+    Whole(usize, usize),
+    Value(usize, usize),
+}
+
+/// A dynamic field, of which only what is asked for is looked at.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Field<'f> {
-    pub(crate) name: &'f [u8],
-    pub(crate) value: &'f [u8],
-    pub(crate) origin: Origin,
+    event: &'f Decoded<'f>,
+    field: &'f Dynamic,
+}
+
+impl<'f> Field<'f> {
+    pub(crate) fn origin(self) -> Origin {
+        self.field.origin
+    }
+
+    pub(crate) fn name(self) -> &'f [u8] {
+        self.event.slice(self.field.name).unwrap_or_default()
+    }
+
+    pub(crate) fn value(self) -> &'f [u8] {
+        self.event.slice(self.field.value).unwrap_or_default()
+    }
+
+    /// Whether its value is empty.
+    pub(crate) fn is_empty(self) -> bool {
+        self.field.value.length == 0
+    }
 }
 
 /// Memory of fields that outlives its event.
@@ -344,13 +375,9 @@ impl<'e> Decoded<'e> {
         self.dynamic.iter().map(move |field| (text(field.name), text(field.value)))
     }
 
-    /// The same with where they come from.
+    /// The same one by one.
     pub(crate) fn fields(&self) -> impl Iterator<Item = Field<'_>> {
-        let text = |span| self.slice(span).unwrap_or_default();
-        self.dynamic.iter().map(move |field| {
-            let Dynamic { name, value, origin, .. } = *field;
-            Field { name: text(name), value: text(value), origin }
-        })
+        self.dynamic.iter().map(|field| Field { event: self, field })
     }
 
     /// Whether there is any dynamic field.
@@ -360,9 +387,12 @@ impl<'e> Decoded<'e> {
 
     /// The first dynamic field of that name, ASCII case ignored.
     pub fn dynamic_field(&self, name: &str) -> Option<&[u8]> {
+        let name = name.as_bytes();
+        let last = |name: &[u8]| name.last().map(|byte| byte | 0x20);
+        // Most others of this length end otherwise.
+        let same = |own: &[u8]| last(own) == last(name) && (own == name || own.eq_ignore_ascii_case(name));
         let named = |field: &&Dynamic| {
-            field.name.length as usize == name.len()
-                && self.slice(field.name).is_some_and(|own| own.eq_ignore_ascii_case(name.as_bytes()))
+            field.name.length as usize == name.len() && self.slice(field.name).is_some_and(same)
         };
         self.dynamic.iter().find(named).and_then(|field| self.slice(field.value))
     }
@@ -487,6 +517,12 @@ impl<'e> Decoded<'e> {
         let text = &self.event.text;
         let offset = (part.as_ptr() as usize).wrapping_sub(text.as_ptr() as usize);
         offset.checked_add(part.len()).filter(|end| *end <= text.len()).map(|_| offset)
+    }
+
+    /// The same as a number that every place in the part can be added to.
+    pub(crate) fn base(&self, part: &[u8]) -> Option<u32> {
+        let base = self.offset(part)?;
+        u32::try_from(base + part.len()).is_ok_and(|end| end < Span::OWN).then_some(base as u32)
     }
 }
 

@@ -10,7 +10,7 @@ use super::data::Tree;
 use super::json::compact_array;
 use super::page::Page;
 use crate::Decoded;
-use crate::fields::{Digest, Field};
+use crate::fields::{Copied, Digest, Field};
 
 /// More open objects than this go through the tree.
 const DEEPEST: usize = 16;
@@ -135,44 +135,62 @@ impl Members<'_> {
     /// The number of objects that are open then; none where it takes a tree.
     fn write(&mut self, event: &Decoded<'_>) -> Option<usize> {
         let text = &*event.event.text;
-        let mut last: &[u8] = b"";
+        let mut last: Option<Field<'_>> = None;
         let mut object = 0;
         // A part of the event's text that is to be copied.
         let mut part = (0, 0);
-        for field in event.fields().filter(|field| !field.value.is_empty()) {
-            let Field { name, value, origin } = field;
+        for field in event.fields().filter(|field| !field.is_empty()) {
+            let origin = field.origin();
             if origin.object == 0 || origin.object != object {
                 self.copy(text, &mut part);
-                self.close(name, last);
+                let name = field.name();
+                self.close(name, last.map(Field::name).unwrap_or_default());
                 self.enter(name)?;
+                object = origin.object;
             }
-            (last, object) = (name, origin.object);
-            let name = &name[self.open[self.depth].start..];
-            let name_mark = if object == 0 { Digest::of(name).mark() } else { origin.mark };
-            self.names.add(self.open[self.depth].hash, name_mark)?;
-            match origin.copied() {
-                // Only the comma stands between them.
-                Some((start, end)) if start == part.1 + 1 && part.1 > 0 => part.1 = end,
-                Some((start, end)) => {
+            last = Some(field);
+            let Open { start, hash } = self.open[self.depth];
+            if object > 0 {
+                self.names.add(hash, origin.mark)?;
+            }
+            if let Some(Copied::Whole(start, end)) = origin.copied() {
+                // Only the comma stands between neighbours.
+                if start == part.1 + 1 && part.1 > 0 {
+                    part.1 = end;
+                } else {
                     self.copy(text, &mut part);
                     self.page.push(self.mark);
                     part = (start, end);
                 }
-                None => {
-                    self.copy(text, &mut part);
-                    match compact(value) {
-                        Some(array) => {
-                            self.page.key(self.mark, name);
-                            self.page.append(&array);
-                        }
-                        None => self.page.member(self.mark, name, value),
-                    }
+            } else {
+                self.copy(text, &mut part);
+                let name = &field.name()[start..];
+                if object == 0 {
+                    self.names.add(hash, Digest::of(name).mark())?;
                 }
+                self.member(text, field, name);
             }
             self.mark = b',';
         }
         self.copy(text, &mut part);
         Some(self.depth)
+    }
+
+    /// Writes a member of the object that is open.
+    fn member(&mut self, text: &[u8], field: Field<'_>, name: &[u8]) {
+        if let Some(Copied::Value(start, end)) = field.origin().copied() {
+            self.page.key(self.mark, name);
+            self.page.append(text.get(start..end).unwrap_or_default());
+            return;
+        }
+        let value = field.value();
+        match compact(value) {
+            Some(array) => {
+                self.page.key(self.mark, name);
+                self.page.append(&array);
+            }
+            None => self.page.member(self.mark, name, value),
+        }
     }
 
     /// Copies what is to be copied.

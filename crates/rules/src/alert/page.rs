@@ -122,9 +122,17 @@ impl Page {
     /// Appends a mark, a name in quotes and a colon.
     #[inline(never)]
     pub(crate) fn key(&mut self, mark: u8, name: &[u8]) {
-        self.append(&[mark, b'"']);
-        self.escaped(name);
-        self.append(b"\":");
+        if name.len() > PIECE {
+            self.append(&[mark, b'"']);
+            self.escaped(name);
+            self.append(b"\":");
+            return;
+        }
+        let out = self.room(name.len() * 6 + SPARE);
+        out[..2].copy_from_slice(&[mark, b'"']);
+        let to = 2 + escape(name, &mut out[2..]);
+        out[to..to + 2].copy_from_slice(b"\":");
+        self.end += to + 2;
     }
 
     /// Appends a mark, a name in quotes, a colon and a text in quotes.

@@ -198,13 +198,13 @@ impl<'t> Parser<'t> {
         self.text.get(self.at + 1) == Some(&byte)
     }
 
-    /// Begins a member that may stand as alerts write it.
+    /// Begins what may stand as alerts write it.
     pub(super) fn start(&mut self) -> usize {
         self.exact = true;
         self.at
     }
 
-    /// Where the member that began there ends, if it stands so.
+    /// Where what began there ends, if it stands so.
     pub(super) fn exact_end(&self) -> Option<usize> {
         self.exact.then_some(self.at)
     }
@@ -263,14 +263,10 @@ impl<'t> Parser<'t> {
             match self.text.get(next)? {
                 b'"' => break,
                 b'\\' => {
-                    let letter = ESCAPES[usize::from(self.peek()?)];
-                    if letter == 0 {
-                        odd = true;
-                        self.unicode(out)?;
-                    } else {
-                        self.exact &= letter != b'/';
-                        self.at += 1;
-                        out.push(letter);
+                    odd |= self.escape(out)?;
+                    // Where a path is quoted, one stands behind the other.
+                    while self.byte(b'\\').is_some() {
+                        odd |= self.escape(out)?;
                     }
                 }
                 byte => {
@@ -512,7 +508,20 @@ impl<'t> Parser<'t> {
         self.text(&mut unescaped).map(|text| text.map_or(Cow::Owned(unescaped), Cow::Borrowed))
     }
 
-    /// What stands behind a backslash and is no letter for one byte.
+    /// What stands behind a backslash; whether it is no letter for one byte.
+    #[inline]
+    fn escape(&mut self, out: &mut Vec<u8>) -> Option<bool> {
+        let letter = self.peek()?;
+        let byte = ESCAPES[usize::from(letter)];
+        if byte == 0 {
+            return self.unicode(out).map(|()| true);
+        }
+        self.exact &= letter != b'/';
+        self.at += 1;
+        out.push(byte);
+        Some(false)
+    }
+
     #[inline(never)]
     fn unicode(&mut self, out: &mut Vec<u8>) -> Option<()> {
         self.byte(b'u')?;

@@ -33,7 +33,7 @@ pub(in crate::decoder) fn decode(
     }
     let before = decoded.mark();
     buffers.path.back_to(0);
-    let base = decoded.offset(parser.whole());
+    let base = decoded.base(parser.whole());
     let document = Object { scope: Scope::TOP, depth: 1, number: decoded.number_object() };
     let mut walk = Walk { decoded, options, decoders, path: &mut buffers.path, base };
     let read = walk.read_members(&mut parser, document);
@@ -63,7 +63,7 @@ struct Walk<'d, 'e> {
     /// Names of the objects around.
     path: &'d mut Path,
     /// Where the document begins in the event's text.
-    base: Option<usize>,
+    base: Option<u32>,
 }
 
 /// An object whose members are read.
@@ -72,6 +72,24 @@ struct Object {
     scope: Scope,
     depth: usize,
     number: u16,
+}
+
+/// What alerts may copy of a member if its value stands as they write it.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    start: usize,
+    /// Its name, too.
+    whole: bool,
+}
+
+impl Shown {
+    /// Of a member that began there and whose name was read now.
+    #[inline]
+    fn of(parser: &mut Parser<'_>, start: usize) -> Self {
+        let whole = parser.exact_end().is_some();
+        let value = parser.start();
+        Self { start: if whole { start } else { value }, whole }
+    }
 }
 
 impl Walk<'_, '_> {
@@ -88,6 +106,7 @@ impl Walk<'_, '_> {
             rewritten.clear();
             let mut key = parser.text(&mut rewritten)?.unwrap_or(&rewritten);
             parser.colon()?;
+            let shown = Shown::of(parser, start);
             let mut digest = Digest::of(key);
             let text;
             if digest.odd {
@@ -105,10 +124,10 @@ impl Walk<'_, '_> {
                     None => self.decoded.own_from(own),
                 };
                 // What looks like an array is shown as one.
-                let origin = if array { origin } else { self.shown(parser, origin, start) };
+                let origin = if array { origin } else { self.shown(parser, origin, shown) };
                 self.store(key, member, value, origin);
             } else {
-                self.read_other(parser, (key, member), object, (start, origin))?;
+                self.read_other(parser, (key, member), object, (shown, origin))?;
             }
             if parser.byte(b',').is_none() {
                 parser.skip_blanks();
@@ -126,7 +145,7 @@ impl Walk<'_, '_> {
         parser: &mut Parser<'_>,
         (key, member): (&[u8], Member),
         object: Object,
-        (start, mut origin): (usize, Origin),
+        (shown, mut origin): (Shown, Origin),
     ) -> Option<()> {
         let own = self.decoded.own().len();
         let written = match parser.peek()? {
@@ -141,7 +160,7 @@ impl Walk<'_, '_> {
             }
             b'[' if !self.options.csv_arrays => {
                 parser.pretty(object.depth, self.decoded.own())?;
-                origin = self.shown(parser, origin, start);
+                origin = self.shown(parser, origin, shown);
                 None
             }
             b't' => Some(parser.take(b"true")?),
@@ -171,11 +190,13 @@ impl Walk<'_, '_> {
         Some(())
     }
 
-    /// Where a member that begins there and was read now comes from.
+    /// Where a member comes from whose value was read now.
     #[inline]
-    fn shown(&self, parser: &Parser<'_>, origin: Origin, start: usize) -> Origin {
+    fn shown(&self, parser: &Parser<'_>, origin: Origin, shown: Shown) -> Origin {
         match (self.base, parser.exact_end()) {
-            (Some(base), Some(end)) => origin.shown(base + start, base + end),
+            (Some(base), Some(end)) => {
+                origin.shown(base + shown.start as u32, base + end as u32, shown.whole)
+            }
             _ => origin,
         }
     }
