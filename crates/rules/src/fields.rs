@@ -2,6 +2,8 @@
 //! wherever they stand in it; only text that had to be rewritten (JSON escapes, Windows events) is owned.
 
 mod names;
+mod origin;
+mod path;
 
 use std::borrow::Cow;
 
@@ -9,6 +11,9 @@ use tld_model::Event;
 
 use crate::decoder::DecoderId;
 pub(crate) use names::{Digest, FieldId, FieldNames, Fixed, Member, Scope};
+pub(crate) use origin::{Copied, Field, Origin};
+use path::append_short;
+pub(crate) use path::{Path, append_part};
 
 /// A decoded value.
 pub type Value<'e> = Cow<'e, [u8]>;
@@ -180,82 +185,6 @@ struct Dynamic {
     origin: Origin,
 }
 
-/// What is known of a field that is a member of an object of the event's JSON document.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Origin {
-    /// The object's number; 0 for a field that is none, or whose name holds a dot.
-    pub(crate) object: u16,
-    /// [`Digest::mark`] of its name within the object.
-    pub(crate) mark: u32,
-    /// Where the value, or name and value, stand in the event's text just as alerts write them.
-    shown: Span,
-    whole: bool,
-}
-
-impl Origin {
-    /// Of a field that is no member of a document.
-    pub(crate) const NONE: Self = Self { object: 0, mark: 0, shown: Span::ABSENT, whole: false };
-
-    /// Of a member by that name.
-    pub(crate) fn new(object: u16, digest: Digest) -> Self {
-        if digest.odd { Self::NONE } else { Self { object, mark: digest.mark(), ..Self::NONE } }
-    }
-
-    /// The same with the part of the event's text that alerts may copy, and whether the name is in it.
-    pub(crate) fn shown(self, start: u32, end: u32, whole: bool) -> Self {
-        if self.object == 0 {
-            self
-        } else {
-            Self { shown: Span { start, length: end - start }, whole, ..self }
-        }
-    }
-
-    /// That part.
-    pub(crate) fn copied(self) -> Option<Copied> {
-        let Span { start, length } = self.shown;
-        let (from, to) = (start as usize, start as usize + length as usize);
-        (self.shown != Span::ABSENT).then_some(if self.whole {
-            Copied::Whole(from, to)
-        } else {
-            Copied::Value(from, to)
-        })
-    }
-}
-
-/// A part of an event's text that alerts may copy: where it begins and ends.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Copied {
-    /// Name and value.
-    Whole(usize, usize),
-    Value(usize, usize),
-}
-
-/// A dynamic field, of which only what is asked for is looked at.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Field<'f> {
-    event: &'f Decoded<'f>,
-    field: &'f Dynamic,
-}
-
-impl<'f> Field<'f> {
-    pub(crate) fn origin(self) -> Origin {
-        self.field.origin
-    }
-
-    pub(crate) fn name(self) -> &'f [u8] {
-        self.event.slice(self.field.name).unwrap_or_default()
-    }
-
-    pub(crate) fn value(self) -> &'f [u8] {
-        self.event.slice(self.field.value).unwrap_or_default()
-    }
-
-    /// Whether its value is empty.
-    pub(crate) fn is_empty(self) -> bool {
-        self.field.value.length == 0
-    }
-}
-
 /// Memory of fields that outlives its event.
 #[derive(Debug, Default)]
 pub(crate) struct FieldMemory {
@@ -377,7 +306,7 @@ impl<'e> Decoded<'e> {
 
     /// The same one by one.
     pub(crate) fn fields(&self) -> impl Iterator<Item = Field<'_>> {
-        self.dynamic.iter().map(|field| Field { event: self, field })
+        self.dynamic.iter().map(|field| Field::new(self, field))
     }
 
     /// Whether there is any dynamic field.
@@ -442,7 +371,7 @@ impl<'e> Decoded<'e> {
         if self.dynamic.len() < most {
             let start = self.own.len();
             let behind = self.offset(key).and_then(|at| self.event.text.get(at..)?.first_chunk());
-            append_short(&mut self.own, path.padded.first_chunk(), &path.padded[..path.length]);
+            append_short(&mut self.own, path.block(), path.names());
             append_short(&mut self.own, behind, key);
             let name = self.own_from(start);
             self.dynamic.push(Dynamic { name, value, known, origin });
@@ -523,87 +452,5 @@ impl<'e> Decoded<'e> {
     pub(crate) fn base(&self, part: &[u8]) -> Option<u32> {
         let base = self.offset(part)?;
         u32::try_from(base + part.len()).is_ok_and(|end| end < Span::OWN).then_some(base as u32)
-    }
-}
-
-/// Names of the objects around a member, each with its dot; behind them are bytes that do not count, to be copied in
-/// blocks.
-#[derive(Debug, Default)]
-pub(crate) struct Path {
-    padded: Vec<u8>,
-    length: usize,
-}
-
-impl Path {
-    /// Goes back to so many bytes.
-    pub(crate) fn back_to(&mut self, length: usize) {
-        self.length = length.min(self.length);
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.length
-    }
-
-    /// Goes into the object of that name.
-    pub(crate) fn push(&mut self, name: &[u8]) {
-        self.length = self.join(name).len() + 1;
-        self.padded.push(b'.');
-        self.padded.extend_from_slice(&[0; 32]);
-    }
-
-    /// The whole name of a member.
-    pub(crate) fn join(&mut self, name: &[u8]) -> &[u8] {
-        self.padded.truncate(self.length);
-        self.padded.extend_from_slice(name);
-        &self.padded
-    }
-}
-
-/// Appends a part of a text. Short ones are copied with what stands behind them in blocks of `N` bytes, which is quicker
-/// than to ask how long they are.
-#[inline]
-pub(crate) fn append_part<const N: usize>(out: &mut Vec<u8>, text: &[u8], mut from: usize, to: usize) {
-    while from < to {
-        let Some(block) = text.get(from..).and_then(<[u8]>::first_chunk::<N>) else {
-            out.extend_from_slice(text.get(from..to).unwrap_or_default());
-            return;
-        };
-        out.extend_from_slice(block);
-        from += N;
-    }
-    out.truncate(out.len() - (from - to));
-}
-
-/// Appends a text, by this block that begins with it if it is short.
-#[inline]
-fn append_short(out: &mut Vec<u8>, block: Option<&[u8; 32]>, text: &[u8]) {
-    match block {
-        Some(block) if text.len() <= block.len() => {
-            let end = out.len() + text.len();
-            out.extend_from_slice(block);
-            out.truncate(end);
-        }
-        _ => out.extend_from_slice(text),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::append_part;
-
-    proptest! {
-        #[test]
-        fn parts_are_appended_in_full(
-            text in prop::collection::vec(any::<u8>(), 0..70), from in 0_usize..70, length in 0_usize..70,
-        ) {
-            let from = from.min(text.len());
-            let to = (from + length).min(text.len());
-            let mut out = b"x".to_vec();
-            append_part::<16>(&mut out, &text, from, to);
-            append_part::<32>(&mut out, &text, from, to);
-            prop_assert_eq!(out, [b"x", &text[from..to], &text[from..to]].concat());
-        }
     }
 }
