@@ -12,6 +12,7 @@ mod literals;
 pub mod predecode;
 mod rule;
 mod ruleset;
+mod special;
 mod texts;
 
 pub use alert::{FormError, PlainForm};

@@ -5,6 +5,8 @@
 
 use wide::u8x16;
 
+use crate::special::specials;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
@@ -186,7 +188,7 @@ fn escape(text: &[u8], out: &mut [u8]) -> usize {
         while let (Some(from), Some(to)) =
             (text.get(at..at + 16).and_then(<[u8]>::first_chunk::<16>), out.get_mut(at..at + 16))
         {
-            if any_special(*from) != 0 {
+            if specials(*from) != 0 {
                 break;
             }
             to.copy_from_slice(from);
@@ -200,7 +202,7 @@ fn escape(text: &[u8], out: &mut [u8]) -> usize {
     }
     let bytes = short(text).to_le_bytes();
     if let Some(room) = out.first_chunk_mut::<16>()
-        && any_special(bytes) & ((1 << length) - 1) == 0
+        && specials(bytes) & ((1 << length) - 1) == 0
     {
         *room = bytes;
         return length;
@@ -249,7 +251,7 @@ fn escape_from(start: usize, text: &[u8], out: &mut [u8]) -> usize {
 #[inline]
 fn escape_block(bytes: &[u8; 32], count: usize, out: &mut [u8]) -> usize {
     let Some((block, _)) = bytes.split_first_chunk() else { return 0 };
-    let [marked, other] = specials(*block).map(|places| places & ((1 << count) - 1));
+    let [marked, other] = specials_by_kind(*block).map(|places| places & ((1 << count) - 1));
     match out.first_chunk_mut() {
         Some(room) if other == 0 => count + mark(bytes, marked, room),
         _ => escape_each(&block[..count], out),
@@ -291,21 +293,12 @@ fn escape_each(bytes: &[u8], out: &mut [u8]) -> usize {
 
 /// Which of sixteen bytes take a backslash before them, and which must be escaped otherwise: a bit for each.
 #[inline]
-fn specials(bytes: [u8; 16]) -> [u32; 2] {
+fn specials_by_kind(bytes: [u8; 16]) -> [u32; 2] {
     let bytes = u8x16::new(bytes);
     let control = bytes.min(u8x16::splat(0x1f)).simd_eq(bytes);
     let quote = bytes.simd_eq(u8x16::splat(b'"'));
     let slash = bytes.simd_eq(u8x16::splat(b'\\'));
     [(quote | slash).to_bitmask(), control.to_bitmask()]
-}
-
-/// Whether any of those bytes is one of either: a bit for each.
-#[inline]
-fn any_special(bytes: [u8; 16]) -> u32 {
-    let bytes = u8x16::new(bytes);
-    let control = bytes.min(u8x16::splat(0x1f)).simd_eq(bytes);
-    let quote = bytes.simd_eq(u8x16::splat(b'"'));
-    (control | quote | bytes.simd_eq(u8x16::splat(b'\\'))).to_bitmask()
 }
 
 /// Escapes one byte that must be escaped; how many bytes it took.

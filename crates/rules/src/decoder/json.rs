@@ -8,9 +8,8 @@ mod value;
 
 use std::borrow::Cow;
 
-use wide::u8x16;
-
 use crate::fields::append_part;
+use crate::special::specials;
 use value::write_string;
 pub(super) use value::{Json, field_number};
 
@@ -163,11 +162,11 @@ impl<'t> Parser<'t> {
         let rest = self.text.get(start..).unwrap_or_default();
         self.block = start;
         self.marks = match rest.first_chunk() {
-            Some(block) => specials(block),
+            Some(block) => block_specials(block),
             None => {
                 let mut padded = [b' '; BLOCK];
                 padded.iter_mut().zip(rest).for_each(|(to, byte)| *to = *byte);
-                specials(&padded)
+                block_specials(&padded)
             }
         };
     }
@@ -418,15 +417,9 @@ const ESCAPES: [u8; 256] = {
 
 /// Which of these bytes are quotes, backslashes or control characters: a bit for each.
 #[inline]
-fn specials(bytes: &[u8; BLOCK]) -> u64 {
-    let (pieces, _) = bytes.as_chunks::<16>();
-    pieces.iter().rev().fold(0, |marks, piece| {
-        let piece = u8x16::new(*piece);
-        let quote = piece.simd_eq(u8x16::splat(b'"'));
-        let slash = piece.simd_eq(u8x16::splat(b'\\'));
-        let control = piece.min(u8x16::splat(0x1f)).simd_eq(piece);
-        marks << 16 | u64::from((quote | slash | control).to_bitmask())
-    })
+fn block_specials(bytes: &[u8; BLOCK]) -> u64 {
+    let (pieces, _) = bytes.as_chunks();
+    pieces.iter().rev().fold(0, |marks, piece| marks << 16 | u64::from(specials(*piece)))
 }
 
 #[cfg(test)]
