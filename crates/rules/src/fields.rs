@@ -337,12 +337,14 @@ impl<'e> Decoded<'e> {
         self.dynamic.iter().filter_map(|field| Some((field.known?, self.slice(field.value)?)))
     }
 
-    /// Appends a dynamic field unless `most` are there already.
-    pub fn push_dynamic(&mut self, name: &str, value: &[u8], most: usize) -> bool {
+    /// [`Decoded::push_known`] for tests that ask no rule.
+    #[cfg(test)]
+    pub(crate) fn push_dynamic(&mut self, name: &str, value: &[u8], most: usize) -> bool {
         self.push_known(name.as_bytes(), None, value, most)
     }
 
-    /// The same with the number that rules know the name by.
+    /// Appends a dynamic field unless `most` are there already, with the number that rules know the name by: they find it by
+    /// nothing else.
     pub(crate) fn push_known(
         &mut self,
         name: &[u8],
