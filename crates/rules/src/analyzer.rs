@@ -277,8 +277,7 @@ impl Analyzer {
         let ruleset: &Ruleset = &self.ruleset;
         let event = verdict.decoded.event;
         let now = advance(&mut self.clock, &mut self.hour, &mut self.state, &self.preparer.settings, event);
-        let decoder = verdict.decoded.decoder.map(|id| ruleset.decoders.info(id));
-        if decoder.is_some_and(|info| info.accumulate) {
+        if verdict.decoded.decoder.is_some_and(|id| ruleset.decoders.accumulates(id)) {
             self.accumulator.apply(&ruleset.decoders, &mut verdict.decoded, Timestamp::from_secs(now));
             verdict.course.dropped = self.preparer.drops(&verdict.decoded);
             if trace.is_none() {
@@ -292,7 +291,6 @@ impl Analyzer {
         let mut pass = Pass {
             ruleset,
             state: &mut self.state,
-            decoder,
             now,
             moment: Moment::after(event.received, &self.preparer.settings.zone, course.second),
             event: decoded,
@@ -386,7 +384,7 @@ fn conclude(pass: &mut Pass<'_, '_>, won: Won, mode: Mode) -> Finding {
     let rule = &ruleset.rules.all[index];
     // `check_if_ignored` compares with lines that end in a newline and so never hits (analysis-rules 5): nothing to do.
     if let Some(ignore) = rule.ignore_line.as_ref().filter(|_| !silent) {
-        let line = engine::ignore_line(&ignore.names, pass.decoder, pass.event);
+        let line = engine::ignore_line(&ignore.names, pass.decoder(), pass.event);
         pass.effects.push(Effect::Ignore(line));
     }
     let fired = pass.state.fired[index];

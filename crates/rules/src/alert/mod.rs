@@ -26,7 +26,6 @@ pub(crate) use mitre_table::TECHNIQUES;
 pub(crate) use renderer::Renderer;
 
 use crate::analyzer::Settings;
-use crate::decoder::DecoderInfo;
 use crate::rule::Rule;
 use crate::rule::condition::Moment;
 use crate::{Decoded, StaticField, Texts};
@@ -37,7 +36,8 @@ use page::Page;
 pub(crate) struct Picture<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) event: &'a Decoded<'a>,
-    pub(crate) decoder: Option<&'a DecoderInfo>,
+    /// The event's decoder is the one of configuration assessments.
+    pub(crate) assesses: bool,
     /// The member `decoder` of each.
     pub(crate) decoders: &'a Texts,
     pub(crate) rule: Option<Chosen<'a>>,
@@ -115,9 +115,8 @@ impl Picture<'_> {
             page.decimal(chosen.fired);
         }
         page.append(end);
-        let sca = self.decoder.is_some_and(|decoder| decoder.name == "sca");
-        if sca || constant.rootcheck {
-            compliance::write(self.event, sca, &chosen.rule.info, page);
+        if self.assesses || constant.rootcheck {
+            compliance::write(self.event, self.assesses, &chosen.rule.info, page);
         }
         if shape == Shape::Logtest && chosen.rule.info.level == 0 {
             page.append(b",\"level\":0");

@@ -53,7 +53,7 @@ impl Preparer {
         let picture = Picture {
             settings: &self.settings,
             event,
-            decoder: event.decoder.map(|id| ruleset.decoders.info(id)),
+            assesses: event.decoder.is_some_and(|id| ruleset.decoders.assesses(id)),
             decoders: &ruleset.shown,
             rule: rule.map(|(rule, fired)| Chosen {
                 rule,
@@ -76,7 +76,7 @@ impl Preparer {
         let picture = Picture {
             settings: &self.settings,
             event,
-            decoder: event.decoder.map(|id| ruleset.decoders.info(id)),
+            assesses: event.decoder.is_some_and(|id| ruleset.decoders.assesses(id)),
             decoders: &ruleset.shown,
             rule: Some(Chosen {
                 rule,

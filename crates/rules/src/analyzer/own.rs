@@ -54,7 +54,7 @@ impl Preparer {
         let picture = Picture {
             settings: &self.settings,
             event: &decoded,
-            decoder: None,
+            assesses: false,
             decoders: &self.ruleset.shown,
             rule: Some(Chosen { rule: &rule, description: own.description.as_bytes(), fired: own.fired }),
             last_events: &Texts::default(),

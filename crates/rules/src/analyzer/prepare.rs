@@ -110,7 +110,7 @@ impl Preparer {
     pub(super) fn begin(&mut self, verdict: &mut Verdict<'_>) {
         self.decode(verdict, None);
         // What an earlier event said may still be filled in: nothing is decided before that.
-        let accumulates = verdict.decoded.decoder.is_some_and(|id| self.ruleset.decoders.info(id).accumulate);
+        let accumulates = verdict.decoded.decoder.is_some_and(|id| self.ruleset.decoders.accumulates(id));
         if !accumulates {
             self.decide(verdict);
         }
@@ -186,10 +186,9 @@ impl Preparer {
         if course.forced_rule.is_some() || course.dropped {
             return;
         }
-        let decoder = event.decoder.map(|id| self.ruleset.decoders.info(id));
         let moment = Moment::after(event.event.received, &self.settings.zone, self.second);
-        let question = Question { rules: &self.ruleset.rules, event, decoder, moment: &moment };
-        self.plans.draw(&self.ruleset, &question, &mut self.scratch.found, &mut course.outline);
+        let question = Question { ruleset: &self.ruleset, event, moment: &moment };
+        self.plans.draw(&question, &mut self.scratch.found, &mut course.outline);
         course.second = moment.known();
         self.second = course.second.or(self.second);
     }

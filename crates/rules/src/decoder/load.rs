@@ -10,7 +10,7 @@ use tld_xml::{Diagnostic, Element, Source};
 
 use super::{
     Action, BUILT_IN, Decoder, DecoderInfo, DecoderOptions, Decoders, Field, FtsField, JsonOptions, Literals,
-    Offset, Prematch, Regex, Top, Work,
+    Marks, Offset, Prematch, Regex, Top, Work,
 };
 use crate::Category;
 use crate::decoder::contested;
@@ -32,6 +32,7 @@ pub(super) fn load(
 ) -> Decoders {
     let mut decoders = Decoders {
         entries: BUILT_IN.iter().map(|name| built_in_entry(name)).collect(),
+        marks: Vec::new(),
         prematches: Vec::new(),
         regexes: Vec::new(),
         orders: Vec::new(),
@@ -64,6 +65,8 @@ pub(super) fn load(
     };
     decoders.quick = decoders.without_program.iter().take(MOST_QUICK).take_while(asked).count();
     prefilter::prepare(&mut decoders, Vec::new());
+    let marks = |info: &DecoderInfo| Marks { accumulate: info.accumulate, assesses: info.name == "sca" };
+    decoders.marks = decoders.entries.iter().map(|entry| marks(&entry.info)).collect();
     decoders
 }
 

@@ -100,6 +100,8 @@ pub struct DecodeResult {
 #[derive(Debug)]
 pub struct Decoders {
     entries: Vec<Decoder>,
+    /// What every event asks of its decoder.
+    marks: Vec<Marks>,
     /// Of the entries, in their order: siblings follow each other in memory, too.
     prematches: Vec<Prematch>,
     regexes: Vec<Regex>,
@@ -159,6 +161,16 @@ impl Decoders {
     /// Facts about one decoder; an id of other decoders gives the first built-in one.
     pub fn info(&self, id: DecoderId) -> &DecoderInfo {
         &self.entry(id.0).info
+    }
+
+    /// Whether events of a decoder pass the [`Accumulator`].
+    pub(crate) fn accumulates(&self, id: DecoderId) -> bool {
+        self.marks.get(usize::from(id.0)).is_some_and(|marks| marks.accumulate)
+    }
+
+    /// Whether a decoder is named as the one of configuration assessments.
+    pub(crate) fn assesses(&self, id: DecoderId) -> bool {
+        self.marks.get(usize::from(id.0)).is_some_and(|marks| marks.assesses)
     }
 
     /// Number of all decoders, built-in ones included; they have the ids from 0 on.
@@ -411,6 +423,14 @@ struct Work {
     prematch: Option<u16>,
     action: Action,
     category: Category,
+}
+
+/// What every event asks of its decoder, so that most others need not be looked at.
+#[derive(Debug, Clone, Copy)]
+struct Marks {
+    accumulate: bool,
+    /// It is named `sca`.
+    assesses: bool,
 }
 
 /// One decoder.

@@ -275,7 +275,6 @@ pub(crate) struct Pass<'a, 'e> {
     pub(crate) ruleset: &'a Ruleset,
     pub(crate) state: &'a mut State,
     pub(crate) event: &'a Decoded<'e>,
-    pub(crate) decoder: Option<&'a DecoderInfo>,
     pub(crate) now: i64,
     pub(crate) moment: Moment<'a>,
     /// Level of the rule whose search this event completed.
@@ -286,7 +285,12 @@ pub(crate) struct Pass<'a, 'e> {
     pub(crate) trace: Option<Vec<RuleStep>>,
 }
 
-impl Pass<'_, '_> {
+impl<'a> Pass<'a, '_> {
+    /// The event's decoder.
+    pub(crate) fn decoder(&self) -> Option<&'a DecoderInfo> {
+        self.event.decoder.map(|id| self.ruleset.decoders.info(id))
+    }
+
     /// The first root of the event's type that yields a winner ends the search.
     pub(crate) fn winner(&mut self) -> Option<Won> {
         let ruleset = self.ruleset;
@@ -379,8 +383,7 @@ impl Pass<'_, '_> {
     }
 
     fn holds(&mut self, test: &Test, rule: &Rule) -> bool {
-        let decoder = self.decoder.map(|info| info.name.as_str());
-        match test.holds(self.event, decoder, &self.moment) {
+        match test.holds(self.event, &self.ruleset.decoders, &self.moment) {
             Some(holds) => holds,
             None if matches!(test, Test::Difference) => self.differs(rule),
             None => self.first_time(),
@@ -430,7 +433,7 @@ impl Pass<'_, '_> {
     }
 
     fn first_time(&mut self) -> bool {
-        let Some(decoder) = self.decoder.filter(|decoder| !decoder.fts.is_empty()) else { return false };
+        let Some(decoder) = self.decoder().filter(|decoder| !decoder.fts.is_empty()) else { return false };
         let key = first_time_key(decoder, self.event);
         let ids = self.event.category == crate::Category::Ids;
         let options = &self.ruleset.options;

@@ -6,9 +6,8 @@
 
 use super::view::{Seen, View};
 use crate::Decoded;
-use crate::decoder::DecoderInfo;
-use crate::rule::Rules;
 use crate::rule::condition::Moment;
+use crate::ruleset::Ruleset;
 
 /// The rules that may still match, parents before children.
 #[derive(Debug, Default)]
@@ -42,17 +41,16 @@ pub(super) enum Left {
 /// What conditions without memory look at.
 #[derive(Debug)]
 pub(crate) struct Question<'a, 'e> {
-    pub(crate) rules: &'a Rules,
+    pub(crate) ruleset: &'a Ruleset,
     pub(crate) event: &'a Decoded<'e>,
-    pub(crate) decoder: Option<&'a DecoderInfo>,
     pub(crate) moment: &'a Moment<'a>,
 }
 
 impl Question<'_, '_> {
     /// What a condition says of the event; none if it has a memory.
     fn ask(&self, condition: u32) -> Option<bool> {
-        let name = self.decoder.map(|info| info.name.as_str());
-        self.rules.tests[condition as usize].holds(self.event, name, self.moment)
+        let Ruleset { rules, decoders, .. } = self.ruleset;
+        rules.tests[condition as usize].holds(self.event, decoders, self.moment)
     }
 }
 

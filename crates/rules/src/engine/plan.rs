@@ -135,7 +135,6 @@ impl Plans {
     /// Draws the outline of the rules that may match an event.
     pub(crate) fn draw(
         &mut self,
-        ruleset: &Ruleset,
         question: &Question<'_, '_>,
         found: &mut Found,
         outline: &mut Outline,
@@ -143,7 +142,8 @@ impl Plans {
         if self.views >= MOST_VIEWS || self.bytes >= MOST_PLAN_BYTES {
             *self = Self::default();
         }
-        let place = self.place(ruleset, question);
+        let ruleset = question.ruleset;
+        let place = self.place(question);
         let Self { plans, signature, views, bytes, scratch, .. } = self;
         let plan = &mut plans[place];
         let hints = &ruleset.hints;
@@ -167,14 +167,15 @@ impl Plans {
     }
 
     /// Where the plan for this event is.
-    fn place(&mut self, ruleset: &Ruleset, question: &Question<'_, '_>) -> usize {
-        let event = question.event;
+    fn place(&mut self, question: &Question<'_, '_>) -> usize {
+        let Question { ruleset, event, .. } = *question;
         let class = self.class(ruleset, event.program_name.as_deref());
         let key = (class, event.decoder, event.category);
         if let Some(place) = self.by_key.get(&key) {
             return *place;
         }
-        let decoder = question.decoder.and_then(|info| ruleset.hints.name(&info.name));
+        let name = event.decoder.map(|id| &ruleset.decoders.info(id).name);
+        let decoder = name.and_then(|name| ruleset.hints.name(name));
         let facts = Facts { category: event.category, decoder, held: &self.held[class as usize] };
         self.draft.draw(ruleset, facts);
         let known = self.by_content.get(&*self.draft.content).copied();

@@ -10,6 +10,7 @@ use tld_pattern::{Expression, IpList, OsMatch};
 
 use super::subject::Subject;
 use super::time::{DayTime, Weekdays};
+use crate::decoder::Decoders;
 use crate::fields::FieldNames;
 use crate::list::TextList;
 use crate::{Decoded, StaticField};
@@ -209,11 +210,11 @@ impl Test {
     pub(crate) fn holds(
         &self,
         event: &Decoded<'_>,
-        decoder: Option<&str>,
+        decoders: &Decoders,
         moment: &Moment<'_>,
     ) -> Option<bool> {
         Some(match self {
-            Self::DecodedAs(name) => decoder == Some(name),
+            Self::DecodedAs(name) => event.decoder.is_some_and(|id| decoders.info(id).name == **name),
             Self::Expression { subject, expression, negate } => {
                 subject.value(event).is_some_and(|value| expression.is_match(value) != *negate)
             }
