@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 use tld_pattern::Known;
+use tld_sys::ahead;
 
 use crate::literals::{Bits, case, commonness, same};
 
@@ -51,6 +52,16 @@ struct Entry {
 
 /// No entry.
 const NONE: u32 = u32::MAX;
+
+/// Places of a text at which literals may stand, each with the first of them.
+#[derive(Debug, Default)]
+struct Candidates {
+    list: [(u32, u32); CANDIDATES],
+    count: usize,
+}
+
+/// So many places are noted before literals are compared there.
+const CANDIDATES: usize = 16;
 
 /// What must occur in a log before an expression is worth asking.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -245,10 +256,11 @@ impl Lexicon {
     pub(crate) fn find(&self, text: &[u8], found: &mut Found) {
         found.places.resize(self.entries.len(), 0);
         let Ok(table) = <&[u64; WORDS]>::try_from(&*self.table) else { return };
+        let mut candidates = Candidates::default();
         let mut ask = |gram: u64, at: usize| {
             let hash = hash(gram as u32);
-            if table[(hash >> 6) as usize] >> (hash & 63) & 1 == 1 {
-                self.compare(text, at, hash, found);
+            if table[(hash >> 6) as usize] >> (hash & 63) & 1 == 1 && self.note(at, hash, &mut candidates) {
+                self.compare(text, &mut candidates, found);
             }
         };
         // Eight places for one load.
@@ -266,24 +278,38 @@ impl Lexicon {
             at += 8;
         }
         grams(&text[at..]).zip(at..).for_each(|(gram, at)| ask(gram.into(), at));
+        self.compare(text, &mut candidates, found);
     }
 
-    /// The literals whose hashed bytes may stand at a place.
+    /// Puts down that literals of a bit may stand at a place, and has the first of them fetched: most are in memory only. Tells
+    /// whether there is no room for another.
     #[inline(never)]
-    fn compare(&self, text: &[u8], at: usize, hash: u32, found: &mut Found) {
+    fn note(&self, at: usize, hash: u32, candidates: &mut Candidates) -> bool {
         let (word, bit) = ((hash >> 6) as usize, hash & 63);
-        let mut number = self.ranks[word] + (self.table[word] & ((1 << bit) - 1)).count_ones();
-        while let Some(entry) = self.entries.get(number as usize) {
-            if let Some(start) = at.checked_sub(usize::from(entry.offset))
-                && self.stands(entry, text, start)
-                && found.places[number as usize] == 0
-            {
-                // Logs are far shorter than places can be counted.
-                found.places[number as usize] = start as u32 + 1;
-                found.list.push(number);
+        let number = self.ranks[word] + (self.table[word] & ((1 << bit) - 1)).count_ones();
+        ahead::fetch(&self.entries[number as usize]);
+        // Logs are far shorter than places can be counted.
+        candidates.list[candidates.count % CANDIDATES] = (at as u32, number);
+        candidates.count += 1;
+        candidates.count == CANDIDATES
+    }
+
+    /// The literals whose hashed bytes may stand at some places.
+    #[inline(never)]
+    fn compare(&self, text: &[u8], candidates: &mut Candidates, found: &mut Found) {
+        for (at, mut number) in candidates.list.iter().copied().take(candidates.count) {
+            while let Some(entry) = self.entries.get(number as usize) {
+                if let Some(start) = (at as usize).checked_sub(usize::from(entry.offset))
+                    && self.stands(entry, text, start)
+                    && found.places[number as usize] == 0
+                {
+                    found.places[number as usize] = start as u32 + 1;
+                    found.list.push(number);
+                }
+                number = entry.next;
             }
-            number = entry.next;
         }
+        candidates.count = 0;
     }
 
     /// Whether a literal stands at a place.

@@ -70,6 +70,7 @@ impl Preparer {
     fn alert(&mut self, verdict: &Verdict<'_>, finding: Finding) -> Alert {
         let Verdict { decoded: event, ruleset, course, .. } = verdict;
         let rule = &ruleset.rules.all[finding.rule];
+        self.copies.fetch(finding.rule);
         let expanded = expanded(rule, event);
         let known = course.second.or(self.second);
         let moment = Moment::after(event.event.received, &self.settings.zone, known);

@@ -8,6 +8,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use tld_model::RuleTexts;
+use tld_sys::ahead;
 
 use crate::rule::Index;
 use crate::ruleset::Ruleset;
@@ -49,6 +50,13 @@ pub(super) struct Copies {
 }
 
 impl Copies {
+    /// Has the texts of a rule fetched that are soon asked for.
+    pub(super) fn fetch(&self, rule: Index) {
+        if let Some(Some(texts)) = self.texts.get(rule) {
+            ahead::fetch(&**texts);
+        }
+    }
+
     pub(super) fn of(&mut self, ruleset: &Held, rule: Index) -> &Arc<RuleTexts> {
         if !self.of.as_ref().is_some_and(|of| of.is(ruleset)) {
             self.texts.clear();

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::ops::{ControlFlow, Range};
 
 use tld_pattern::{Known, Text};
+use tld_sys::ahead;
 
 use crate::decoder::plugin::{self, Plugin};
 use crate::decoder::{
@@ -232,11 +233,24 @@ impl<'e, 's> Run<'e, 's> {
             return;
         }
         if let Some(first) = self.active_child(decoded, top) {
-            for child in top.children.get(first..).unwrap_or_default() {
+            let children = top.children.get(first..).unwrap_or_default();
+            self.fetch(children);
+            for child in children {
                 let decoder = (child.decoder, child.work);
                 if self.act(decoded, decoder, &child.regex).is_break() || !child.go_on {
                     break;
                 }
+            }
+        }
+    }
+
+    /// Has the expressions fetched that one child after the other may ask.
+    fn fetch(&self, children: &'s [Child]) {
+        for child in children.iter().take(children.iter().take_while(|child| child.go_on).count() + 1) {
+            if self.may_match(&child.regex)
+                && let Some(regex) = self.decoders.regex(child.work)
+            {
+                ahead::fetch_two(regex);
             }
         }
     }

@@ -4,6 +4,8 @@
 //! Making an outline changes nothing, so any thread may do it for any event; walking it belongs to whoever remembers.
 //! Invariant: walking an outline has the winner and the effects of walking the view it was made from.
 
+use tld_sys::ahead;
+
 use super::view::{Seen, View};
 use crate::Decoded;
 use crate::rule::condition::Moment;
@@ -93,6 +95,8 @@ impl Outline {
             return Course::Stopped;
         }
         let sure = left == Left::Nothing;
+        // It may win, and then all that is told of it is asked for.
+        ahead::fetch_two(&question.ruleset.rules.all[rule as usize]);
         let place = self.rules.len();
         self.rules.push(Open { rule, left, noalert, end: 0 });
         let within = self.enter_all(view, children, question);
