@@ -382,6 +382,9 @@ fn conclude(pass: &mut Pass<'_, '_>, won: Won, mode: Mode) -> Finding {
         }
     }
     let rule = &ruleset.rules.all[index];
+    if !silent {
+        rule.constant.fetch();
+    }
     // `check_if_ignored` compares with lines that end in a newline and so never hits (analysis-rules 5): nothing to do.
     if let Some(ignore) = rule.ignore_line.as_ref().filter(|_| !silent) {
         let line = engine::ignore_line(&ignore.names, pass.decoder(), pass.event);

@@ -358,10 +358,14 @@ fn grams(text: &[u8]) -> impl Iterator<Item = u32> {
 pub(crate) struct Concerns {
     /// For 64 literals each: which of them concern anybody, and how many do before.
     words: Box<[(u64, u32)]>,
-    /// Where the numbers of such a literal begin; one more than there are.
-    starts: Box<[u32]>,
-    numbers: Box<[u32]>,
+    /// For each such literal the number that it concerns, or behind [`SEVERAL`] where these begin among the others.
+    firsts: Box<[u32]>,
+    /// Each with [`SEVERAL`], but for the last ones of a literal.
+    others: Box<[u32]>,
 }
+
+/// Marks a place instead of a number, and numbers behind which another one follows.
+const SEVERAL: u32 = 1 << 31;
 
 impl Concerns {
     /// Of pairs of a literal and a number.
@@ -370,40 +374,65 @@ impl Concerns {
         pairs.dedup();
         let most = pairs.last().map_or(0, |(literal, _)| *literal as usize + 1);
         let mut words = vec![(0_u64, 0_u32); most.div_ceil(64)];
-        let mut starts = Vec::new();
-        let mut last = None;
-        for (place, (literal, _)) in (0_u32..).zip(&pairs) {
-            if last.replace(*literal) != Some(*literal) {
-                words[*literal as usize / 64].0 |= 1 << (literal % 64);
-                starts.push(place);
+        let (mut firsts, mut others) = (Vec::new(), Vec::new());
+        for concerned in pairs.chunk_by(|(one, _), (other, _)| one == other) {
+            let literal = concerned[0].0;
+            words[literal as usize / 64].0 |= 1 << (literal % 64);
+            if let [(_, number)] = concerned {
+                firsts.push(*number);
+            } else {
+                firsts.push(SEVERAL | others.len() as u32);
+                let last = concerned.len() - 1;
+                let marked = |(at, (_, number)): (usize, &(u32, u32))| {
+                    if at == last { *number } else { SEVERAL | number }
+                };
+                others.extend(concerned.iter().enumerate().map(marked));
             }
         }
-        starts.push(pairs.len() as u32);
         let mut before = 0;
         for (word, rank) in &mut words {
             *rank = before;
             before += word.count_ones();
         }
-        let numbers = pairs.into_iter().map(|(_, number)| number).collect();
-        Self { words: words.into(), starts: starts.into(), numbers }
+        Self { words: words.into(), firsts: firsts.into(), others: others.into() }
     }
 
     /// Memory that it takes.
     pub(crate) fn bytes(&self) -> usize {
-        16 * self.words.len() + 4 * (self.starts.len() + self.numbers.len())
+        16 * self.words.len() + 4 * (self.firsts.len() + self.others.len())
+    }
+
+    /// Has fetched what is to be asked for what was found.
+    pub(crate) fn fetch(&self, found: &Found) {
+        found
+            .list
+            .iter()
+            .filter_map(|literal| self.words.get((literal / 64) as usize))
+            .for_each(ahead::fetch);
     }
 
     /// Adds the numbers that are concerned by what was found.
     pub(crate) fn collect(&self, found: &Found, out: &mut Bits) {
-        for literal in &found.list {
-            let Some((word, before)) = self.words.get((literal / 64) as usize) else { continue };
-            let bit = literal % 64;
-            if word >> bit & 1 == 1 {
-                let rank = (before + (word & ((1 << bit) - 1)).count_ones()) as usize;
-                let range = self.starts[rank] as usize..self.starts[rank + 1] as usize;
-                self.numbers[range].iter().for_each(|number| out.insert(*number as usize));
+        for first in found.list.iter().filter_map(|literal| self.first(*literal)) {
+            if first < SEVERAL {
+                out.insert(first as usize);
+                continue;
+            }
+            for number in &self.others[(first - SEVERAL) as usize..] {
+                out.insert((number & !SEVERAL) as usize);
+                if *number < SEVERAL {
+                    break;
+                }
             }
         }
+    }
+
+    /// What is kept of a literal if it concerns anybody.
+    fn first(&self, literal: u32) -> Option<u32> {
+        let (word, before) = self.words.get((literal / 64) as usize)?;
+        let bit = literal % 64;
+        let rank = before + (word & ((1 << bit) - 1)).count_ones();
+        (word >> bit & 1 == 1).then(|| self.firsts[rank as usize])
     }
 }
 

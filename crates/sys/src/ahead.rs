@@ -17,6 +17,27 @@ pub fn fetch_two<T>(value: &T) {
     line(place.wrapping_add(LINE));
 }
 
+/// The same for all of a value of a few lines.
+#[inline(always)]
+pub fn fetch_all<T>(value: &T) {
+    let place = std::ptr::from_ref(value).cast::<u8>();
+    (0..size_of::<T>()).step_by(LINE).for_each(|at| line(place.wrapping_add(at)));
+    // Values do not begin with a line unless they say so.
+    if align_of::<T>() < LINE {
+        line(place.wrapping_add(size_of::<T>().saturating_sub(1)));
+    }
+}
+
+/// The same for the beginning of a text, which as a whole may be in no cache.
+#[inline(always)]
+pub fn fetch_text(text: &[u8]) {
+    for part in text.chunks(LINE).take(LINES) {
+        line(part.as_ptr());
+    }
+}
+
+/// Lines of a text; the processor goes on by itself behind them.
+const LINES: usize = 6;
 /// Bytes of a line.
 const LINE: usize = 64;
 
@@ -56,6 +77,9 @@ mod tests {
         fetch(&values[..]);
         fetch(&values[100..]);
         fetch_two(&values[99]);
+        fetch_all(&[1_u64; 20]);
+        fetch_text(&values);
+        fetch_text(&[]);
         line(std::ptr::null());
         line(std::ptr::dangling::<[u8; 4096]>().cast());
         assert_eq!(values, [7; 100]);

@@ -1,6 +1,8 @@
 //! The parts of alerts that are the same for every event of a rule or a decoder, made at load.
 //! Invariant: each begins with the comma that separates it from what stands before it.
 
+use tld_sys::ahead;
+
 use super::groups;
 use super::json::Object;
 use crate::Texts;
@@ -69,6 +71,11 @@ impl Constant {
     /// Whether no value of the event stands in the description.
     pub(crate) fn is_fixed(&self) -> bool {
         self.description.is_none()
+    }
+
+    /// Has it fetched.
+    pub(crate) fn fetch(&self) {
+        ahead::fetch_text(&self.text);
     }
 
     /// Up to the description, from there to the counter, and the rest.

@@ -250,7 +250,7 @@ impl<'e, 's> Run<'e, 's> {
             if self.may_match(&child.regex)
                 && let Some(regex) = self.decoders.regex(child.work)
             {
-                ahead::fetch_two(regex);
+                ahead::fetch_all(regex);
             }
         }
     }

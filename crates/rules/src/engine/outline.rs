@@ -80,6 +80,9 @@ impl Outline {
 
     fn enter(&mut self, view: View<'_>, node: u32, question: &Question<'_, '_>) -> Course {
         let Seen { rule, conditions, children, stops, searches, noalert } = view.node(node);
+        if let Some(condition) = conditions.first() {
+            ahead::fetch_all(&question.ruleset.rules.tests[*condition as usize]);
+        }
         let mut left = if searches { Left::Search } else { Left::Nothing };
         for condition in conditions {
             match question.ask(*condition) {

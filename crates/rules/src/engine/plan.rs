@@ -133,12 +133,7 @@ impl FieldSet {
 
 impl Plans {
     /// Draws the outline of the rules that may match an event.
-    pub(crate) fn draw(
-        &mut self,
-        question: &Question<'_, '_>,
-        found: &mut Found,
-        outline: &mut Outline,
-    ) {
+    pub(crate) fn draw(&mut self, question: &Question<'_, '_>, found: &mut Found, outline: &mut Outline) {
         if self.views >= MOST_VIEWS || self.bytes >= MOST_PLAN_BYTES {
             *self = Self::default();
         }
@@ -147,6 +142,7 @@ impl Plans {
         let Self { plans, signature, views, bytes, scratch, .. } = self;
         let plan = &mut plans[place];
         let hints = &ruleset.hints;
+        plan.concerns.fetch(found);
         plan.sign_fields(question.event, found.is_whole(), signature);
         if !found.is_read() {
             Plan::glance(&question.event.log, signature);
