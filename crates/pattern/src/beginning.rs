@@ -43,47 +43,55 @@ impl ByteSet {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Beginning {
     sets: Box<[ByteSet]>,
-    single: Single,
 }
 
-/// The places at which only one byte may stand, or a letter in either case: most of them, and all in three numbers, so that
-/// the sets need not be fetched.
+/// The places at which only one byte may stand, or a letter in either case: most of those that are known, in one number. A
+/// byte of it is 0 where it tells nothing; its highest bit tells that a small letter may also be a capital one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Single {
-    word: u64,
-    /// What makes a letter small that may stand in either case.
-    fold: u64,
-    /// The places that are told of.
-    mask: u64,
-}
+pub(crate) struct Single(u64);
 
 impl Single {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+
     fn of(sets: &[ByteSet]) -> Self {
-        let mut single = Self::default();
+        let mut single = 0;
         for (place, set) in sets.iter().enumerate() {
             let mut members = (1..=u8::MAX).filter(|byte| set.contains(*byte));
-            let fold = match (members.next(), members.next(), members.next()) {
-                (Some(_), None, None) => 0,
+            let own = match (members.next(), members.next(), members.next()) {
+                (Some(one), None, None) if one.is_ascii() => one,
                 // Small letters stand behind the capital ones.
-                (Some(one), Some(other), None) if one | 0x20 == other => 0x20,
+                (Some(one), Some(other), None) if one | 0x20 == other && other.is_ascii() => other | 0x80,
                 _ => continue,
             };
-            let last = (1..=u8::MAX).rev().find(|byte| set.contains(*byte)).unwrap_or_default();
-            let at = 8 * place;
-            single.word |= u64::from(last) << at;
-            single.fold |= fold << at;
-            single.mask |= 0xff << at;
+            single |= u64::from(own) << (8 * place);
         }
-        single
+        Self(single)
     }
 
-    fn allows(&self, first: [u8; Beginning::PLACES]) -> bool {
-        ((u64::from_le_bytes(first) | self.fold) ^ self.word) & self.mask == 0
+    /// Whether a subject may match.
+    #[inline]
+    pub(crate) fn allows(self, text: &[u8]) -> bool {
+        if self.0 == 0 {
+            return true;
+        }
+        let Some(first) = text.first_chunk() else { return self.allows_short(text) };
+        self.differs(*first) == 0
     }
 
-    /// Whether all of so many places are told of.
-    fn tells(&self, places: usize) -> bool {
-        self.mask.count_ones() as usize == 8 * places
+    fn allows_short(self, text: &[u8]) -> bool {
+        let mut first = [0; Beginning::PLACES];
+        first.iter_mut().zip(text).for_each(|(own, byte)| *own = *byte);
+        let there = !(u64::MAX << (8 * text.len().min(7)));
+        self.differs(first) & there == 0
+    }
+
+    /// Bits that are not as they must be.
+    #[inline]
+    fn differs(self, first: [u8; Beginning::PLACES]) -> u64 {
+        let (low, high) = (self.0 & (0x7f * Self::EACH), self.0 & (0x80 * Self::EACH));
+        let told = (low + 0x7f * Self::EACH) & (0x80 * Self::EACH);
+        let mask = (told << 1).wrapping_sub(told >> 7);
+        ((u64::from_le_bytes(first) | high >> 2) ^ low) & mask
     }
 }
 
@@ -94,7 +102,7 @@ impl Beginning {
     /// Of what may stand at each place; what is behind the last of them may be anything.
     pub(crate) fn new(mut places: Vec<ByteSet>) -> Self {
         places.truncate(Self::PLACES);
-        Self { single: Single::of(&places), sets: places.into() }
+        Self { sets: places.into() }
     }
 
     /// Of a subject that one of several allows; nothing is known of no expression at all.
@@ -126,18 +134,13 @@ impl Beginning {
         self.sets.is_empty()
     }
 
-    /// Whether a subject may match.
-    #[inline]
-    pub fn allows_text(&self, text: &[u8]) -> bool {
-        match text.first_chunk() {
-            Some(first) if !self.single.allows(*first) => false,
-            Some(_) if self.single.tells(self.sets.len()) => true,
-            _ => self.allows_each(text),
-        }
+    /// What one number tells of it.
+    pub(crate) fn single(&self) -> Single {
+        Single::of(&self.sets)
     }
 
-    /// [`Beginning::allows_text`], place by place.
-    fn allows_each(&self, text: &[u8]) -> bool {
+    /// Whether a subject may match.
+    pub fn allows_text(&self, text: &[u8]) -> bool {
         self.sets.iter().zip(text).all(|(set, byte)| set.contains(*byte))
     }
 }
@@ -155,17 +158,27 @@ mod tests {
             "[a-c]".prop_map(|one| ByteSet::of(|byte| byte.to_ascii_lowercase() == one.as_bytes()[0])),
             "[aAbB@`]{0,3}".prop_map(|few| ByteSet::of(|byte| few.as_bytes().contains(&byte))),
             Just(ByteSet::of(|byte| byte != b'a')),
+            Just(ByteSet::of(|byte| byte == 0xc3)),
         ]
     }
 
     proptest! {
         #[test]
-        fn eight_bytes_at_once_are_allowed_as_one_by_one(
+        fn one_number_tells_of_the_places_with_a_single_byte(
             sets in proptest::collection::vec(set(), 0..10),
-            text in "[aAbB1@`! ]{0,10}",
+            text in "[aAbB1@`! é]{0,10}",
         ) {
             let beginning = Beginning::new(sets);
-            prop_assert_eq!(beginning.allows_text(text.as_bytes()), beginning.allows_each(text.as_bytes()));
+            let plain = beginning.sets.iter().zip(text.as_bytes()).all(|(set, byte)| {
+                let members: Vec<u8> = (1..=u8::MAX).filter(|byte| set.contains(*byte)).collect();
+                let told = match members[..] {
+                    [one] => one.is_ascii(),
+                    [one, other] => one | 0x20 == other && other.is_ascii(),
+                    _ => false,
+                };
+                !told || set.contains(*byte)
+            });
+            prop_assert_eq!(beginning.single().allows(text.as_bytes()), plain);
         }
     }
 }

@@ -15,6 +15,7 @@ mod network;
 mod osmatch;
 mod osregex;
 mod pcre;
+mod piece;
 mod text;
 
 pub use beginning::Beginning;

@@ -46,7 +46,8 @@ pub(crate) fn worth(needle: &[u8]) -> (usize, u8) {
     (needle.len(), u8::MAX - rarest)
 }
 
-fn rarest(needle: &[u8]) -> usize {
+/// The place of its rarest byte.
+pub(crate) fn rarest(needle: &[u8]) -> usize {
     let places = needle.iter().enumerate();
     places.min_by_key(|&(_, &byte)| commonness(byte)).map_or(0, |(place, _)| place)
 }
@@ -60,8 +61,8 @@ fn occurs(haystack: &[u8], needle: &[u8], pivot: usize) -> bool {
     first(haystack, needle, pivot).is_some()
 }
 
-/// The rarest byte of the needle is looked for, then its surroundings are compared.
-fn first(haystack: &[u8], needle: &[u8], pivot: usize) -> Option<usize> {
+/// Where `needle` begins first. Its byte at `pivot`, a rare one, is looked for, then its surroundings are compared.
+pub(crate) fn first(haystack: &[u8], needle: &[u8], pivot: usize) -> Option<usize> {
     let Some(&byte) = needle.get(pivot) else { return Some(0) };
     if haystack.len() < needle.len() {
         return None;

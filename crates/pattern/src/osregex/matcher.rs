@@ -5,134 +5,114 @@
 //! over. Invariant: a place in the program is always the index of an item.
 
 use super::Known;
-use super::op::{Class, Code, Op, Packed, Stop, View};
-use super::program::{Alternative, Item, Members, Quantifier};
-use crate::beginning::{Beginning, ByteSet};
-use crate::literal::{self, Needle};
+use super::op::{Class, Packed, View};
+use super::program::Members;
+use crate::beginning::Single;
+use crate::literal;
+use crate::piece::Piece;
 
-/// One alternative, ready to run. What every run asks stands in front.
+/// One alternative, ready to run: what every run asks, and behind it in the same piece of memory the items and texts, if
+/// they are few.
 #[derive(Debug, Clone)]
 #[repr(C)]
 pub(super) struct Program {
-    /// What an anchored program can begin with, where the first items tell.
-    begin: Beginning,
-    code: Code,
-    can_match: bool,
-    begin_anchored: bool,
-    end_anchored: bool,
-    /// Nothing but literals, found by searching them.
-    plain: bool,
-    /// What is required stands at the beginning, and the program may start anywhere.
-    leads: bool,
-    marks: u16,
+    /// What an anchored program can begin with.
+    pub(super) begin: Single,
+    pub(super) items: u16,
+    /// Behind the items and texts of `bytes` four bytes for each item that is told of.
+    pub(super) told: u16,
+    pub(super) marks: u16,
     /// The longest run of literals, all of which must be matched one behind the other.
-    required: Needle,
-    first: First,
+    pub(super) required: Place,
+    /// Several literals that starts are looked for by.
+    pub(super) sought: Place,
+    /// The places of the rarest bytes in these two texts.
+    pub(super) pivots: [u8; 2],
+    pub(super) first: First,
+    pub(super) begin_anchored: bool,
+    pub(super) end_anchored: bool,
+    /// Nothing but literals, found by searching them.
+    pub(super) plain: bool,
+    /// What is required stands at the beginning, and the program may start anywhere.
+    pub(super) leads: bool,
+    /// Of the whole expression: it is the only alternative.
+    pub(super) alone: bool,
+    /// Of the whole expression: some alternative has marks.
+    pub(super) grouped: bool,
+    pub(super) bytes: Piece,
+}
+
+/// A part of a program's bytes. Patterns are far shorter than that.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Place {
+    pub(super) start: u16,
+    pub(super) length: u16,
+}
+
+impl Place {
+    fn in_bytes(self, bytes: &[u8]) -> &[u8] {
+        bytes.get(usize::from(self.start)..).and_then(|from| from.get(..self.len())).unwrap_or_default()
+    }
+
+    fn len(self) -> usize {
+        usize::from(self.length)
+    }
 }
 
 /// What the first item of the program takes, if starts can be skipped by it.
-#[derive(Debug, Clone)]
-enum First {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum First {
+    /// Nothing at all: an item that no success gets around takes no byte.
+    Never,
     Unknown,
     Literal(u8),
     /// The required literals.
     Required,
-    /// Several other literals in a row.
-    Run(Needle),
-    /// One byte, and the literals in a row directly behind it.
-    Class(Members, Option<Needle>),
+    /// The literals that are sought.
+    Run,
+    /// One byte.
+    Class(Members),
+    /// One byte, and the literals that are sought directly behind it.
+    Before(Members),
 }
 
 impl Program {
-    pub(super) fn new(alternative: &Alternative) -> Self {
-        let mut marks = 0;
-        let count = alternative.items.len();
-        let mut items: Box<[_]> = alternative
-            .items
-            .iter()
-            .enumerate()
-            .map(|(index, item)| match *item {
-                Item::Literal(byte) => Op::Literal(byte),
-                Item::Mark => {
-                    marks += 1;
-                    Op::Mark(marks - 1)
-                }
-                Item::Class { name, quantifier } => {
-                    let short = quantifier == Quantifier::None
-                        && index + 2 == count
-                        && !matches!(alternative.items[index + 1], Item::Class { .. });
-                    let last = short || index + 1 == count;
-                    Op::Class { set: Members::of_class(name), quantifier, last, stop: None, tail: false }
-                }
-            })
-            .collect();
-        set_stops(&mut items);
-        let obliged = &items[..obliged(&items)];
-        let can_match = !obliged.iter().any(|op| matches!(op, Op::Literal(byte) if *byte >= 0x80));
-        let (required, leads) = longest_literal(obliged);
-        let leading = leading_literal(&items);
-        let first = match items.iter().find(|op| !matches!(op, Op::Mark(0))) {
-            Some(Op::Literal(_)) if leading.len() > 1 && can_match => {
-                if leading == required {
-                    First::Required
-                } else {
-                    First::Run(Needle::new(&leading))
-                }
-            }
-            Some(Op::Literal(byte)) => First::Literal(*byte),
-            Some(Op::Class { set, quantifier: Quantifier::None, .. }) => {
-                let behind = leading_literal(unmarked(&items).get(1..).unwrap_or_default());
-                let behind = Some(&*behind).filter(|behind| behind.len() > 1 && can_match);
-                First::Class(*set, behind.map(Needle::new))
-            }
-            _ => First::Unknown,
-        };
-        let plain = !items.is_empty()
-            && !alternative.begin_anchored
-            && !alternative.end_anchored
-            && items.iter().all(|op| matches!(op, Op::Literal(_)));
-        Self {
-            required: Needle::new(&required),
-            begin: if alternative.begin_anchored { beginning(&items) } else { Beginning::default() },
-            plain,
-            leads: leads && !alternative.begin_anchored && matches!(first, First::Required | First::Run(_)),
-            code: Code::new(&items),
-            begin_anchored: alternative.begin_anchored,
-            end_anchored: alternative.end_anchored,
-            marks,
-            can_match,
-            first,
-        }
-    }
-
     pub(super) fn has_marks(&self) -> bool {
         self.marks > 0
     }
 
     pub(super) fn required(&self) -> &[u8] {
-        self.required.text()
+        self.required.in_bytes(self.bytes.bytes())
     }
 
-    pub(super) fn beginning(&self) -> &Beginning {
-        &self.begin
+    /// Where the required literals stand first.
+    fn required_in(&self, text: &[u8]) -> Option<usize> {
+        literal::first(text, self.required(), usize::from(self.pivots[0]))
     }
 
-    pub(super) fn refuses_quickly(&self) -> bool {
-        !self.begin.is_empty() || self.plain
+    /// Where the literals stand first that starts are looked for by.
+    fn sought_in(&self, text: &[u8]) -> Option<usize> {
+        literal::first(text, self.sought.in_bytes(self.bytes.bytes()), usize::from(self.pivots[1]))
+    }
+
+    #[inline]
+    fn view(&self) -> View<'_> {
+        let bytes = self.bytes.bytes();
+        let items = bytes.get(..usize::from(self.items)).unwrap_or_default();
+        View::new(items, bytes.get(usize::from(self.told)..).unwrap_or_default().as_chunks().0)
     }
 
     /// The literals of a program that is nothing else between both anchors.
     pub(super) fn whole(&self) -> Option<&[u8]> {
-        let items = self.code.view();
+        let items = self.view();
         let literals = (0..items.len())
             .all(|place| matches!(items.get(place), Some(Packed::Literal(_) | Packed::Never)));
         let whole = literals && self.begin_anchored && self.end_anchored && items.len() > 0;
         whole.then(|| self.required())
     }
 
-    /// A literal from 128 on never matches, and no success gets around a literal.
     pub(super) fn can_match(&self) -> bool {
-        self.can_match
+        self.first != First::Never
     }
 
     /// Runs over `subject`; the answer is the reported place. `steps` is what may still be spent, `known` what is known of
@@ -144,24 +124,24 @@ impl Program {
         steps: &mut usize,
         known: Known,
     ) -> Option<isize> {
-        if !self.can_match || !self.begin.allows_text(subject) {
+        if self.first == First::Never || !self.begin.allows(subject) {
             return None;
         }
         let place = match known {
             Known::Nothing => None,
             Known::Absent => return None,
             // What reaches behind the end stands behind a NUL, and nothing stands before it.
-            Known::First(place) if place + self.required().len() > subject.len() => return None,
+            Known::First(place) if place + self.required.len() > subject.len() => return None,
             Known::First(place) => Some(place),
         };
         if self.plain && subject.len() < PLAIN_LIMIT {
-            let end = place.or_else(|| self.required.start_in(subject))? + self.required().len();
+            let end = place.or_else(|| self.required_in(subject))? + self.required.len();
             // Without a mark of its own; the buffer may hold those of the alternative before.
             marks.into_iter().for_each(Vec::clear);
             return isize::try_from(end - 1).ok();
         }
-        let leads = !self.begin_anchored && matches!(self.first, First::Required);
-        if !leads && place.is_none() && !self.required.is_in(subject) {
+        let leads = !self.begin_anchored && self.first == First::Required;
+        if !leads && place.is_none() && self.required_in(subject).is_none() {
             return None;
         }
         let wanted = marks.is_some();
@@ -172,7 +152,7 @@ impl Program {
         });
         let mut state = State {
             program: self,
-            items: self.code.view(),
+            items: self.view(),
             subject,
             marks,
             wanted,
@@ -203,151 +183,6 @@ const NOWHERE: isize = isize::MIN;
 
 /// Longer subjects could exhaust the steps of the procedure, which plain searching does not count.
 const PLAIN_LIMIT: usize = 1 << 16;
-
-/// Tells every class what ends its run.
-fn set_stops(items: &mut [Op]) {
-    for index in 0..items.len() {
-        let next = items.get(index + 1..).and_then(|behind| match behind {
-            // A mark behind another mark is compared as the byte that it was written with.
-            [Op::Mark(_), next, ..] => Some(next),
-            [Op::Mark(_)] | [] => None,
-            [next, ..] => Some(next),
-        });
-        let next = next.copied();
-        if let Some(Op::Class { set, stop, quantifier, tail, .. }) = items.get_mut(index)
-            && *quantifier != Quantifier::None
-        {
-            *stop = Some(Stop::new(*set, next.as_ref()));
-            *tail = next.is_none();
-        }
-    }
-}
-
-/// What an anchored program can begin with: for each place the bytes of all items that it may have come to there.
-fn beginning(items: &[Op]) -> Beginning {
-    let mut places: Vec<ByteSet> = Vec::new();
-    let survives = run_survives(items);
-    let mut from = vec![0];
-    while places.len() < Beginning::PLACES
-        && let Some(open) = open_items(items, &from, survives, !places.is_empty())
-    {
-        places.push(ByteSet::of(|byte| open.iter().any(|item| items[*item].takes(byte))));
-        let stays = |item: &usize| {
-            let run =
-                matches!(items[*item], Op::Class { quantifier: Quantifier::Plus | Quantifier::Star, .. });
-            [Some(item + 1), Some(*item).filter(|_| run)]
-        };
-        from = open.iter().flat_map(stays).flatten().collect();
-        from.sort_unstable();
-        from.dedup();
-    }
-    Beginning::new(places)
-}
-
-/// The items that may take a byte when the program stands in front of one of some items; none where it may also be at its
-/// end.
-fn open_items(items: &[Op], from: &[usize], survives: bool, later: bool) -> Option<Vec<usize>> {
-    let mut open = Vec::new();
-    for start in from {
-        for item in *start.. {
-            match items.get(item)? {
-                // Compared as a byte.
-                Op::Mark(_) if matches!(items.get(item + 1), Some(Op::Mark(_))) => return None,
-                Op::Mark(_) => {}
-                // At its end a run may leave the rest out.
-                Op::Class { last: true, .. } if later => return None,
-                Op::Class { quantifier, .. } => {
-                    open.push(item);
-                    if *quantifier == Quantifier::None || (*quantifier == Quantifier::Plus && !survives) {
-                        break;
-                    }
-                }
-                Op::Literal(_) => {
-                    open.push(item);
-                    break;
-                }
-            }
-        }
-    }
-    Some(open)
-}
-
-/// Without a mark at the beginning.
-fn unmarked(items: &[Op]) -> &[Op] {
-    match items {
-        [Op::Mark(_), rest @ ..] => rest,
-        _ => items,
-    }
-}
-
-/// How many items every success must pass: all of them, but for a single byte behind a class
-/// without quantifier at the very end, which a run that goes on from before may leave out.
-fn obliged(items: &[Op]) -> usize {
-    match items {
-        [.., Op::Class { quantifier: Quantifier::None, .. }, Op::Literal(_)] => items.len() - 1,
-        _ => items.len(),
-    }
-}
-
-/// The literals that a program begins with.
-fn leading_literal(items: &[Op]) -> Box<[u8]> {
-    let items = items.iter().skip_while(|op| matches!(op, Op::Mark(0)));
-    let literals = items.map_while(|op| match op {
-        Op::Literal(byte) => Some(*byte),
-        _ => None,
-    });
-    literals.collect()
-}
-
-/// The longest run of literals with nothing at all between them. A class of one byte is a literal like any other, and a run
-/// of it begins and ends with one.
-///
-/// The second answer tells whether the program begins with it.
-fn longest_literal(items: &[Op]) -> (Box<[u8]>, bool) {
-    let (mut best, mut current): (Vec<u8>, Vec<u8>) = (Vec::new(), Vec::new());
-    let (mut best_leads, mut leads) = (false, true);
-    let items = unmarked(items);
-    // Classes behind the last literal may be left out at the end of a subject.
-    let firm = items.iter().rposition(|op| matches!(op, Op::Literal(_))).unwrap_or(0);
-    let survives = run_survives(items);
-    for (place, op) in items.iter().copied().enumerate() {
-        let single = match op {
-            Op::Class { set, quantifier: Quantifier::None, .. } if place < firm => set.single(),
-            Op::Class { set, quantifier: Quantifier::Plus, .. } if place < firm && !survives => set.single(),
-            _ => None,
-        };
-        match (op, single) {
-            (Op::Literal(byte), _) | (_, Some(byte)) => current.push(byte.to_ascii_lowercase()),
-            _ => {
-                current.clear();
-                leads = false;
-            }
-        }
-        if literal::worth(&current) > literal::worth(&best) {
-            best.clone_from(&current);
-            best_leads = leads;
-        }
-        if let (Op::Class { quantifier: Quantifier::Plus, .. }, Some(byte)) = (op, single) {
-            current = vec![byte];
-            leads = false;
-        }
-    }
-    (best.into(), best_leads)
-}
-
-/// Whether a run can last beyond its class: the byte on which it goes over to a class without quantifier does not end it, and
-/// a later `+` is then passed without a byte of its own.
-fn run_survives(items: &[Op]) -> bool {
-    let overlap =
-        |one: Members, other: Members| (1..=u8::MAX).any(|byte| one.contains(byte) && other.contains(byte));
-    (0..items.len()).any(|place| match (items[place], unmarked(&items[place + 1..]).first()) {
-        (Op::Class { quantifier: Quantifier::None, .. } | Op::Literal(_) | Op::Mark(_), _) => false,
-        (Op::Class { set, .. }, Some(Op::Class { set: next, quantifier: Quantifier::None, .. })) => {
-            overlap(set, *next)
-        }
-        _ => false,
-    })
-}
 
 enum Next {
     Again,
@@ -414,23 +249,23 @@ impl State<'_, '_> {
             return;
         }
         let rest = &self.subject[self.s..];
-        let skipped = match &self.program.first {
-            First::Unknown => return,
-            First::Literal(byte) => memchr::memchr2(*byte, byte.to_ascii_uppercase(), rest),
+        let skipped = match self.program.first {
+            First::Unknown | First::Never => return,
+            First::Literal(byte) => memchr::memchr2(byte, byte.to_ascii_uppercase(), rest),
             // A start at which only some of the literals stand fails at the next one: a literal leaves no slot.
-            First::Required => self.program.required.start_in(rest),
-            First::Run(literals) => literals.start_in(rest),
+            First::Required => self.program.required_in(rest),
+            First::Run => self.program.sought_in(rest),
             // While there is no run to end, what the class does to a start that the literals fail leaves no trace.
-            First::Class(set, Some(behind)) if !self.run => {
+            First::Before(set) if !self.run => {
                 let mut from = 1;
                 std::iter::from_fn(|| {
-                    let place = from + behind.start_in(rest.get(from..)?)?;
+                    let place = from + self.program.sought_in(rest.get(from..)?)?;
                     from = place + 1;
                     Some(place - 1)
                 })
                 .find(|start| set.contains(rest[*start]))
             }
-            First::Class(set, _) => rest.iter().position(|&byte| set.contains(byte)),
+            First::Class(set) | First::Before(set) => rest.iter().position(|&byte| set.contains(byte)),
         };
         let skipped = skipped.unwrap_or(rest.len());
         self.pass_starts(skipped);
@@ -446,7 +281,7 @@ impl State<'_, '_> {
                 self.set_mark(index, self.s - 1);
             }
             // A class that refuses a byte also ends the run.
-            if matches!(self.program.first, First::Class(..)) {
+            if matches!(self.program.first, First::Class(_) | First::Before(_)) {
                 self.run = false;
             }
         }

@@ -4,6 +4,7 @@
 //! reported place is not always the end. Rules depend on all of it, so the procedure is reproduced
 //! step by step: [`matcher`] serves, `reference` says the same more plainly, tests hold them equal.
 
+mod compile;
 mod matcher;
 mod op;
 mod program;
@@ -34,12 +35,17 @@ pub enum Known {
 #[derive(Debug, Clone)]
 #[repr(C)]
 pub struct OsRegex {
-    others: Box<[Program]>,
-    groups: bool,
     /// The first alternative, most often the only one: it stands here, so that no other memory leads to it.
     first: Program,
+    rest: Box<Rest>,
+}
+
+/// What is seldom asked.
+#[derive(Debug, Clone)]
+struct Rest {
+    others: Box<[Program]>,
     /// What every alternative requires at least, where there are several.
-    common: Option<Box<Needle>>,
+    common: Option<Needle>,
     pattern: Box<[u8]>,
 }
 
@@ -54,21 +60,23 @@ impl OsRegex {
     /// Compiles `pattern`. Errors: 3 too long, 6 bad escape, 7 bad parentheses.
     pub fn compile(pattern: &[u8]) -> Result<Self, CompileError> {
         let alternatives: Vec<_> = program::parse(text(pattern))?.iter().map(Program::new).collect();
-        let groups = alternatives.iter().any(Program::has_marks);
+        let grouped = alternatives.iter().any(Program::has_marks);
         let required = || alternatives.iter().filter(|program| program.can_match()).map(Program::required);
         let shared = required().min_by_key(|literal| literal.len()).filter(|shared| {
             alternatives.len() > 1
                 && !shared.is_empty()
                 && required().all(|all| memmem::find(all, shared).is_some())
         });
-        let common = shared.map(|shared| Needle::new(shared).into());
+        let common = shared.map(Needle::new);
         let mut alternatives = alternatives.into_iter();
-        let first = alternatives.next().expect("even the empty pattern has one alternative");
-        Ok(Self { first, others: alternatives.collect(), groups, common, pattern: pattern.into() })
+        let mut first = alternatives.next().expect("even the empty pattern has one alternative");
+        let others: Box<[_]> = alternatives.collect();
+        (first.alone, first.grouped) = (others.is_empty(), grouped);
+        Ok(Self { first, rest: Box::new(Rest { others, common, pattern: pattern.into() }) })
     }
 
     fn alternatives(&self) -> impl Iterator<Item = &Program> {
-        std::iter::once(&self.first).chain(&self.others)
+        std::iter::once(&self.first).chain(&self.rest.others)
     }
 
     /// Matches with captures. The answer is the reported place, which may be -1.
@@ -81,7 +89,7 @@ impl OsRegex {
         known: impl Fn(usize) -> Known,
     ) -> Option<isize> {
         captures.clear();
-        if !self.groups {
+        if !self.first.grouped {
             return self.place(subject, known);
         }
         let mut marks = captures.take_marks();
@@ -104,15 +112,16 @@ impl OsRegex {
         known: impl Fn(usize) -> Known,
     ) -> Option<isize> {
         let mut steps = Self::STEP_LIMIT;
-        if self.others.is_empty() {
+        if self.first.alone {
             return self.first.run(subject, marks, &mut steps, known(0));
         }
         // Looked for when the first alternative comes of whose literal nothing is known.
         let mut open = None;
         self.alternatives().enumerate().find_map(|(number, program)| {
             let known = known(number);
-            let mut open =
-                || *open.get_or_insert_with(|| self.common.as_ref().is_none_or(|all| all.is_in(subject)));
+            let mut open = || {
+                *open.get_or_insert_with(|| self.rest.common.as_ref().is_none_or(|all| all.is_in(subject)))
+            };
             let asked = known != Known::Nothing || open();
             if asked { program.run(subject, marks.as_deref_mut(), &mut steps, known) } else { None }
         })
@@ -123,10 +132,10 @@ impl OsRegex {
         self.place(Text::new(subject), |_| Known::Nothing).is_some()
     }
 
-    /// What a subject that matches may begin with.
+    /// What a subject that matches may begin with; rules are loaded then, so it is worked out anew.
     pub(crate) fn beginning(&self) -> Beginning {
-        let possible = self.alternatives().filter(|program| program.can_match());
-        Beginning::any(possible.map(|program| program.beginning().clone()))
+        let alternatives = program::parse(text(&self.rest.pattern)).unwrap_or_default();
+        Beginning::any(alternatives.iter().filter_map(compile::beginning))
     }
 
     /// For each alternative a lower-case literal that must occur (ASCII case folded) where it matches; empty where none is
@@ -137,16 +146,16 @@ impl OsRegex {
 
     /// Whether the pattern has a group.
     pub fn has_groups(&self) -> bool {
-        self.groups
+        self.first.grouped
     }
 
     /// The pattern as it was written.
     pub fn pattern(&self) -> &[u8] {
-        &self.pattern
+        &self.rest.pattern
     }
 
     pub(crate) fn refuses_quickly(&self) -> bool {
-        self.others.is_empty() && self.first.refuses_quickly()
+        self.first.alone && (self.first.plain || !self.beginning().is_empty())
     }
 
     /// The texts, if each alternative asks for the whole subject.

@@ -1,7 +1,7 @@
 //! The items of a program: as the compiler sees them, and packed as they are kept.
 //!
 //! Lines of many kinds run other programs each time, so each run waits for the memory of its program: a byte for each item,
-//! and in front of them, in the same piece of memory, eight bytes for each different item that is no literal.
+//! and in the same piece of memory four bytes for each different item that is no literal.
 //! Invariant: what is unpacked is what was packed.
 
 use super::program::{Members, Quantifier};
@@ -72,30 +72,29 @@ impl Op {
         Some(own).filter(|own| *own < 0x80)
     }
 
-    /// In eight bytes; the two lowest bits tell what it is.
-    fn pack(self) -> u64 {
+    /// In four bytes; the two lowest bits tell what it is.
+    fn pack(self) -> u32 {
         match self {
             Self::Literal(_) => Packed::NEVER,
-            Self::Mark(index) => Packed::MARK | u64::from(index) << 16,
+            Self::Mark(index) => Packed::MARK | u32::from(index) << 16,
             Self::Class { set, quantifier, last, stop, tail } => {
                 let (kind, next, one, two) = match stop {
-                    None => (Class::NO_RUN, Members::NONE, 0, 0),
-                    Some(Stop::None) => (Class::NONE, Members::NONE, 0, 0),
+                    None | Some(Stop::None) => (Class::NONE, Members::NONE, 0, 0),
                     Some(Stop::One(one)) => (Class::ONE, Members::NONE, one, 0),
                     Some(Stop::Two(one, two)) => (Class::TWO, Members::NONE, one, two),
                     Some(Stop::Several(next, literal)) => (Class::SEVERAL, next, literal, 0),
                 };
-                let flag = |holds: bool, flag: u64| if holds { flag } else { 0 };
+                let flag = |holds: bool, flag: u32| if holds { flag } else { 0 };
                 Packed::CLASS
                     | flag(quantifier == Quantifier::Plus, Class::PLUS)
                     | flag(quantifier == Quantifier::Star, Class::STAR)
                     | flag(last, Class::LAST)
                     | flag(tail, Class::TAIL)
-                    | u64::from(kind) << 8
-                    | u64::from(set.number()) << 16
-                    | u64::from(next.number()) << 32
-                    | u64::from(one) << 48
-                    | u64::from(two) << 56
+                    | kind << 6
+                    | u32::from(set.number()) << 8
+                    | u32::from(next.number()) << 12
+                    | u32::from(one) << 16
+                    | u32::from(two) << 24
             }
         }
     }
@@ -112,12 +111,12 @@ pub(super) enum Packed {
 }
 
 impl Packed {
-    const NEVER: u64 = 0;
-    const MARK: u64 = 1;
-    const CLASS: u64 = 2;
+    const NEVER: u32 = 0;
+    const MARK: u32 = 1;
+    const CLASS: u32 = 2;
 
     #[inline]
-    fn of(packed: u64) -> Self {
+    fn of(packed: u32) -> Self {
         match packed & 3 {
             Self::CLASS => Self::Class(Class(packed)),
             Self::MARK => Self::Mark((packed >> 16) as u16),
@@ -137,21 +136,20 @@ impl Packed {
 
 /// A class as a run meets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Class(u64);
+pub(super) struct Class(u32);
 
 impl Class {
-    const PLUS: u64 = 4;
-    const STAR: u64 = 8;
-    const LAST: u64 = 16;
-    const TAIL: u64 = 32;
-    const NO_RUN: u8 = 0;
-    const NONE: u8 = 1;
-    const ONE: u8 = 2;
-    const TWO: u8 = 3;
-    const SEVERAL: u8 = 4;
+    const PLUS: u32 = 4;
+    const STAR: u32 = 8;
+    const LAST: u32 = 16;
+    const TAIL: u32 = 32;
+    const NONE: u32 = 0;
+    const ONE: u32 = 1;
+    const TWO: u32 = 2;
+    const SEVERAL: u32 = 3;
 
     pub(super) fn set(self) -> Members {
-        Members::of_number((self.0 >> 16) as u16)
+        Members::of_number((self.0 >> 8) as u8)
     }
 
     pub(super) fn is_plus(self) -> bool {
@@ -177,14 +175,16 @@ impl Class {
 
     /// How many bytes a run of this class passes by; none where there is no run. Subjects hold no NUL.
     pub(super) fn passed(self, rest: &[u8]) -> usize {
-        let [_, kind, .., one, two] = self.0.to_le_bytes();
-        let end = match kind {
-            Self::NO_RUN => return 0,
+        if self.is_single() {
+            return 0;
+        }
+        let [kind, _, one, two] = self.0.to_le_bytes();
+        let end = match u32::from(kind >> 6) {
             Self::NONE => None,
             Self::ONE => memchr::memchr(one, rest),
             Self::TWO => memchr::memchr2(one, two, rest),
             _ => {
-                let (class, next) = (self.set(), Members::of_number((self.0 >> 32) as u16));
+                let (class, next) = (self.set(), Members::of_number((self.0 >> 12) as u8));
                 rest.iter().position(|&byte| {
                     !class.contains(byte) || next.contains(byte) || byte.to_ascii_lowercase() == one
                 })
@@ -194,15 +194,14 @@ impl Class {
     }
 }
 
-/// The items of a program in one piece of memory.
+/// The items of a program, as it is compiled.
 #[derive(Debug, Clone)]
 pub(super) struct Code {
-    /// Items that are told of, then a byte for each item: a literal itself, or 128 and the number of what tells of it.
-    bytes: Box<[u8]>,
-    /// How many are told of.
-    told: u16,
-    /// There are too many different ones for such numbers: each item is told of, its place is its number.
-    wide: bool,
+    /// A byte for each item: a literal itself, or 128 and the number of what tells of it.
+    pub(super) items: Vec<u8>,
+    /// What tells of items. If there are too many different ones for such numbers, each item is told of, its place is its
+    /// number.
+    pub(super) told: Vec<[u8; 4]>,
 }
 
 /// Different items that can be numbered in a byte.
@@ -224,31 +223,28 @@ impl Code {
             _ if wide => 0x80,
             op => 0x80 | number(op),
         };
-        let items: Vec<u8> = ops.iter().map(byte).collect();
+        let items = ops.iter().map(byte).collect();
         let told = if wide { ops } else { &told };
-        let bytes = told.iter().flat_map(|op| op.pack().to_le_bytes()).chain(items).collect();
-        // Patterns are far shorter than that.
-        Self { bytes, told: told.len() as u16, wide }
-    }
-
-    /// The items, ready to be looked at.
-    #[inline]
-    pub(super) fn view(&self) -> View<'_> {
-        let (told, items) = self.bytes.split_at(8 * usize::from(self.told));
-        View { told: told.as_chunks().0, items, places: if self.wide { usize::MAX } else { 0 } }
+        Self { items, told: told.iter().map(|op| op.pack().to_le_bytes()).collect() }
     }
 }
 
 /// The items of a program.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct View<'a> {
-    told: &'a [[u8; 8]],
+    told: &'a [[u8; 4]],
     items: &'a [u8],
     /// What of an item's place is its number.
     places: usize,
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    /// Of code; nothing is told of behind the end of few items.
+    #[inline]
+    pub(super) fn new(items: &'a [u8], told: &'a [[u8; 4]]) -> Self {
+        Self { told, items, places: if told.len() > MOST { usize::MAX } else { 0 } }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.items.len()
     }
@@ -260,7 +256,7 @@ impl View<'_> {
             return Some(Packed::Literal(byte));
         }
         let number = (place & self.places) | usize::from(byte & 0x7f);
-        self.told.get(number).map(|told| Packed::of(u64::from_le_bytes(*told)))
+        self.told.get(number).map(|told| Packed::of(u32::from_le_bytes(*told)))
     }
 
     /// How many literals in a row from some place on stand at the beginning of a text. Subjects hold no NUL.
@@ -284,17 +280,19 @@ mod tests {
     fn op() -> impl Strategy<Value = Op> {
         let quantifier = prop_oneof![Just(Quantifier::None), Just(Quantifier::Plus), Just(Quantifier::Star)];
         let stop = prop_oneof![
-            Just(None),
-            Just(Some(Stop::None)),
-            any::<u8>().prop_map(|one| Some(Stop::One(one))),
-            any::<(u8, u8)>().prop_map(|(one, two)| Some(Stop::Two(one, two))),
-            (members(), any::<u8>()).prop_map(|(next, literal)| Some(Stop::Several(next, literal))),
+            Just(Stop::None),
+            any::<u8>().prop_map(Stop::One),
+            any::<(u8, u8)>().prop_map(|(one, two)| Stop::Two(one, two)),
+            (members(), any::<u8>()).prop_map(|(next, literal)| Stop::Several(next, literal)),
         ];
         prop_oneof![
             any::<u8>().prop_map(Op::Literal),
             any::<u16>().prop_map(Op::Mark),
             (members(), quantifier, any::<bool>(), stop, any::<bool>()).prop_map(
-                |(set, quantifier, last, stop, tail)| Op::Class { set, quantifier, last, stop, tail }
+                |(set, quantifier, last, stop, tail)| {
+                    let stop = Some(stop).filter(|_| quantifier != Quantifier::None);
+                    Op::Class { set, quantifier, last, stop, tail }
+                }
             ),
         ]
     }
@@ -319,7 +317,7 @@ mod tests {
             text in proptest::collection::vec(prop_oneof![1..=u8::MAX, Just(b'a'), Just(b' ')], 0..12),
         ) {
             let code = Code::new(&ops);
-            let view = code.view();
+            let view = View::new(&code.items, &code.told);
             prop_assert_eq!(view.len(), ops.len());
             for (place, op) in ops.iter().enumerate() {
                 let met = view.get(place).expect("there is an item");
@@ -355,7 +353,8 @@ mod tests {
         ) {
             let plain = ops.iter().skip(from).zip(&text);
             let plain = plain.take_while(|(op, byte)| matches!(op, Op::Literal(_)) && op.is_literal(**byte)).count();
-            prop_assert_eq!(Code::new(&ops).view().literals(from, &text), plain);
+            let code = Code::new(&ops);
+            prop_assert_eq!(View::new(&code.items, &code.told).literals(from, &text), plain);
         }
     }
 }

@@ -114,25 +114,26 @@ static MEMBERSHIP: [u16; 256] = {
     membership
 };
 
-/// The bytes of a class, or of none: two bytes that stand for a table which all programs share.
+/// The bytes of a class, or of none: its number, which stands for a table that all programs share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Members(u16);
+pub(super) struct Members(u8);
 
 impl Members {
-    pub(super) const NONE: Self = Self(0);
+    /// Behind all classes.
+    pub(super) const NONE: Self = Self(CLASSES.len() as u8);
 
     pub(super) fn of_class(name: u8) -> Self {
         let class = CLASSES.iter().position(|known| *known == name);
-        Self(class.map_or(0, |class| 1 << class))
+        Self(class.map_or(Self::NONE.0, |class| class as u8))
     }
 
-    /// As a number, and back again.
-    pub(super) fn number(self) -> u16 {
+    /// As a number of four bits, and back again.
+    pub(super) fn number(self) -> u8 {
         self.0
     }
 
-    pub(super) fn of_number(number: u16) -> Self {
-        Self(number)
+    pub(super) fn of_number(number: u8) -> Self {
+        Self(number & 15)
     }
 
     /// The byte of a class that has one only.
@@ -143,7 +144,7 @@ impl Members {
     }
 
     pub(super) fn contains(self, byte: u8) -> bool {
-        MEMBERSHIP[usize::from(byte)] & self.0 != 0
+        MEMBERSHIP[usize::from(byte)] >> self.0 & 1 == 1
     }
 }
 

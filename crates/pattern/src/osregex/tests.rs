@@ -17,6 +17,11 @@ fn place(pattern: &str, subject: &str) -> Option<isize> {
     found(pattern, subject).map(|(place, _)| place)
 }
 
+#[test]
+fn a_program_lies_in_eleven_words() {
+    assert_eq!((size_of::<Program>(), size_of::<OsRegex>()), (88, 96));
+}
+
 fn code(pattern: &[u8]) -> Option<u16> {
     OsRegex::compile(pattern).err().map(|error| error.code)
 }
