@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use tld_pattern::Expression;
 
+use super::wholes::LONGEST;
 use crate::StaticField;
 use crate::fields::{FieldId, FieldNames};
 use crate::hash::Quick;
@@ -19,8 +20,6 @@ use crate::rule::subject::Subject;
 
 /// Literals below this length stand in too many lines to be worth a view each, and are not in the lexicon.
 const SHORTEST: usize = 5;
-/// Longer whole texts are not looked up.
-pub(super) const LONGEST_WHOLE: usize = 64;
 /// More literals of one condition than this are not looked for.
 const MOST_LITERALS: usize = 256;
 
@@ -207,7 +206,7 @@ impl<'a> Making<'a> {
 
     /// What one dynamic field has to hold; that it is there at all is asked for apart.
     fn within_field(&mut self, hint: &mut Hint, field: FieldId, expression: &Expression, negate: bool) {
-        let short = |texts: &[Vec<u8>]| texts.iter().all(|text| text.len() <= LONGEST_WHOLE);
+        let short = |texts: &[Vec<u8>]| texts.iter().all(|text| text.len() <= LONGEST);
         let good = |literals: &[Vec<u8>]| {
             (1..=MOST_LITERALS).contains(&literals.len())
                 && literals.iter().all(|literal| !literal.is_empty())

@@ -16,6 +16,7 @@ mod reference;
 mod remembered;
 mod store;
 mod view;
+mod wholes;
 mod wide;
 mod window;
 

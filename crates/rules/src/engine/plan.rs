@@ -15,9 +15,10 @@ use std::collections::HashMap;
 use tld_pattern::Text;
 
 use super::draft::{Draft, Facts, Need, Node};
-use super::hints::{Domain, Hints, LONGEST_WHOLE};
+use super::hints::{Domain, Hints};
 use super::outline::{Outline, Question};
 use super::view::{Scratch, ViewId, Views};
+use super::wholes::Wholes;
 use crate::decoder::DecoderId;
 use crate::fields::FieldId;
 use crate::hash::Quick;
@@ -109,8 +110,8 @@ pub(super) struct Reach {
 /// What conditions look for in one dynamic field.
 #[derive(Debug, Default)]
 struct FieldSet {
-    /// Groups of literals by whole text in lower case.
-    wholes: HashMap<Box<[u8]>, Vec<u32>, Quick>,
+    /// Groups of literals by whole text.
+    wholes: Wholes,
     /// Literals within.
     literals: LiteralSet,
 }
@@ -118,15 +119,7 @@ struct FieldSet {
 impl FieldSet {
     /// Adds what occurs in a value, which holds no NUL.
     fn find(&self, value: &[u8], signature: &mut Bits) {
-        if !self.wholes.is_empty() && value.len() <= LONGEST_WHOLE {
-            let mut folded = [0; LONGEST_WHOLE];
-            let folded = &mut folded[..value.len()];
-            folded.copy_from_slice(value);
-            folded.make_ascii_lowercase();
-            if let Some(groups) = self.wholes.get(&*folded) {
-                groups.iter().for_each(|group| signature.insert(*group as usize));
-            }
-        }
+        self.wholes.find(value).iter().for_each(|group| signature.insert(*group as usize));
         self.literals.find(value, signature);
     }
 }
@@ -231,9 +224,8 @@ impl Plan {
             places[usize::from(field.0)] = Some(place);
         }
         let (mut pairs, mut short) = (Vec::new(), Vec::new());
-        let mut within = vec![Vec::new(); draft.fields.len()];
-        let mut fields: Vec<FieldSet> =
-            std::iter::repeat_with(FieldSet::default).take(draft.fields.len()).collect();
+        let (mut within, mut wholes) =
+            (vec![Vec::new(); draft.fields.len()], vec![Vec::new(); draft.fields.len()]);
         for (number, group) in (0_u32..).zip(&draft.groups) {
             let group = ruleset.hints.group(*group);
             let literals = group.literals.iter().map(Vec::as_slice);
@@ -247,14 +239,15 @@ impl Plan {
                     within[place(field)].extend(literals.map(|literal| (literal, number)));
                 }
                 Domain::Whole(field) => {
-                    let wholes = &mut fields[place(field)].wholes;
-                    literals.for_each(|text| wholes.entry(text.into()).or_default().push(number));
+                    wholes[place(field)].extend(literals.map(|literal| (literal, number)));
                 }
             }
         }
-        for (field, literals) in fields.iter_mut().zip(&within).filter(|(_, literals)| !literals.is_empty()) {
-            field.literals = LiteralSet::new(literals);
-        }
+        let set = |(wholes, literals): (Vec<_>, &Vec<_>)| FieldSet {
+            wholes: Wholes::new(wholes),
+            literals: if literals.is_empty() { LiteralSet::default() } else { LiteralSet::new(literals) },
+        };
+        let fields = wholes.into_iter().zip(&within).map(set).collect();
         let reach = Reach {
             groups: draft.groups.as_slice().into(),
             roots: draft.roots.as_slice().into(),
@@ -267,7 +260,7 @@ impl Plan {
             views: Views::default(),
             groups: reach.groups.len(),
             places: places.into(),
-            fields: fields.into(),
+            fields,
             concerns: Concerns::new(pairs),
             short: LiteralSet::new(&short),
             literals: None,
@@ -368,7 +361,7 @@ impl Plan {
     /// Memory that it takes, roughly.
     fn bytes(&self) -> usize {
         let fields: usize =
-            self.fields.iter().map(|field| field.literals.bytes() + 128 * field.wholes.len()).sum();
+            self.fields.iter().map(|field| field.literals.bytes() + field.wholes.bytes()).sum();
         self.concerns.bytes() + self.short.bytes() + fields + 4 * self.places.len() + self.reach.bytes()
     }
 }
