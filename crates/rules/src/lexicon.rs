@@ -28,10 +28,8 @@ pub(crate) struct Lexicon {
     ranks: Box<[u32]>,
     /// For each bit of the table one, in their order; then those that share a bit with another one.
     entries: Box<[Entry]>,
-    /// The literals, one behind the other.
+    /// The literals, and behind each for each of its bytes what makes a capital letter small: only a letter matches in both cases.
     texts: Box<[u8]>,
-    /// For each byte of them what makes a capital letter small: only a letter matches in both cases.
-    cases: Box<[u8]>,
     /// The entries in the order of their texts.
     sorted: Box<[u32]>,
 }
@@ -197,6 +195,7 @@ impl Lexicon {
             let start = u32::try_from(texts.len()).unwrap_or(u32::MAX);
             hashed.push((hash(gram), Entry::new(literal, start, offset)));
             texts.extend_from_slice(literal);
+            texts.extend(literal.iter().map(case));
         }
         hashed.sort_by_key(|(hash, _)| *hash);
         let mut table = vec![0_u64; WORDS];
@@ -222,8 +221,7 @@ impl Lexicon {
         // Where a literal stands among the texts is its place in their order.
         let mut sorted: Box<[u32]> = (0..entries.len() as u32).collect();
         sorted.sort_by_key(|number| entries[*number as usize].start);
-        let cases = texts.iter().map(case).collect();
-        Self { table: table.into(), ranks, entries: entries.into(), texts: texts.into(), cases, sorted }
+        Self { table: table.into(), ranks, entries: entries.into(), texts: texts.into(), sorted }
     }
 
     /// The number of a literal, if it is in here.
@@ -329,9 +327,9 @@ impl Lexicon {
 
     #[inline(never)]
     fn stands_whole(&self, entry: &Entry, text: &[u8], start: usize) -> bool {
-        let own = entry.start as usize..entry.start as usize + usize::from(entry.length);
-        let there = text.get(start..start + own.len());
-        there.is_some_and(|there| same(there, &self.cases[own.clone()], &self.texts[own]))
+        let length = usize::from(entry.length);
+        let (literal, cases) = self.texts[entry.start as usize..][..2 * length].split_at(length);
+        text.get(start..start + length).is_some_and(|there| same(there, cases, literal))
     }
 
     fn text(&self, number: u32) -> &[u8] {

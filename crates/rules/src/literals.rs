@@ -81,10 +81,8 @@ pub(crate) struct LiteralSet {
     /// Where the entries of a bit begin; one more than there are bits.
     starts: Box<[u16]>,
     entries: Box<[Entry]>,
-    /// The literals, one behind the other.
+    /// The literals, and behind each for each of its bytes what makes a capital letter small: only a letter matches in both cases.
     texts: Box<[u8]>,
-    /// For each byte of them what makes a capital letter small: only a letter matches in both cases.
-    cases: Box<[u8]>,
     /// What to report for literals with several numbers: how many, then these.
     numbers: Box<[u32]>,
     alone: Box<[Alone]>,
@@ -187,6 +185,7 @@ impl LiteralSet {
             }
             let start = texts.len() as u32;
             texts.extend_from_slice(literal);
+            texts.extend(literal.iter().map(case));
             // At most `LONGEST`.
             let length = literal.len() as u16;
             let head = Head::new(literal);
@@ -220,7 +219,6 @@ impl LiteralSet {
             table: table.into(),
             starts: starts.into(),
             entries: entries.into_iter().map(|(_, entry)| entry).collect(),
-            cases: texts.iter().map(case).collect(),
             texts: texts.into(),
             numbers: several.into(),
             alone: alone.into(),
@@ -234,7 +232,7 @@ impl LiteralSet {
         let alone: usize = self.alone.iter().map(|alone| 96 + alone.literal.len()).sum();
         10 * self.table.len()
             + (2 + size_of::<Entry>()) * self.entries.len()
-            + 2 * self.texts.len()
+            + self.texts.len()
             + 4 * self.numbers.len()
             + alone
     }
@@ -265,8 +263,9 @@ impl LiteralSet {
     /// Whether all of a literal stands there.
     #[inline(never)]
     fn stands(&self, entry: &Entry, there: &[u8]) -> bool {
-        let own = entry.start as usize..entry.start as usize + there.len();
-        same(there, &self.cases[own.clone()], &self.texts[own])
+        let length = there.len();
+        let (literal, cases) = self.texts[entry.start as usize..][..2 * length].split_at(length);
+        same(there, cases, literal)
     }
 
     #[inline(never)]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tld_model::{Event, LocalTime};
 use tld_pattern::budget;
+use tld_sys::ahead;
 
 use super::finish::Finding;
 use super::held::{Copies, Held};
@@ -185,6 +186,9 @@ impl Preparer {
         let Verdict { decoded: event, course, .. } = verdict;
         if course.forced_rule.is_some() || course.dropped {
             return;
+        }
+        if let Some(shown) = event.decoder.and_then(|id| self.ruleset.shown.get(usize::from(id.0))) {
+            ahead::fetch_text(shown);
         }
         let moment = Moment::after(event.event.received, &self.settings.zone, self.second);
         let question = Question { ruleset: &self.ruleset, event, moment: &moment };
