@@ -23,9 +23,9 @@ const LONGEST: usize = 1024;
 /// Lower-case literals by number.
 #[derive(Debug)]
 pub(crate) struct Lexicon {
-    table: Box<[u64]>,
+    table: Box<[u64; WORDS]>,
     /// How many bits stand before a word of the table.
-    ranks: Box<[u32]>,
+    ranks: Box<[u32; WORDS]>,
     /// For each bit of the table one, in their order; then those that share a bit with another one.
     entries: Box<[Entry]>,
     /// The literals, and behind each for each of its bytes what makes a capital letter small: only a letter matches in both cases.
@@ -51,15 +51,24 @@ struct Entry {
 /// No entry.
 const NONE: u32 = u32::MAX;
 
-/// Places of a text at which literals may stand, each with the first of them.
+/// Places of a text at which literals may stand, each with the hash there.
 #[derive(Debug, Default)]
 struct Candidates {
-    list: [(u32, u32); CANDIDATES],
+    list: [(u32, u32); ROOM],
     count: usize,
 }
 
-/// So many places are noted before literals are compared there.
-const CANDIDATES: usize = 16;
+/// Room for places, and how many there are at least when literals are compared, so that there is room for twelve more.
+const ROOM: usize = 32;
+const MANY: usize = 16;
+
+impl Candidates {
+    /// All of them, and goes on with none.
+    fn take(&mut self) -> &mut [(u32, u32)] {
+        let count = std::mem::take(&mut self.count);
+        &mut self.list[..count.min(ROOM)]
+    }
+}
 
 /// What must occur in a log before an expression is worth asking.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -90,6 +99,8 @@ pub(crate) struct Found {
     /// By literal the place behind the byte at which it begins first; 0 where it does not occur.
     places: Vec<u32>,
     list: Vec<u32>,
+    /// None between two passes.
+    candidates: Candidates,
     /// The log was looked through.
     read: bool,
     /// It is known to hold no NUL.
@@ -198,7 +209,7 @@ impl Lexicon {
             texts.extend(literal.iter().map(case));
         }
         hashed.sort_by_key(|(hash, _)| *hash);
-        let mut table = vec![0_u64; WORDS];
+        let mut table = Box::new([0_u64; WORDS]);
         let (mut entries, mut others): (Vec<Entry>, Vec<Entry>) = (Vec::new(), Vec::new());
         let firsts = hashed.chunk_by(|(one, _), (other, _)| one == other).count() as u32;
         for bucket in hashed.chunk_by(|(one, _), (other, _)| one == other) {
@@ -212,16 +223,15 @@ impl Lexicon {
             }
         }
         entries.append(&mut others);
-        let ranks = table.iter().scan(0, |before, word| {
-            let rank = *before;
-            *before += word.count_ones();
-            Some(rank)
-        });
-        let ranks = ranks.collect();
+        let (mut ranks, mut before) = (Box::new([0; WORDS]), 0);
+        for (rank, word) in ranks.iter_mut().zip(table.iter()) {
+            *rank = before;
+            before += word.count_ones();
+        }
         // Where a literal stands among the texts is its place in their order.
         let mut sorted: Box<[u32]> = (0..entries.len() as u32).collect();
         sorted.sort_by_key(|number| entries[*number as usize].start);
-        Self { table: table.into(), ranks, entries: entries.into(), texts: texts.into(), sorted }
+        Self { table, ranks, entries: entries.into(), texts: texts.into(), sorted }
     }
 
     /// The number of a literal, if it is in here.
@@ -253,12 +263,12 @@ impl Lexicon {
     /// Adds what occurs in a text.
     pub(crate) fn find(&self, text: &[u8], found: &mut Found) {
         found.places.resize(self.entries.len(), 0);
-        let Ok(table) = <&[u64; WORDS]>::try_from(&*self.table) else { return };
-        let mut candidates = Candidates::default();
-        let mut ask = |gram: u64, at: usize| {
+        let ask = |gram: u64, at: usize, candidates: &mut Candidates| {
             let hash = hash(gram as u32);
-            if table[(hash >> 6) as usize] >> (hash & 63) & 1 == 1 && self.note(at, hash, &mut candidates) {
-                self.compare(text, &mut candidates, found);
+            if self.table[(hash >> 6) as usize] >> (hash & 63) & 1 == 1 {
+                // Logs are far shorter than places can be counted.
+                candidates.list[candidates.count % ROOM] = (at as u32, hash);
+                candidates.count += 1;
             }
         };
         // Eight places for one load.
@@ -268,46 +278,51 @@ impl Lexicon {
             let low = word(&pair[0]);
             let high = low >> 32 | word(&pair[1]) << 32;
             for (gram, places) in [(low, at), (high, at + 4)] {
-                ask(gram, places);
-                ask(gram >> 8, places + 1);
-                ask(gram >> 16, places + 2);
-                ask(gram >> 24, places + 3);
+                ask(gram, places, &mut found.candidates);
+                ask(gram >> 8, places + 1, &mut found.candidates);
+                ask(gram >> 16, places + 2, &mut found.candidates);
+                ask(gram >> 24, places + 3, &mut found.candidates);
             }
             at += 8;
-        }
-        grams(&text[at..]).zip(at..).for_each(|(gram, at)| ask(gram.into(), at));
-        self.compare(text, &mut candidates, found);
-    }
-
-    /// Puts down that literals of a bit may stand at a place, and has the first of them fetched: most are in memory only. Tells
-    /// whether there is no room for another.
-    #[inline(never)]
-    fn note(&self, at: usize, hash: u32, candidates: &mut Candidates) -> bool {
-        let (word, bit) = ((hash >> 6) as usize, hash & 63);
-        let number = self.ranks[word] + (self.table[word] & ((1 << bit) - 1)).count_ones();
-        ahead::fetch(&self.entries[number as usize]);
-        // Logs are far shorter than places can be counted.
-        candidates.list[candidates.count % CANDIDATES] = (at as u32, number);
-        candidates.count += 1;
-        candidates.count == CANDIDATES
-    }
-
-    /// The literals whose hashed bytes may stand at some places.
-    #[inline(never)]
-    fn compare(&self, text: &[u8], candidates: &mut Candidates, found: &mut Found) {
-        for (at, mut number) in candidates.list.iter().copied().take(candidates.count) {
-            while let Some(entry) = self.entries.get(number as usize) {
-                if let Some(start) = (at as usize).checked_sub(usize::from(entry.offset))
-                    && self.stands(entry, text, start)
-                    && found.places[number as usize] == 0
-                {
-                    found.places[number as usize] = start as u32 + 1;
-                    found.list.push(number);
-                }
-                number = entry.next;
+            if found.candidates.count >= MANY {
+                self.compare(text, found);
             }
         }
-        candidates.count = 0;
+        // Twelve places at most.
+        grams(&text[at..]).zip(at..).for_each(|(gram, at)| ask(gram.into(), at, &mut found.candidates));
+        self.compare(text, found);
+    }
+
+    /// The literals whose hashed bytes may stand at some places. Those of all places are fetched before the first is looked at:
+    /// most are in memory only.
+    #[inline(never)]
+    fn compare(&self, text: &[u8], found: &mut Found) {
+        let Found { places, list, candidates, .. } = found;
+        let candidates = candidates.take();
+        for (_, hash) in &mut *candidates {
+            *hash = self.first(*hash);
+            if let Some(entry) = self.entries.get(*hash as usize) {
+                ahead::fetch(entry);
+            }
+        }
+        for (at, number) in candidates {
+            while let Some(entry) = self.entries.get(*number as usize) {
+                if let Some(start) = (*at as usize).checked_sub(usize::from(entry.offset))
+                    && self.stands(entry, text, start)
+                    && places[*number as usize] == 0
+                {
+                    places[*number as usize] = start as u32 + 1;
+                    list.push(*number);
+                }
+                *number = entry.next;
+            }
+        }
+    }
+
+    /// The first entry of a bit that is set.
+    fn first(&self, hash: u32) -> u32 {
+        let (word, bit) = ((hash >> 6) as usize % WORDS, hash & 63);
+        self.ranks[word] + (self.table[word] & ((1 << bit) - 1)).count_ones()
     }
 
     /// Whether a literal stands at a place.

@@ -87,7 +87,8 @@ impl Wholes {
     fn numbers(&self, place: usize, length: usize, folded: &Folded) -> Option<&[u32]> {
         let [own, count] = *self.words[place..].first_chunk()?;
         let (numbers, text) = self.words[place + 2..].split_at(count as usize);
-        let same = text.iter().copied().zip(in_words(&folded.0)).take(length.div_ceil(4)).all(|(a, b)| a == b);
+        let same =
+            text.iter().copied().zip(in_words(&folded.0)).take(length.div_ceil(4)).all(|(a, b)| a == b);
         (own as usize == length && same).then_some(numbers)
     }
 
