@@ -10,9 +10,8 @@ use std::borrow::Cow;
 use tld_model::Event;
 
 use crate::decoder::DecoderId;
-pub(crate) use names::{Digest, FieldId, FieldNames, Fixed, Member, Scope};
+pub(crate) use names::{Digest, FieldId, FieldNames, Fixed, Known, Member, Scope};
 pub(crate) use origin::{Copied, Field, Origin};
-use path::append_short;
 pub(crate) use path::{Path, append_part};
 
 /// A decoded value.
@@ -143,9 +142,9 @@ pub struct Decoded<'e> {
     /// Which of them are there, a bit for each.
     present: u16,
     dynamic: Vec<Dynamic>,
-    /// Objects of its JSON documents so far.
-    objects: u16,
-    /// What fields hold that does not stand in the event's text, and the names of dynamic fields.
+    /// For each object of its JSON documents that has a field: the names of the objects around the field, each with its dot.
+    objects: Vec<Span>,
+    /// What fields hold that does not stand in the event's text, and names.
     own: Vec<u8>,
 }
 
@@ -161,6 +160,22 @@ impl Span {
     /// Nothing else starts there.
     const ABSENT: Self = Self { start: u32::MAX, length: 0 };
 
+    /// A part of the event's text: where it begins and ends.
+    #[inline]
+    pub(crate) fn of_text(start: u32, end: u32) -> Self {
+        Self { start, length: end - start }
+    }
+
+    /// The same from an earlier place on.
+    pub(crate) fn from(self, start: u32) -> Self {
+        Self { start, length: self.start + self.length - start }
+    }
+
+    /// Where it begins in the event's text, if it is a part of that.
+    pub(crate) fn in_text(self) -> Option<u32> {
+        (self.start < Self::OWN).then_some(self.start)
+    }
+
     /// Where it begins and ends in a copy of the event's text with the bytes that the event owns from `own` on.
     pub(crate) fn place(self, own: u32) -> (u32, u32) {
         let start = self.start.checked_sub(Self::OWN).map_or(self.start, |start| start.saturating_add(own));
@@ -174,21 +189,28 @@ pub(crate) struct FieldsMark {
     statics: [Span; 14],
     present: u16,
     dynamic: usize,
+    objects: usize,
     own: usize,
 }
 
+/// A dynamic field: half a line of memory. Names of members are not put together, since hardly anybody asks for them.
 #[derive(Debug, Clone, Copy)]
 struct Dynamic {
-    name: Span,
+    /// Its name within its object.
+    key: Span,
     value: Span,
-    known: Option<FieldId>,
     origin: Origin,
+    /// The object's number, counted from one; 0 for a field that is no member of any.
+    object: u16,
+    /// The number that rules know it by.
+    known: Known,
 }
 
 /// Memory of fields that outlives its event.
 #[derive(Debug, Default)]
 pub(crate) struct FieldMemory {
     dynamic: Vec<Dynamic>,
+    objects: Vec<Span>,
     own: Vec<u8>,
 }
 
@@ -199,11 +221,13 @@ impl FieldMemory {
     /// The memory of an event that is done.
     pub(crate) fn of(event: &mut Decoded<'_>) -> Self {
         let mut dynamic = std::mem::take(&mut event.dynamic);
+        let mut objects = std::mem::take(&mut event.objects);
         let mut own = std::mem::take(&mut event.own);
         dynamic.clear();
+        objects.clear();
         own.clear();
         own.shrink_to(Self::MOST);
-        Self { dynamic, own }
+        Self { dynamic, objects, own }
     }
 }
 
@@ -228,7 +252,7 @@ impl<'e> Decoded<'e> {
             statics: [Span::ABSENT; 14],
             present: 0,
             dynamic: memory.dynamic,
-            objects: 0,
+            objects: memory.objects,
             own: memory.own,
         }
     }
@@ -288,9 +312,11 @@ impl<'e> Decoded<'e> {
         })
     }
 
-    /// Where names and values of dynamic fields stand, in their order.
-    pub(crate) fn dynamic_spans(&self) -> impl Iterator<Item = (Span, Span)> {
-        self.dynamic.iter().map(|field| (field.name, field.value))
+    /// Where dynamic fields stand, in their order: what their names begin with if they are members of an inner object, the
+    /// rest of their names, and their values.
+    pub(crate) fn dynamic_spans(&self) -> impl Iterator<Item = (Option<Span>, Span, Span)> {
+        let within = |object: &Span| object.length > 0;
+        self.dynamic.iter().map(move |field| (self.object(field).filter(within), field.key, field.value))
     }
 
     /// The bytes that the event owns.
@@ -299,14 +325,18 @@ impl<'e> Decoded<'e> {
     }
 
     /// Names and values of dynamic fields in order of extraction, duplicates included.
-    pub fn dynamic(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
-        let text = |span| self.slice(span).unwrap_or_default();
-        self.dynamic.iter().map(move |field| (text(field.name), text(field.value)))
+    pub fn dynamic(&self) -> impl ExactSizeIterator<Item = (Value<'_>, &[u8])> {
+        self.fields().map(|field| (field.name(), field.value()))
     }
 
     /// The same one by one.
-    pub(crate) fn fields(&self) -> impl Iterator<Item = Field<'_>> {
+    pub(crate) fn fields(&self) -> impl ExactSizeIterator<Item = Field<'_>> {
         self.dynamic.iter().map(|field| Field::new(self, field))
+    }
+
+    /// What the name of a member begins with.
+    fn object(&self, field: &Dynamic) -> Option<Span> {
+        self.objects.get(usize::from(field.object.checked_sub(1)?)).copied()
     }
 
     /// Whether there is any dynamic field.
@@ -319,22 +349,31 @@ impl<'e> Decoded<'e> {
         let name = name.as_bytes();
         let last = |name: &[u8]| name.last().map(|byte| byte | 0x20);
         // Most others of this length end otherwise.
-        let same = |own: &[u8]| last(own) == last(name) && (own == name || own.eq_ignore_ascii_case(name));
+        let same = |own: &[u8], name: &[u8]| {
+            last(own) == last(name) && (own == name || own.eq_ignore_ascii_case(name))
+        };
         let named = |field: &&Dynamic| {
-            field.name.length as usize == name.len() && self.slice(field.name).is_some_and(same)
+            let object = self.object(field);
+            let before = object.map_or(0, |object| object.length as usize);
+            before + field.key.length as usize == name.len()
+                && self.slice(field.key).is_some_and(|key| same(key, &name[before..]))
+                && object.is_none_or(|object| {
+                    self.slice(object).is_some_and(|object| object.eq_ignore_ascii_case(&name[..before]))
+                })
         };
         self.dynamic.iter().find(named).and_then(|field| self.slice(field.value))
     }
 
     /// The first dynamic field of the name that rules know by this number.
     pub(crate) fn known_field(&self, known: FieldId) -> Option<&[u8]> {
-        let field = self.dynamic.iter().find(|field| field.known == Some(known));
+        let known = Known::from(Some(known));
+        let field = self.dynamic.iter().find(|field| field.known == known);
         field.and_then(|field| self.slice(field.value))
     }
 
     /// Dynamic fields that some rule asks for.
     pub(crate) fn known(&self) -> impl Iterator<Item = (FieldId, &[u8])> {
-        self.dynamic.iter().filter_map(|field| Some((field.known?, self.slice(field.value)?)))
+        self.dynamic.iter().filter_map(|field| Some((field.known.field()?, self.slice(field.value)?)))
     }
 
     /// [`Decoded::push_known`] for tests that ask no rule.
@@ -354,37 +393,41 @@ impl<'e> Decoded<'e> {
     ) -> bool {
         let room = self.dynamic.len() < most;
         if room {
-            let (name, value) = (self.span(name), self.span(value));
-            self.dynamic.push(Dynamic { name, value, known, origin: Origin::NONE });
+            let (key, value) = (self.span(name), self.span(value));
+            self.dynamic.push(Dynamic { key, value, origin: Origin::NONE, object: 0, known: known.into() });
         }
         room
     }
 
-    /// Appends a dynamic field that is a member of the object of that path and whose value is here already, unless `most`
-    /// are there.
+    /// Whether there are so many dynamic fields.
+    #[inline]
+    pub(crate) fn is_full(&self, most: usize) -> bool {
+        // Every object with a number has a field.
+        self.dynamic.len() >= most.min(usize::from(u16::MAX))
+    }
+
+    /// Appends a dynamic field that is a member of an object. `object` is the object's number, 0 as long as it has none because
+    /// it has no field.
     #[inline]
     pub(crate) fn push_member(
         &mut self,
-        path: &Path,
-        key: &[u8],
-        (known, value, origin): (Option<FieldId>, Span, Origin),
-        most: usize,
+        (object, path): (&mut u16, &Path),
+        (key, value, origin): (Span, Span, Origin),
+        known: Known,
     ) {
-        if self.dynamic.len() < most {
-            let start = self.own.len();
-            let behind = self.offset(key).and_then(|at| self.event.text.get(at..)?.first_chunk());
-            append_short(&mut self.own, path.block(), path.names());
-            append_short(&mut self.own, behind, key);
-            let name = self.own_from(start);
-            self.dynamic.push(Dynamic { name, value, known, origin });
+        if *object == 0 {
+            *object = self.number_object(path);
         }
+        self.dynamic.push(Dynamic { key, value, origin, object: *object, known });
     }
 
-    /// A number for one more object of a document; 0 where they have run out.
-    pub(crate) fn number_object(&mut self) -> u16 {
-        let number = self.objects.checked_add(1);
-        self.objects = number.unwrap_or(self.objects);
-        number.unwrap_or(0)
+    /// A number for one more object.
+    #[inline(never)]
+    fn number_object(&mut self, path: &Path) -> u16 {
+        let start = self.own.len();
+        self.own.extend_from_slice(path.names());
+        self.objects.push(self.own_from(start));
+        self.objects.len() as u16
     }
 
     /// Bytes that the event owns, to append a value to.
@@ -404,8 +447,13 @@ impl<'e> Decoded<'e> {
 
     /// How far decoding came, to go back to.
     pub(crate) fn mark(&self) -> FieldsMark {
-        let Self { statics, present, dynamic, own, .. } = self;
-        FieldsMark { statics: *statics, present: *present, dynamic: dynamic.len(), own: own.len() }
+        FieldsMark {
+            statics: self.statics,
+            present: self.present,
+            dynamic: self.dynamic.len(),
+            objects: self.objects.len(),
+            own: self.own.len(),
+        }
     }
 
     /// Forgets the fields since then.
@@ -413,6 +461,7 @@ impl<'e> Decoded<'e> {
         self.statics = mark.statics;
         self.present = mark.present;
         self.dynamic.truncate(mark.dynamic);
+        self.objects.truncate(mark.objects);
         self.own.truncate(mark.own);
     }
 

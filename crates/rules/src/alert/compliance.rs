@@ -43,9 +43,9 @@ pub(super) fn write(event: &Decoded<'_>, sca: bool, rule: &RuleInfo, page: &mut 
 fn of<'a>(event: &'a Decoded<'_>, sca: bool, rule: &RuleInfo) -> Vec<Array<'a>> {
     let mut found: Vec<Array<'a>> = Vec::new();
     if sca {
-        for (key, value) in event.dynamic() {
-            if let Some(name) = key.strip_prefix(b"sca.check.compliance.") {
-                found.push((name.to_vec(), words(value)));
+        for field in event.fields() {
+            if let Some(name) = field.name().strip_prefix(b"sca.check.compliance.") {
+                found.push((name.to_vec(), words(field.value())));
             }
         }
     }

@@ -2,7 +2,7 @@
 //! case, and the first one of a name stays.
 
 use super::json::{Object, compact_array, string};
-use crate::{Decoded, StaticField};
+use crate::{Decoded, StaticField, Value};
 
 /// Dots below this depth stay in the key: nesting is the sender's choice, the stack is ours.
 const DEEPEST: usize = 128;
@@ -21,15 +21,15 @@ enum Node<'a> {
 }
 
 impl<'a> Tree<'a> {
-    /// The event's fields.
-    pub(crate) fn of(event: &'a Decoded<'_>) -> Self {
+    /// The event's fields, the dynamic ones as [`Decoded::dynamic`] tells them.
+    pub(crate) fn of(event: &'a Decoded<'_>, dynamic: &'a [(Value<'_>, &[u8])]) -> Self {
         let mut tree = Self::default();
         for field in StaticField::ALL {
             if let Some(value) = event.field(field) {
                 tree.members.push((field.name().as_bytes(), Node::Text(value)));
             }
         }
-        for (key, value) in event.dynamic() {
+        for (key, value) in dynamic {
             if !value.is_empty() {
                 tree.insert(key, value);
             }

@@ -6,6 +6,8 @@
 //! Members of a JSON log that stand there as they are to be written are copied, neighbours together.
 //! Invariant: what is written is what the tree would have written.
 
+use std::borrow::Cow;
+
 use super::data::Tree;
 use super::json::compact_array;
 use super::page::Page;
@@ -78,7 +80,8 @@ pub(super) fn write(event: &Decoded<'_>, names: &mut Names, page: &mut Page) {
 #[cold]
 #[inline(never)]
 pub(super) fn through_tree(event: &Decoded<'_>, page: &mut Page) {
-    let tree = Tree::of(event);
+    let dynamic: Vec<_> = event.dynamic().collect();
+    let tree = Tree::of(event, &dynamic);
     if !tree.is_empty() {
         let mut text = Vec::new();
         tree.write(&mut text);
@@ -135,25 +138,31 @@ impl Members<'_> {
     /// The number of objects that are open then; none where it takes a tree.
     fn write(&mut self, event: &Decoded<'_>) -> Option<usize> {
         let text = &*event.event.text;
-        let mut last: Option<Field<'_>> = None;
+        // The object whose members are written, and what their names begin with.
         let mut object = 0;
+        let mut around: Cow<'_, [u8]> = Cow::Borrowed(b"");
         // A part of the event's text that is to be copied.
         let mut part = (0, 0);
         for field in event.fields().filter(|field| !field.is_empty()) {
-            let origin = field.origin();
-            if origin.object == 0 || origin.object != object {
+            let Some((own, mark)) = field.place() else {
                 self.copy(text, &mut part);
                 let name = field.name();
-                self.close(name, last.map(Field::name).unwrap_or_default());
-                self.enter(name)?;
-                object = origin.object;
+                self.go_into(&name, &around)?;
+                let Open { start, hash } = self.open[self.depth];
+                self.names.add(hash, Digest::of(&name[start..]).mark())?;
+                self.member(text, field, &name[start..]);
+                self.mark = b',';
+                (object, around) = (0, name);
+                continue;
+            };
+            if own != object {
+                self.copy(text, &mut part);
+                let names = field.object();
+                self.go_into(names, &around)?;
+                (object, around) = (own, Cow::Borrowed(names));
             }
-            last = Some(field);
-            let Open { start, hash } = self.open[self.depth];
-            if object > 0 {
-                self.names.add(hash, origin.mark)?;
-            }
-            if let Some(Copied::Whole(start, end)) = origin.copied() {
+            self.names.add(self.open[self.depth].hash, mark)?;
+            if let Some(Copied::Whole(start, end)) = field.copied() {
                 // Only the comma stands between neighbours.
                 if start == part.1 + 1 && part.1 > 0 {
                     part.1 = end;
@@ -164,11 +173,7 @@ impl Members<'_> {
                 }
             } else {
                 self.copy(text, &mut part);
-                let name = &field.name()[start..];
-                if object == 0 {
-                    self.names.add(hash, Digest::of(name).mark())?;
-                }
-                self.member(text, field, name);
+                self.member(text, field, field.key());
             }
             self.mark = b',';
         }
@@ -176,9 +181,17 @@ impl Members<'_> {
         Some(self.depth)
     }
 
+    /// Closes the objects that are open, with `around` in front of their members' names, and opens those around a field, whose
+    /// name begins with `name`.
+    #[inline(never)]
+    fn go_into(&mut self, name: &[u8], around: &[u8]) -> Option<()> {
+        self.close(name, around);
+        self.enter(name)
+    }
+
     /// Writes a member of the object that is open.
     fn member(&mut self, text: &[u8], field: Field<'_>, name: &[u8]) {
-        if let Some(Copied::Value(start, end)) = field.origin().copied() {
+        if let Some(Copied::Value(start, end)) = field.copied() {
             self.page.key(self.mark, name);
             self.page.append(text.get(start..end).unwrap_or_default());
             return;

@@ -191,8 +191,8 @@ impl Picture<'_> {
             }
         }
         line(page, &[&event.full_log]);
-        for (key, value) in event.dynamic().filter(|(_, value)| !value.is_empty()) {
-            line(page, &[key, b": ", value]);
+        for field in event.fields().filter(|field| !field.is_empty()) {
+            line(page, &[field.object(), field.key(), b": ", field.value()]);
         }
         for last in self.last_events.iter() {
             line(page, &[last]);

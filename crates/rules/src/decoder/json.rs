@@ -17,6 +17,8 @@ pub(super) use value::{Json, field_number};
 pub(super) const DEPTH: usize = 512;
 /// So many bytes are searched at once for what is special in strings.
 const BLOCK: usize = 64;
+/// Where no block begins.
+const NOWHERE: usize = usize::MAX - BLOCK;
 /// Longest text of a number.
 const NUMBER_LENGTH: usize = 63;
 
@@ -37,7 +39,7 @@ impl<'t> Parser<'t> {
     /// A reader at the start of a text.
     pub(super) fn new(text: &'t [u8]) -> Self {
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-        Self { text, at: 0, block: usize::MAX, marks: 0, exact: false }
+        Self { text, at: 0, block: NOWHERE, marks: 0, exact: false }
     }
 
     /// The text that is read.
@@ -50,26 +52,95 @@ impl<'t> Parser<'t> {
         self.text.get(self.at + 1) == Some(&byte)
     }
 
-    /// Begins what may stand as alerts write it.
-    pub(super) fn start(&mut self) -> usize {
-        self.exact = true;
+    /// How far it was read.
+    pub(super) fn at(&self) -> usize {
         self.at
     }
 
-    /// Where what began there ends, if it stands so.
-    pub(super) fn exact_end(&self) -> Option<usize> {
-        self.exact.then_some(self.at)
+    /// Begins what may stand as alerts write it.
+    pub(super) fn start(&mut self) {
+        self.exact = true;
     }
 
-    /// Goes over the colon between a name and its value.
+    /// Whether what began there stands so.
+    pub(super) fn is_exact(&self) -> bool {
+        self.exact
+    }
+
+    /// Reads again from there on.
+    pub(super) fn back_to(&mut self, at: usize) {
+        self.at = at;
+    }
+
+    /// Goes over the colon between a name and its value; whether there are blanks, too.
+    pub(super) fn colon(&mut self) -> Option<bool> {
+        let start = self.at;
+        self.skip_blanks();
+        self.byte(b':')?;
+        self.skip_blanks();
+        Some(self.at > start + 1)
+    }
+
+    /// Goes over the comma behind a member and the blank behind that, if a quote follows.
     #[inline]
-    pub(super) fn colon(&mut self) -> Option<()> {
-        if self.byte(b':').is_none() {
-            self.skip_blanks();
-            self.byte(b':')?;
+    pub(super) fn comma(&mut self) -> bool {
+        let Some([b',', next, behind]) = self.text.get(self.at..).and_then(<[u8]>::first_chunk) else {
+            return false;
+        };
+        if *next == b'"' {
+            self.at += 1;
+            return true;
+        }
+        let blank = *next == b' ' && *behind == b'"';
+        if blank {
+            self.at += 2;
+        }
+        blank
+    }
+
+    /// Goes over what stands behind a member: a comma and blanks, or the brace behind the last one. Whether one more follows.
+    #[inline(never)]
+    pub(super) fn comma_by_bytes(&mut self) -> Option<bool> {
+        self.skip_blanks();
+        if self.byte(b',').is_none() {
+            return self.byte(b'}').map(|()| false);
         }
         self.skip_blanks();
-        Some(())
+        Some(true)
+    }
+
+    /// A string that is what it stands for: where its text begins and ends. Nothing is read where there is none.
+    #[inline]
+    pub(super) fn plain(&mut self) -> Option<(usize, usize)> {
+        let start = self.at + 1;
+        if self.peek() != Some(b'"') {
+            return None;
+        }
+        let end = self.plain_end(start)?;
+        self.at = end + 1;
+        Some((start, end))
+    }
+
+    /// A value behind its colon that is such a string and does not look like an array: where its quotes stand. Nothing is read
+    /// where there is none.
+    #[inline]
+    pub(super) fn plain_value(&mut self) -> Option<(usize, usize)> {
+        let [colon, next, behind, more] = *self.text.get(self.at..)?.first_chunk()?;
+        let blank = next == b' ';
+        let (quote, first) = if blank { (behind, more) } else { (next, behind) };
+        if colon != b':' || quote != b'"' || first == b'[' {
+            return None;
+        }
+        let quote = self.at + 1 + usize::from(blank);
+        let end = self.plain_end(quote + 1)?;
+        self.at = end + 1;
+        Some((quote, end))
+    }
+
+    /// Where a string ends in which nothing is special from here on.
+    #[inline]
+    fn plain_end(&mut self, from: usize) -> Option<usize> {
+        self.special(from).filter(|end| self.text.get(*end) == Some(&b'"'))
     }
 
     /// An integer of at most fifteen digits as it stands here, and whether a field shows decimals behind it because it is
@@ -93,20 +164,18 @@ impl<'t> Parser<'t> {
     /// A string: as it stands here, or appended to `out`.
     #[inline]
     pub(super) fn text(&mut self, out: &mut Vec<u8>) -> Option<Option<&'t [u8]>> {
-        self.byte(b'"')?;
-        let end = self.special(self.at)?;
-        if self.text.get(end) == Some(&b'"') {
-            let plain = self.text.get(self.at..end);
-            self.at = end + 1;
-            return Some(plain);
+        if let Some((start, end)) = self.plain() {
+            return Some(self.text.get(start..end));
         }
-        self.rewritten(end, out).map(|()| None)
+        self.byte(b'"')?;
+        self.rewritten(out).map(|()| None)
     }
 
-    /// The rest of a string that is not what it stands for, up to whose first special byte nothing is to be done.
+    /// The rest of a string that is not what it stands for.
     #[inline(never)]
-    fn rewritten(&mut self, mut next: usize, out: &mut Vec<u8>) -> Option<()> {
+    fn rewritten(&mut self, out: &mut Vec<u8>) -> Option<()> {
         let start = out.len();
+        let mut next = self.special(self.at)?;
         // Whether there may be a NUL.
         let mut odd = false;
         loop {
@@ -141,34 +210,32 @@ impl<'t> Parser<'t> {
     /// The next quote, backslash or control character from a place on.
     #[inline]
     fn special(&mut self, from: usize) -> Option<usize> {
-        let mut start = from / BLOCK * BLOCK;
-        if start != self.block {
-            self.search(start);
-        }
-        let mut marks = self.marks & u64::MAX << (from % BLOCK);
-        while marks == 0 {
-            start += BLOCK;
-            if start >= self.text.len() {
-                return None;
+        let into = from.wrapping_sub(self.block);
+        if into < BLOCK {
+            let marks = self.marks >> into;
+            if marks != 0 {
+                return Some(from + marks.trailing_zeros() as usize);
             }
-            self.search(start);
-            marks = self.marks;
         }
-        Some(start + marks.trailing_zeros() as usize)
+        self.search(from)
     }
 
+    /// The same by a look at the text: behind what was looked at already, at blocks of it one behind the other.
     #[inline(never)]
-    fn search(&mut self, start: usize) {
-        let rest = self.text.get(start..).unwrap_or_default();
-        self.block = start;
-        self.marks = match rest.first_chunk() {
-            Some(block) => block_specials(block),
-            None => {
-                let mut padded = [b' '; BLOCK];
-                padded.iter_mut().zip(rest).for_each(|(to, byte)| *to = *byte);
-                block_specials(&padded)
+    fn search(&mut self, from: usize) -> Option<usize> {
+        let mut start = if from.wrapping_sub(self.block) < BLOCK { self.block + BLOCK } else { from };
+        loop {
+            let rest = self.text.get(start..)?;
+            let marks = match rest.first_chunk() {
+                Some(block) => block_specials(block),
+                None => last_specials(rest)?,
+            };
+            if marks != 0 {
+                (self.block, self.marks) = (start, marks);
+                return Some(start + marks.trailing_zeros() as usize);
             }
-        };
+            start += BLOCK;
+        }
     }
 
     fn rest(&self) -> &'t [u8] {
@@ -422,6 +489,14 @@ fn block_specials(bytes: &[u8; BLOCK]) -> u64 {
     pieces.iter().rev().fold(0, |marks, piece| marks << 16 | u64::from(specials(*piece)))
 }
 
+/// The same at the end of a text; none where there is nothing more.
+#[inline(never)]
+fn last_specials(rest: &[u8]) -> Option<u64> {
+    let mut padded = [b' '; BLOCK];
+    padded.get_mut(..rest.len())?.copy_from_slice(rest);
+    (!rest.is_empty()).then(|| block_specials(&padded))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -439,7 +514,7 @@ mod tests {
             let text = [&*before, special, &*behind].concat();
             let special = |byte: &u8| *byte < 0x20 || b"\"\\".contains(byte);
             let mut parser = Parser::new(text.as_bytes());
-            for from in [0, from] {
+            for from in [0, from, 0] {
                 let wanted = text.bytes().skip(from).position(|byte| special(&byte)).map(|at| at + from);
                 prop_assert_eq!(parser.special(from), wanted);
             }

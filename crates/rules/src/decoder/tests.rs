@@ -64,7 +64,7 @@ fn decode_event(decoders: &Decoders, event: &Event) -> Outcome {
     let statics = crate::StaticField::ALL
         .into_iter()
         .filter_map(|field| Some((field.name().to_owned(), text(decoded.field(field)?))));
-    let dynamic = decoded.dynamic().map(|(key, value)| (text(key), text(value)));
+    let dynamic = decoded.dynamic().map(|(key, value)| (text(&key), text(value)));
     Outcome {
         decoder: decoded.decoder.map(|id| decoders.info(id).name.clone()).unwrap_or_default(),
         fields: statics.chain(dynamic).collect(),

@@ -55,7 +55,7 @@ impl Writer {
             extra.extend_from_slice(event.owned());
         }
         let log = place(text, &event.log, before, extra);
-        let mut at = |span: Span| match whole {
+        let at = |span: Span, extra: &mut Vec<u8>| match whole {
             true => span.place(number(before)),
             false => place(text, event.slice(span).unwrap_or_default(), before, extra),
         };
@@ -70,10 +70,19 @@ impl Writer {
         head.put(event.category as u32);
         head.put(u32::from(event.present()));
         head.put(number(event.dynamic().len()));
-        event.static_spans().for_each(|span| head.put_place(at(span)));
-        for (name, value) in event.dynamic_spans() {
-            head.put_place(at(name));
-            head.put_place(at(value));
+        event.static_spans().for_each(|span| head.put_place(at(span, extra)));
+        for (object, key, value) in event.dynamic_spans() {
+            let name = match object {
+                None => at(key, extra),
+                Some(object) => {
+                    let start = before + extra.len();
+                    extra.extend_from_slice(event.slice(object).unwrap_or_default());
+                    extra.extend_from_slice(event.slice(key).unwrap_or_default());
+                    (number(start), number(before + extra.len()))
+                }
+            };
+            head.put_place(name);
+            head.put_place(at(value, extra));
             if head.length >= Head::FULL {
                 out.extend_from_slice(head.written());
                 head.length = 0;

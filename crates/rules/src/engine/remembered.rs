@@ -45,7 +45,7 @@ impl Remembered {
                 statics[field as usize] = packer.run(value);
             }
         }
-        let dynamic = event.dynamic().map(|(name, value)| (packer.run(name), packer.run(value)));
+        let dynamic = event.dynamic().map(|(name, value)| (packer.run(&name), packer.run(value)));
         let dynamic = dynamic.collect();
         Self {
             at: AtomicI64::new(at),

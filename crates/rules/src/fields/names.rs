@@ -6,9 +6,11 @@
 
 use std::collections::HashMap;
 
+use wide::u8x16;
+
 use super::StaticField;
 use crate::hash::Quick;
-use crate::literals::{case, same};
+use crate::literals::case;
 
 /// The number of a dynamic field that some rule asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,12 +25,29 @@ pub(crate) struct FieldNames {
     /// The members by hash: sixteen bits of it, then their number and one; 0 where none is.
     slots: Box<[u32]>,
     members: Vec<Part>,
-    /// The parts of names, one behind the other, in lower case.
-    texts: Vec<u8>,
-    /// For each byte of them what makes a capital letter small.
-    cases: Vec<u8>,
+    /// What parts of names hold behind the bytes that stand in [`Part::start`], one behind the other, in lower case.
+    ends: Vec<u8>,
     /// More names than members can be told of.
     crowded: bool,
+}
+
+/// The number of a field, if some rule asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Known(u16);
+
+impl Known {
+    pub(crate) const NOT: Self = Self(u16::MAX);
+
+    #[inline]
+    pub(crate) fn field(self) -> Option<FieldId> {
+        (self != Self::NOT).then_some(FieldId(self.0))
+    }
+}
+
+impl From<Option<FieldId>> for Known {
+    fn from(field: Option<FieldId>) -> Self {
+        field.map_or(Self::NOT, |field| Self(field.0))
+    }
 }
 
 /// The object whose members are read.
@@ -47,10 +66,15 @@ impl Scope {
 /// What is known of a member of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Member {
-    pub(crate) field: Option<FieldId>,
+    pub(crate) field: Known,
     /// The scope of its own members.
     pub(crate) within: Scope,
     pub(crate) fixed: Option<Fixed>,
+}
+
+impl Member {
+    /// Of which no known name has a part.
+    const UNKNOWN: Self = Self { field: Known::NOT, within: Scope::NOWHERE, fixed: None };
 }
 
 /// A member that fills a field of every event.
@@ -78,13 +102,29 @@ impl Fixed {
 /// A part of a known name.
 #[derive(Debug)]
 struct Part {
+    /// What it begins with, in lower case, as [`Digest::start`].
+    start: [u64; 2],
+    /// For each byte of that what makes a capital letter small.
+    cases: [u64; 2],
+    /// Its hash, and which of all it is.
+    hash: u64,
+    number: u16,
     scope: Scope,
-    within: Scope,
-    field: Option<FieldId>,
-    fixed: Option<Fixed>,
     length: u16,
-    /// Where its text begins.
-    start: u32,
+    /// Where what it ends with begins.
+    end: u32,
+    member: Member,
+}
+
+impl Part {
+    /// Whether it is one of this scope, of this length, and begins like that.
+    #[inline]
+    fn is(&self, scope: Scope, length: usize, [first, second]: [u64; 2]) -> bool {
+        self.scope == scope
+            && usize::from(self.length) == length
+            && first | self.cases[0] == self.start[0]
+            && second | self.cases[1] == self.start[1]
+    }
 }
 
 impl Default for FieldNames {
@@ -104,8 +144,7 @@ impl FieldNames {
             sieve: vec![0; 64],
             slots: vec![0; 256].into(),
             members: Vec::new(),
-            texts: Vec::new(),
-            cases: Vec::new(),
+            ends: Vec::new(),
             crowded: false,
         };
         let fixed = StaticField::ALL.into_iter().map(StaticField::name).chain(["systemname", "user"]);
@@ -113,19 +152,20 @@ impl FieldNames {
             if let (Some(fixed), Some(part)) =
                 (Fixed::of(name.as_bytes()), this.part(Scope::TOP, name.as_bytes()))
             {
-                this.members[part].fixed = Some(fixed);
+                this.members[part].member.fixed = Some(fixed);
             }
         }
         let mut scopes = 1;
         for name in names.filter(|name| name.len() <= Self::LONGEST) {
-            let Ok(number) = u16::try_from(this.known.len()) else { break };
+            // The last number is that of no field.
+            let number = u16::try_from(this.known.len()).ok().filter(|number| *number < u16::MAX);
+            let Some(number) = number else { break };
             let name = name.to_ascii_lowercase().into_bytes();
             let bit = Self::bit(&name);
             this.sieve[bit / 64] |= 1 << (bit % 64);
             let field = *this.known.entry(name.as_slice().into()).or_insert(FieldId(number));
             this.take_apart(&name, field, &mut scopes);
         }
-        this.cases = this.texts.iter().map(case).collect();
         this
     }
 
@@ -143,9 +183,9 @@ impl FieldNames {
                 return;
             }
             let Some(part) = self.part(scope, text) else { return };
-            let part = &mut self.members[part];
+            let part = &mut self.members[part].member;
             if parts.peek().is_none() {
-                part.field = Some(field);
+                part.field = Some(field).into();
                 return;
             }
             if part.within == Scope::NOWHERE {
@@ -158,33 +198,35 @@ impl FieldNames {
 
     /// The number of a part, a new one if need be.
     fn part(&mut self, scope: Scope, text: &[u8]) -> Option<usize> {
-        let hash = Digest::of(text).within(scope);
-        let known = self.look(hash, |part| part.scope == scope && self.text(part) == text);
+        let digest = Digest::of(text);
+        let known = self.look(scope, text, digest).map(|part| part.number);
         if known.is_some() {
-            return known;
+            return known.map(usize::from);
         }
         if self.members.len() >= Self::MOST {
             self.crowded = true;
             return None;
         }
+        let cases = |word: u64| u64::from_le_bytes(word.to_le_bytes().map(|byte| case(&byte)));
         let part = Part {
+            number: self.members.len() as u16,
+            hash: digest.within(scope),
+            start: digest.start,
+            cases: digest.start.map(cases),
             scope,
-            within: Scope::NOWHERE,
-            field: None,
-            fixed: None,
             length: text.len() as u16,
-            start: self.texts.len() as u32,
+            end: self.ends.len() as u32,
+            member: Member::UNKNOWN,
         };
-        self.texts.extend_from_slice(text);
+        self.ends.extend_from_slice(text.get(Digest::START..).unwrap_or_default());
         self.members.push(part);
         if self.members.len() * 4 > self.slots.len() {
             self.slots = vec![0; self.slots.len() * 2].into();
             for number in 0..self.members.len() {
-                let part = &self.members[number];
-                self.enter(Digest::of(self.text(part)).within(part.scope), number);
+                self.enter(self.members[number].hash, number);
             }
         } else {
-            self.enter(hash, self.members.len() - 1);
+            self.enter(digest.within(scope), self.members.len() - 1);
         }
         Some(self.members.len() - 1)
     }
@@ -198,58 +240,70 @@ impl FieldNames {
         self.slots[at] = tag(hash) | (number as u32 + 1);
     }
 
-    /// The member of this hash that fits.
-    fn look(&self, hash: u64, fits: impl Fn(&Part) -> bool) -> Option<usize> {
-        let mask = self.slots.len() - 1;
-        let mut at = place(hash) & mask;
+    /// The member of that name in a scope, ASCII case ignored.
+    #[inline(always)]
+    fn look(&self, scope: Scope, name: &[u8], digest: Digest) -> Option<&Part> {
+        let hash = digest.within(scope);
+        let at = place(hash) & (self.slots.len() - 1);
         // Three slots of four are empty.
-        while self.slots[at] != 0 {
-            let number = (self.slots[at] & 0xffff) as usize - 1;
-            if self.slots[at] & 0xffff_0000 == tag(hash) && fits(&self.members[number]) {
-                return Some(number);
+        let slot = self.slots.get(at).filter(|slot| **slot != 0)?;
+        let part = self.members.get(number(*slot, hash));
+        if part.is_some_and(|part| part.is(scope, name.len(), digest.start)) && name.len() <= Digest::START {
+            return part;
+        }
+        self.look_from(at, (scope, hash), name, &digest)
+    }
+
+    /// The same from a slot on that is not empty.
+    #[inline(never)]
+    fn look_from(
+        &self,
+        mut at: usize,
+        (scope, hash): (Scope, u64),
+        name: &[u8],
+        digest: &Digest,
+    ) -> Option<&Part> {
+        while let Some(slot) = self.slots.get(at).filter(|slot| **slot != 0) {
+            if let Some(part) = self.members.get(number(*slot, hash))
+                && part.is(scope, name.len(), digest.start)
+                && name.get(Digest::START..).is_none_or(|rest| rest.eq_ignore_ascii_case(self.end(part)))
+            {
+                return Some(part);
             }
-            at = (at + 1) & mask;
+            at = (at + 1) & (self.slots.len() - 1);
         }
         None
     }
 
-    fn text(&self, part: &Part) -> &[u8] {
-        &self.texts[part.start as usize..part.start as usize + usize::from(part.length)]
+    fn end(&self, part: &Part) -> &[u8] {
+        let length = usize::from(part.length).saturating_sub(Digest::START);
+        &self.ends[part.end as usize..part.end as usize + length]
     }
 
-    /// A member of an object. `whole` finds the number by the member's whole name.
-    #[inline]
-    pub(crate) fn member(
-        &self,
-        scope: Scope,
-        name: &[u8],
-        digest: Digest,
-        whole: impl FnOnce() -> Option<FieldId>,
-    ) -> Member {
+    /// A member of an object; none where only its whole name tells, see [`Self::member_by`].
+    #[inline(always)]
+    pub(crate) fn member(&self, scope: Scope, name: &[u8], digest: Digest) -> Option<Member> {
         if scope == Scope::NOWHERE {
-            return Member { field: None, within: Scope::NOWHERE, fixed: None };
+            return Some(Member::UNKNOWN);
         }
         if scope == Scope::ANYWHERE || digest.odd || self.crowded {
-            let fixed = if scope == Scope::TOP { Fixed::of(name) } else { None };
-            return Member { field: whole(), within: Scope::ANYWHERE, fixed };
+            return None;
         }
-        let fits = |part: &Part| {
-            let own = part.start as usize..part.start as usize + usize::from(part.length);
-            part.scope == scope && own.len() == name.len() && {
-                let text = &self.texts[own.clone()];
-                if name.len() < 3 {
-                    name.eq_ignore_ascii_case(text)
-                } else {
-                    same(name, &self.cases[own], text)
-                }
-            }
-        };
-        let Some(part) = self.look(digest.within(scope), fits) else {
-            return Member { field: None, within: Scope::NOWHERE, fixed: None };
-        };
-        let part = &self.members[part];
-        let fixed = part.fixed.filter(|_| self.text(part) == name);
-        Member { field: part.field, within: part.within, fixed }
+        let Some(part) = self.look(scope, name, digest) else { return Some(Member::UNKNOWN) };
+        let mut member = part.member;
+        // Their names are short and in lower case.
+        if part.start != digest.start {
+            member.fixed = None;
+        }
+        Some(member)
+    }
+
+    /// A member whose whole name is this, and that name within its object.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn member_by(&self, whole: &[u8], scope: Scope, name: &[u8]) -> Member {
+        let fixed = if scope == Scope::TOP { Fixed::of(name) } else { None };
+        Member { field: self.find(whole).into(), within: Scope::ANYWHERE, fixed }
     }
 
     fn bit(name: &[u8]) -> usize {
@@ -284,27 +338,44 @@ impl FieldNames {
 pub(crate) struct Digest {
     /// The same for names that differ only in the case of letters.
     hash: u64,
+    /// What it begins with, and zeros behind a shorter one.
+    start: [u64; 2],
     /// It holds a dot or is no ASCII.
     pub(crate) odd: bool,
 }
 
 impl Digest {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    /// Bytes in [`Digest::start`].
+    const START: usize = 16;
+
+    pub(crate) fn of(name: &[u8]) -> Self {
+        let first = &name[..name.len().min(Self::START)];
+        let mut start = [0; Self::START];
+        start[..first.len()].copy_from_slice(first);
+        Self::new(u8x16::new(start), name)
+    }
+
+    /// Of a name with sixteen bytes of the text that it begins: without a call that asks how long it is.
+    #[inline]
+    pub(crate) fn with_start(name: &[u8], start: &[u8; Self::START]) -> Self {
+        // So many bytes of it, all at most.
+        let place = Self::START.saturating_sub(name.len());
+        let mask = ONES_AND_ZEROS.get(place..).and_then(<[u8]>::first_chunk).unwrap_or(&[0; Self::START]);
+        Self::new(u8x16::new(*start) & u8x16::new(*mask), name)
+    }
 
     #[inline]
-    pub(crate) fn of(name: &[u8]) -> Self {
-        const ONES: u64 = u64::from_le_bytes([1; 8]);
-        const HIGH: u64 = u64::from_le_bytes([0x80; 8]);
-        let (words, _) = name.as_chunks::<8>();
-        let mut hash = (name.len() as u64).wrapping_mul(Self::FACTOR);
-        let mut odd = 0;
-        let words = words.iter().map(|word| u64::from_le_bytes(*word));
-        for word in words.chain([last_word(name)]) {
-            let dots = word ^ u64::from_le_bytes([b'.'; 8]);
-            odd |= word | (dots.wrapping_sub(ONES) & !dots);
-            hash = (hash ^ hash >> 32 ^ (word | u64::from_le_bytes([0x20; 8]))).wrapping_mul(Self::FACTOR);
+    fn new(start: u8x16, name: &[u8]) -> Self {
+        let mut odd = is_odd(start);
+        let start = words(start.to_array());
+        let mut hash = mix(mix(name.len() as u64, start[0]), start[1]);
+        if name.len() > Self::START {
+            let more = with_rest(hash, name);
+            hash = more.0;
+            odd |= more.1;
         }
-        Self { hash, odd: odd & HIGH != 0 }
+        Self { hash, start, odd }
     }
 
     /// What tells names of an object apart.
@@ -318,17 +389,50 @@ impl Digest {
     }
 }
 
-/// The last eight bytes, or all that there are.
-fn last_word(text: &[u8]) -> u64 {
-    if let Some(last) = text.last_chunk::<8>() {
-        return u64::from_le_bytes(*last);
+const ONES_AND_ZEROS: [u8; 2 * Digest::START] = {
+    let mut bytes = [0; 2 * Digest::START];
+    let mut at = 0;
+    while at < Digest::START {
+        bytes[at] = 0xff;
+        at += 1;
     }
-    match (text.first_chunk::<4>(), text.last_chunk::<4>()) {
-        (Some(first), Some(last)) => {
-            u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32
-        }
-        _ => text.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    bytes
+};
+
+/// The hash of a name that is longer than its start, and whether the rest of it holds what is odd.
+#[inline(never)]
+fn with_rest(mut hash: u64, name: &[u8]) -> (u64, bool) {
+    let mut odd = false;
+    for chunk in name.chunks(Digest::START).skip(1) {
+        let mut bytes = [0; Digest::START];
+        bytes[..chunk.len()].copy_from_slice(chunk);
+        odd |= is_odd(u8x16::new(bytes));
+        hash = words(bytes).into_iter().fold(hash, mix);
     }
+    (hash, odd)
+}
+
+/// Whether there is a dot or what is no ASCII.
+#[inline]
+fn is_odd(bytes: u8x16) -> bool {
+    (bytes | bytes.simd_eq(u8x16::splat(b'.'))).to_bitmask() != 0
+}
+
+#[inline]
+fn mix(hash: u64, word: u64) -> u64 {
+    (hash ^ hash >> 32 ^ (word | u64::from_le_bytes([0x20; 8]))).wrapping_mul(Digest::FACTOR)
+}
+
+#[inline]
+fn words(bytes: [u8; Digest::START]) -> [u64; 2] {
+    let both = u128::from_le_bytes(bytes);
+    [both as u64, (both >> 64) as u64]
+}
+
+/// What number a slot tells for that hash: one beyond all if it is another hash's.
+#[inline]
+fn number(slot: u32, hash: u64) -> usize {
+    ((slot ^ tag(hash)) as usize).wrapping_sub(1)
 }
 
 fn place(hash: u64) -> usize {
@@ -356,10 +460,24 @@ mod tests {
             for depth in 1..=path.len() {
                 let whole = path[..depth].join(".");
                 let last = path[depth - 1].as_bytes();
-                let member = names.member(scope, last, Digest::of(last), || names.find(whole.as_bytes()));
-                prop_assert_eq!(member.field, names.find(whole.as_bytes()), "{}", whole);
+                let member = names.member(scope, last, Digest::of(last));
+                let member = member.unwrap_or_else(|| names.member_by(whole.as_bytes(), scope, last));
+                prop_assert_eq!(member.field.field(), names.find(whole.as_bytes()), "{}", whole);
                 prop_assert_eq!(member.fixed, Fixed::of(last).filter(|_| depth == 1));
                 scope = member.within;
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_in_a_text_has_the_digest_that_it_has_alone(name in "[a-z.\u{e9}]{0,40}", behind in "\\PC{0,30}") {
+            let text = ["x", &*name, &*behind].concat();
+            if let Some(start) = text.as_bytes()[1..].first_chunk() {
+                let digest = Digest::with_start(name.as_bytes(), start);
+                let alone = Digest::of(name.as_bytes());
+                prop_assert_eq!((digest.hash, digest.start, digest.odd), (alone.hash, alone.start, alone.odd));
+                prop_assert_eq!(alone.odd, !name.is_ascii() || name.contains('.'));
             }
         }
     }
@@ -371,11 +489,11 @@ mod tests {
         let names = FieldNames::new(all.iter().map(String::as_str));
         for (number, name) in all.iter().enumerate() {
             let parts: Vec<&str> = name.split('.').collect();
-            let member = |scope, name: &[u8]| names.member(scope, name, Digest::of(name), || None);
+            let member = |scope, name: &[u8]| names.member(scope, name, Digest::of(name)).unwrap();
             let win = member(Scope::TOP, parts[0].as_bytes());
             let part = member(win.within, parts[1].as_bytes());
             let last = member(part.within, parts[2].to_ascii_uppercase().as_bytes());
-            assert_eq!(last.field, Some(FieldId(number as u16)));
+            assert_eq!(last.field.field(), Some(FieldId(number as u16)));
             assert_eq!(member(part.within, b"name").within, Scope::NOWHERE);
         }
     }

@@ -1,51 +1,35 @@
 //! Where a member of a JSON log stands in it, so that its alert may copy it from there.
 //! Invariant: what may be copied is what the alert would write.
 
+use std::borrow::Cow;
+
 use super::{Digest, Dynamic, Span};
 use crate::Decoded;
 
 /// What is known of a field that is a member of an object of the event's JSON document.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Origin {
-    /// The object's number; 0 for a field that is none, or whose name holds a dot.
-    pub(crate) object: u16,
-    /// [`Digest::mark`] of its name within the object.
-    pub(crate) mark: u32,
     /// Where the value, or name and value, stand in the event's text just as alerts write them.
     shown: Span,
-    whole: bool,
+    /// [`Digest::mark`] of its name within the object; 0 where only the whole name tells.
+    mark: u32,
 }
 
 impl Origin {
     /// Of a field that is no member of a document.
-    pub(crate) const NONE: Self = Self { object: 0, mark: 0, shown: Span::ABSENT, whole: false };
+    pub(crate) const NONE: Self = Self { shown: Span::ABSENT, mark: 0 };
 
     /// Of a member by that name.
     #[inline]
-    pub(crate) fn new(object: u16, digest: Digest) -> Self {
-        if digest.odd { Self::NONE } else { Self { object, mark: digest.mark(), ..Self::NONE } }
+    pub(crate) fn new(digest: Digest) -> Self {
+        Self { mark: if digest.odd { 0 } else { digest.mark() }, ..Self::NONE }
     }
 
-    /// The same with the part of the event's text that alerts may copy, and whether the name is in it.
+    /// The same with the part of the event's text that alerts may copy. The name stands in that text, too, and in the part
+    /// if that begins with it.
     #[inline]
-    pub(crate) fn shown(self, start: u32, end: u32, whole: bool) -> Self {
-        if self.object == 0 {
-            self
-        } else {
-            Self { shown: Span { start, length: end - start }, whole, ..self }
-        }
-    }
-
-    /// That part.
-    #[inline]
-    pub(crate) fn copied(self) -> Option<Copied> {
-        let Span { start, length } = self.shown;
-        let (from, to) = (start as usize, start as usize + length as usize);
-        (self.shown != Span::ABSENT).then_some(if self.whole {
-            Copied::Whole(from, to)
-        } else {
-            Copied::Value(from, to)
-        })
+    pub(crate) fn shown(self, part: Span) -> Self {
+        Self { shown: part, ..self }
     }
 }
 
@@ -70,14 +54,44 @@ impl<'f> Field<'f> {
         Self { event, field }
     }
 
+    /// The number of the object that it is a member of, and the mark of its name there; none if only its whole name tells
+    /// that.
     #[inline]
-    pub(crate) fn origin(self) -> Origin {
-        self.field.origin
+    pub(crate) fn place(self) -> Option<(u16, u32)> {
+        let (object, mark) = (self.field.object, self.field.origin.mark);
+        (object != 0 && mark != 0).then_some((object, mark))
     }
 
+    /// What alerts may copy.
     #[inline]
-    pub(crate) fn name(self) -> &'f [u8] {
-        self.event.slice(self.field.name).unwrap_or_default()
+    pub(crate) fn copied(self) -> Option<Copied> {
+        let Span { start, length } = self.field.origin.shown;
+        let (from, to) = (start as usize, start as usize + length as usize);
+        (start != Span::ABSENT.start).then_some(if start < self.field.key.start {
+            Copied::Whole(from, to)
+        } else {
+            Copied::Value(from, to)
+        })
+    }
+
+    /// The names of the objects around it, each with its dot; empty for a field that is no member of any.
+    #[inline]
+    pub(crate) fn object(self) -> &'f [u8] {
+        self.event.object(self.field).and_then(|object| self.event.slice(object)).unwrap_or_default()
+    }
+
+    /// The rest of its name.
+    #[inline]
+    pub(crate) fn key(self) -> &'f [u8] {
+        self.event.slice(self.field.key).unwrap_or_default()
+    }
+
+    /// Its whole name.
+    pub(crate) fn name(self) -> Cow<'f, [u8]> {
+        match self.object() {
+            [] => Cow::Borrowed(self.key()),
+            object => Cow::Owned([object, self.key()].concat()),
+        }
     }
 
     #[inline]

@@ -1,24 +1,17 @@
-//! Names of members put together, and short texts appended by blocks instead of calls that ask how long they are.
+//! Names of the objects around a member, and short texts appended by blocks instead of calls that ask how long they are.
 
-/// Names of the objects around a member, each with its dot; behind them are bytes that do not count, to be copied in
-/// blocks.
+/// Names of the objects around a member, each with its dot.
 #[derive(Debug, Default)]
 pub(crate) struct Path {
-    padded: Vec<u8>,
+    names: Vec<u8>,
     length: usize,
 }
 
 impl Path {
-    /// What it begins with, if there is as much.
-    #[inline]
-    pub(super) fn block(&self) -> Option<&[u8; 32]> {
-        self.padded.first_chunk()
-    }
-
     /// All names.
     #[inline]
     pub(super) fn names(&self) -> &[u8] {
-        &self.padded[..self.length]
+        &self.names[..self.length]
     }
 
     /// Goes back to so many bytes.
@@ -33,19 +26,16 @@ impl Path {
     }
 
     /// Goes into the object of that name.
-    #[inline]
     pub(crate) fn push(&mut self, name: &[u8]) {
         self.length = self.join(name).len() + 1;
-        self.padded.push(b'.');
-        self.padded.extend_from_slice(&[0; 32]);
+        self.names.push(b'.');
     }
 
     /// The whole name of a member.
-    #[inline]
     pub(crate) fn join(&mut self, name: &[u8]) -> &[u8] {
-        self.padded.truncate(self.length);
-        self.padded.extend_from_slice(name);
-        &self.padded
+        self.names.truncate(self.length);
+        self.names.extend_from_slice(name);
+        &self.names
     }
 }
 
@@ -62,19 +52,6 @@ pub(crate) fn append_part<const N: usize>(out: &mut Vec<u8>, text: &[u8], mut fr
         from += N;
     }
     out.truncate(out.len() - (from - to));
-}
-
-/// Appends a text, by this block that begins with it if it is short.
-#[inline]
-pub(super) fn append_short(out: &mut Vec<u8>, block: Option<&[u8; 32]>, text: &[u8]) {
-    match block {
-        Some(block) if text.len() <= block.len() => {
-            let end = out.len() + text.len();
-            out.extend_from_slice(block);
-            out.truncate(end);
-        }
-        _ => out.extend_from_slice(text),
-    }
 }
 
 #[cfg(test)]

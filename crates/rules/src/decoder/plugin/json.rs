@@ -31,11 +31,18 @@ pub(in crate::decoder) fn decode(
     if parser.byte(b'{').is_none() {
         return false;
     }
+    let Some(base) = decoded.base(parser.whole()) else {
+        // What stands elsewhere is copied anyway.
+        let object = Json::parse(subject);
+        let there = object.is_some();
+        object.into_iter().for_each(|object| fill(decoded, object, options, decoders));
+        return there;
+    };
     let before = decoded.mark();
     buffers.path.back_to(0);
-    let base = decoded.base(parser.whole());
-    let document = Object { scope: Scope::TOP, depth: 1, number: decoded.number_object() };
-    let mut walk = Walk { decoded, options, decoders, path: &mut buffers.path, base };
+    let document = Object { scope: Scope::TOP, depth: 1, number: 0 };
+    let path = &mut buffers.path;
+    let mut walk = Walk { decoded, options, decoders, path, base };
     let read = walk.read_members(&mut parser, document);
     if read.is_none() {
         decoded.back_to(before);
@@ -52,7 +59,7 @@ pub(in crate::decoder) fn fill(
 ) {
     if let Json::Object(members) = object {
         let path = &mut Path::default();
-        Walk { decoded, options, decoders, path, base: None }.members(members, Scope::TOP);
+        Walk { decoded, options, decoders, path, base: 0 }.members(members, Scope::TOP);
     }
 }
 
@@ -62,8 +69,8 @@ struct Walk<'d, 'e> {
     decoders: &'d Decoders,
     /// Names of the objects around.
     path: &'d mut Path,
-    /// Where the document begins in the event's text.
-    base: Option<u32>,
+    /// Where the document that is read begins in the event's text.
+    base: u32,
 }
 
 /// An object whose members are read.
@@ -71,96 +78,102 @@ struct Walk<'d, 'e> {
 struct Object {
     scope: Scope,
     depth: usize,
+    /// Its number in the event; 0 until it has a field.
     number: u16,
 }
 
-/// What alerts may copy of a member if its value stands as they write it.
+/// The name of a member.
 #[derive(Debug, Clone, Copy)]
-struct Shown {
-    start: usize,
-    /// Its name, too.
-    whole: bool,
-}
-
-impl Shown {
-    /// Of a member that began there and whose name was read now.
-    #[inline]
-    fn of(parser: &mut Parser<'_>, start: usize) -> Self {
-        let whole = parser.exact_end().is_some();
-        let value = parser.start();
-        Self { start: if whole { start } else { value }, whole }
-    }
+struct Name<'n> {
+    text: &'n [u8],
+    /// Where it stands in the event.
+    key: Span,
+    digest: Digest,
 }
 
 impl Walk<'_, '_> {
     /// Reads the members of an object from behind its brace on; none where the text is no JSON.
-    fn read_members(&mut self, parser: &mut Parser<'_>, object: Object) -> Option<()> {
+    fn read_members(&mut self, parser: &mut Parser<'_>, mut object: Object) -> Option<()> {
         parser.skip_blanks();
         if parser.byte(b'}').is_some() {
             return Some(());
         }
-        let mut rewritten = Vec::new();
+        parser.skip_blanks();
         loop {
-            parser.skip_blanks();
-            let start = parser.start();
-            rewritten.clear();
-            let mut key = parser.text(&mut rewritten)?.unwrap_or(&rewritten);
-            parser.colon()?;
-            let shown = Shown::of(parser, start);
-            let mut digest = Digest::of(key);
-            let text;
-            if digest.odd {
-                text = lossy(key);
-                key = &text;
-                digest = Digest::of(key);
-            }
-            let member = self.member(object.scope, key, digest);
-            let origin = Origin::new(object.number, digest);
-            if parser.peek() == Some(b'"') {
-                let array = parser.is_next(b'[');
-                let own = self.decoded.own().len();
-                let value = match parser.text(self.decoded.own())? {
-                    Some(text) => self.decoded.span(text),
-                    None => self.decoded.own_from(own),
+            let at = parser.at();
+            if let Some((start, end)) = parser.plain()
+                && let text = parser.whole().get(start..end)?
+                && let Some(block) = parser.whole().get(start..).and_then(<[u8]>::first_chunk)
+                && let digest = Digest::with_start(text, block)
+                && !digest.odd
+            {
+                let member = match self.decoders.fields.member(object.scope, text, digest) {
+                    Some(member) => member,
+                    None => self.member_by(object.scope, text),
                 };
-                // What looks like an array is shown as one.
-                let origin = if array { origin } else { self.shown(parser, origin, shown) };
-                self.store(key, member, value, origin);
-            } else {
-                self.read_other(parser, (key, member), object, (shown, origin))?;
-            }
-            if parser.byte(b',').is_none() {
-                parser.skip_blanks();
-                if parser.byte(b',').is_none() {
-                    return parser.byte(b'}');
+                let key = self.part(start, end);
+                if let Some((quote, last)) = parser.plain_value() {
+                    // Alerts may copy name and value if nothing but the colon stands between them, else the value alone.
+                    let from = if quote == end + 2 { start - 1 } else { quote };
+                    let origin = Origin::new(digest).shown(self.part(from, last + 1));
+                    let value = self.part(quote + 1, last);
+                    self.store(&mut object, (key, member), value, origin);
+                } else {
+                    self.read_value(parser, (Name { text, key, digest }, member), &mut object)?;
                 }
+            } else {
+                parser.back_to(at);
+                self.read_odd_member(parser, &mut object)?;
+            }
+            if !parser.comma() && !parser.comma_by_bytes()? {
+                return Some(());
             }
         }
     }
 
-    /// Reads the value of a member that is no string.
+    /// Reads a member whose name is of another kind than most.
+    #[cold]
     #[inline(never)]
-    fn read_other(
+    fn read_odd_member(&mut self, parser: &mut Parser<'_>, object: &mut Object) -> Option<()> {
+        let mut rewritten = Vec::new();
+        let text = lossy(parser.text(&mut rewritten)?.unwrap_or(&rewritten));
+        let name = Name { text: &text, key: self.decoded.span(&text), digest: Digest::of(&text) };
+        let member = self.member(object.scope, &text, name.digest);
+        self.read_value(parser, (name, member), object)
+    }
+
+    /// Reads what stands behind a name.
+    #[inline(never)]
+    fn read_value(
         &mut self,
         parser: &mut Parser<'_>,
-        (key, member): (&[u8], Member),
-        object: Object,
-        (shown, mut origin): (Shown, Origin),
+        (name, member): (Name<'_>, Member),
+        object: &mut Object,
     ) -> Option<()> {
         let own = self.decoded.own().len();
+        let blanks = parser.colon()?;
+        let start = parser.at();
+        let mut copied = false;
+        parser.start();
         let written = match parser.peek()? {
+            b'"' => {
+                // What looks like an array is shown as one.
+                let array = parser.is_next(b'[');
+                let text = parser.text(self.decoded.own())?;
+                copied = !array && parser.is_exact();
+                text
+            }
             b'{' if object.depth < DEPTH => {
                 parser.byte(b'{')?;
-                let length = self.enter(key);
-                let number = self.decoded.number_object();
-                let inner = Object { scope: member.within, depth: object.depth + 1, number };
+                let length = self.enter(name.text);
+                let inner = Object { scope: member.within, depth: object.depth + 1, number: 0 };
                 let read = self.read_members(parser, inner);
                 self.path.back_to(length);
                 return read;
             }
             b'[' if !self.options.csv_arrays => {
                 parser.pretty(object.depth, self.decoded.own())?;
-                origin = self.shown(parser, origin, shown);
+                copied = parser.is_exact();
                 None
             }
             b't' => Some(parser.take(b"true")?),
@@ -177,7 +190,7 @@ impl Walk<'_, '_> {
                 }
                 None => {
                     let value = parser.value(object.depth)?;
-                    self.fill_member(key, member, value);
+                    self.fill_member(object, (name, member), value);
                     return Some(());
                 }
             },
@@ -186,33 +199,35 @@ impl Walk<'_, '_> {
             Some(text) => self.decoded.span(text),
             None => self.decoded.own_from(own),
         };
-        self.store(key, member, value, origin);
+        let mut origin = Origin::new(name.digest);
+        if copied && let Some(key) = name.key.in_text() {
+            let part = self.part(start, parser.at());
+            origin = origin.shown(if blanks { part } else { part.from(key - 1) });
+        }
+        self.store(object, (name.key, member), value, origin);
         Some(())
     }
 
-    /// Where a member comes from whose value was read now.
+    /// Where a part of the document stands in the event.
     #[inline]
-    fn shown(&self, parser: &Parser<'_>, origin: Origin, shown: Shown) -> Origin {
-        match (self.base, parser.exact_end()) {
-            (Some(base), Some(end)) => {
-                origin.shown(base + shown.start as u32, base + end as u32, shown.whole)
-            }
-            _ => origin,
-        }
+    fn part(&self, start: usize, end: usize) -> Span {
+        Span::of_text(self.base + start as u32, self.base + end as u32)
     }
 
     fn members(&mut self, members: Vec<(Cow<'_, [u8]>, Json<'_>)>, scope: Scope) {
+        let mut object = Object { scope, depth: 0, number: 0 };
         for (key, value) in members {
             let key = lossy(&key);
-            let member = self.member(scope, &key, Digest::of(&key));
-            self.fill_member(&key, member, value);
+            let name = Name { text: &key, key: self.decoded.span(&key), digest: Digest::of(&key) };
+            let member = self.member(scope, &key, name.digest);
+            self.fill_member(&mut object, (name, member), value);
         }
     }
 
-    fn fill_member(&mut self, key: &[u8], member: Member, value: Json<'_>) {
+    fn fill_member(&mut self, object: &mut Object, (name, member): (Name<'_>, Member), value: Json<'_>) {
         let value = match value {
             Json::Object(inner) => {
-                let length = self.enter(key);
+                let length = self.enter(name.text);
                 self.members(inner, member.within);
                 self.path.back_to(length);
                 return;
@@ -229,14 +244,20 @@ impl Walk<'_, '_> {
             },
             array @ Json::Array(_) => self.decoded.span(&array.pretty()),
         };
-        self.store(key, member, value, Origin::NONE);
+        self.store(object, (name.key, member), value, Origin::new(name.digest));
     }
 
     /// What is known of a member by that name.
-    #[inline]
-    fn member(&mut self, scope: Scope, key: &[u8], digest: Digest) -> Member {
-        let fields = &self.decoders.fields;
-        fields.member(scope, key, digest, || fields.find(self.path.join(key)))
+    fn member(&mut self, scope: Scope, name: &[u8], digest: Digest) -> Member {
+        let member = self.decoders.fields.member(scope, name, digest);
+        member.unwrap_or_else(|| self.member_by(scope, name))
+    }
+
+    /// The same by its whole name.
+    #[cold]
+    #[inline(never)]
+    fn member_by(&mut self, scope: Scope, name: &[u8]) -> Member {
+        self.decoders.fields.member_by(self.path.join(name), scope, name)
     }
 
     /// Goes into the object of that name; the length of the path before.
@@ -247,17 +268,28 @@ impl Walk<'_, '_> {
     }
 
     #[inline]
-    fn store(&mut self, key: &[u8], member: Member, value: Span, origin: Origin) {
-        match member.fixed {
-            Some(Fixed::Static(field)) => self.decoded.set_at(field, value),
-            Some(Fixed::User) if self.decoded.field(StaticField::DstUser).is_none() => {
-                self.decoded.set_at(StaticField::DstUser, value);
-            }
-            _ => {
-                let field = (member.field, value, origin);
-                self.decoded.push_member(self.path, key, field, self.decoders.order_size);
-            }
+    fn store(&mut self, object: &mut Object, (key, member): (Span, Member), value: Span, origin: Origin) {
+        if let Some(fixed) = member.fixed
+            && self.fix(fixed, value)
+        {
+            return;
         }
+        if !self.decoded.is_full(self.decoders.order_size) {
+            let field = (key, value, origin);
+            self.decoded.push_member((&mut object.number, self.path), field, member.field);
+        }
+    }
+
+    /// Fills a field that every event has room for; false if it does not go there.
+    #[inline(never)]
+    fn fix(&mut self, fixed: Fixed, value: Span) -> bool {
+        let field = match fixed {
+            Fixed::Static(field) => field,
+            Fixed::User if self.decoded.field(StaticField::DstUser).is_none() => StaticField::DstUser,
+            Fixed::User => return false,
+        };
+        self.decoded.set_at(field, value);
+        true
     }
 }
 

@@ -66,7 +66,7 @@ fn rendered(decoded: &crate::Decoded<'_>) -> Vec<(String, String)> {
         }
     }
     for (key, value) in decoded.dynamic().filter(|(_, value)| !value.is_empty()) {
-        let key = &text(key);
+        let key = &text(&key);
         let taken = |known: &str| {
             let clash = |a: &str, b: &str| {
                 a.len() > b.len() && a.as_bytes()[b.len()] == b'.' && a[..b.len()].eq_ignore_ascii_case(b)

@@ -249,7 +249,7 @@ fn tight_document() -> impl Strategy<Value = String> {
 /// All fields, and which names rules know.
 fn told(decoded: &Decoded<'_>) -> (Vec<Option<String>>, Vec<(String, String)>) {
     let fixed = StaticField::ALL.into_iter().map(|field| decoded.field(field).map(text)).collect();
-    (fixed, decoded.dynamic().map(|(name, value)| (text(name), text(value))).collect())
+    (fixed, decoded.dynamic().map(|(name, value)| (text(&name), text(value))).collect())
 }
 
 proptest! {
@@ -272,7 +272,7 @@ proptest! {
         }
         prop_assert_eq!(told(&once), told(&twice));
         let known: Vec<_> = once.known().map(|(field, value)| (field, value.to_vec())).collect();
-        let named = once.dynamic().filter_map(|(name, value)| Some((decoders.fields().find(name)?, value.to_vec())));
+        let named = once.dynamic().filter_map(|(name, value)| Some((decoders.fields().find(&name)?, value.to_vec())));
         prop_assert_eq!(known, named.collect::<Vec<_>>());
     }
 
