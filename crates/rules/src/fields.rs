@@ -12,7 +12,7 @@ use tld_model::Event;
 use crate::decoder::DecoderId;
 pub(crate) use names::{Digest, FieldId, FieldNames, Fixed, Known, Member, Scope};
 pub(crate) use origin::{Copied, Field, Origin};
-pub(crate) use path::{Path, append_part};
+pub(crate) use path::{Path, append_part, short};
 
 /// A decoded value.
 pub type Value<'e> = Cow<'e, [u8]>;
@@ -273,6 +273,7 @@ impl<'e> Decoded<'e> {
     }
 
     /// Sets a static field; a later value replaces an earlier one.
+    #[inline]
     pub fn set(&mut self, field: StaticField, value: &[u8]) {
         let span = self.span(value);
         self.set_at(field, span);
@@ -384,6 +385,7 @@ impl<'e> Decoded<'e> {
 
     /// Appends a dynamic field unless `most` are there already, with the number that rules know the name by: they find it by
     /// nothing else.
+    #[inline]
     pub(crate) fn push_known(
         &mut self,
         name: &[u8],
@@ -478,6 +480,7 @@ impl<'e> Decoded<'e> {
     }
 
     /// Where a text stands; a copy if it is not a part of the event's.
+    #[inline]
     pub(crate) fn span(&mut self, value: &[u8]) -> Span {
         let Some(offset) = self.offset(value) else {
             let start = self.own.len();

@@ -146,20 +146,14 @@ impl Members<'_> {
         for field in event.fields().filter(|field| !field.is_empty()) {
             let Some((own, mark)) = field.place() else {
                 self.copy(text, &mut part);
-                let name = field.name();
-                self.go_into(&name, &around)?;
-                let Open { start, hash } = self.open[self.depth];
-                self.names.add(hash, Digest::of(&name[start..]).mark())?;
-                self.member(text, field, &name[start..]);
-                self.mark = b',';
-                (object, around) = (0, name);
+                self.write_by_name(text, field, &mut around)?;
+                object = 0;
                 continue;
             };
             if own != object {
                 self.copy(text, &mut part);
-                let names = field.object();
-                self.go_into(names, &around)?;
-                (object, around) = (own, Cow::Borrowed(names));
+                self.go_into(Cow::Borrowed(field.object()), &mut around)?;
+                object = own;
             }
             self.names.add(self.open[self.depth].hash, mark)?;
             if let Some(Copied::Whole(start, end)) = field.copied() {
@@ -181,12 +175,26 @@ impl Members<'_> {
         Some(self.depth)
     }
 
+    /// Writes a field of which only the whole name tells where it belongs.
+    #[inline(never)]
+    fn write_by_name<'f>(&mut self, text: &[u8], field: Field<'f>, around: &mut Cow<'f, [u8]>) -> Option<()> {
+        self.go_into(field.name(), around)?;
+        let Open { start, hash } = self.open[self.depth];
+        let name = &around[start..];
+        self.names.add(hash, Digest::of(name).mark())?;
+        self.member(text, field, name);
+        self.mark = b',';
+        Some(())
+    }
+
     /// Closes the objects that are open, with `around` in front of their members' names, and opens those around a field, whose
     /// name begins with `name`.
-    #[inline(never)]
-    fn go_into(&mut self, name: &[u8], around: &[u8]) -> Option<()> {
-        self.close(name, around);
-        self.enter(name)
+    #[inline]
+    fn go_into<'f>(&mut self, name: Cow<'f, [u8]>, around: &mut Cow<'f, [u8]>) -> Option<()> {
+        self.close(&name, around);
+        self.enter(&name)?;
+        *around = name;
+        Some(())
     }
 
     /// Writes a member of the object that is open.

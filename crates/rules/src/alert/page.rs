@@ -5,6 +5,7 @@
 
 use wide::u8x16;
 
+use crate::fields::short;
 use crate::special::specials;
 
 /// See the module.
@@ -210,21 +211,6 @@ fn escape(text: &[u8], out: &mut [u8]) -> usize {
     let mut padded = [0; 32];
     padded[..16].copy_from_slice(&bytes);
     escape_block(&padded, length, out)
-}
-
-/// Less than sixteen bytes as one number.
-#[inline]
-fn short(text: &[u8]) -> u128 {
-    // Two halves that may overlap.
-    if let (Some(first), Some(last)) = (text.first_chunk::<8>(), text.last_chunk::<8>()) {
-        let high = u64::from_le_bytes(*last) >> 1 >> (127 - 8 * text.len());
-        return u128::from(u64::from_le_bytes(*first)) | u128::from(high) << 64;
-    }
-    if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
-        let high = u64::from(u32::from_le_bytes(*last)) << (8 * text.len() - 32);
-        return u128::from(u64::from(u32::from_le_bytes(*first)) | high);
-    }
-    text.iter().rev().fold(0, |word, byte| word << 8 | u128::from(*byte))
 }
 
 /// The same as [`escape`] where nothing is to be escaped up to `start`.

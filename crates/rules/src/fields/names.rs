@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use wide::u8x16;
 
-use super::StaticField;
+use super::{StaticField, short};
 use crate::hash::Quick;
 use crate::literals::case;
 
@@ -349,10 +349,9 @@ impl Digest {
     /// Bytes in [`Digest::start`].
     const START: usize = 16;
 
+    #[inline]
     pub(crate) fn of(name: &[u8]) -> Self {
-        let first = &name[..name.len().min(Self::START)];
-        let mut start = [0; Self::START];
-        start[..first.len()].copy_from_slice(first);
+        let start = name.first_chunk().copied().unwrap_or_else(|| short(name).to_le_bytes());
         Self::new(u8x16::new(start), name)
     }
 

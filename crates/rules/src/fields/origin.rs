@@ -87,7 +87,13 @@ impl<'f> Field<'f> {
     }
 
     /// Its whole name.
+    #[inline]
     pub(crate) fn name(self) -> Cow<'f, [u8]> {
+        if self.field.object == 0 { Cow::Borrowed(self.key()) } else { self.joined() }
+    }
+
+    #[inline(never)]
+    fn joined(self) -> Cow<'f, [u8]> {
         match self.object() {
             [] => Cow::Borrowed(self.key()),
             object => Cow::Owned([object, self.key()].concat()),
