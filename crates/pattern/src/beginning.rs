@@ -2,11 +2,26 @@
 //!
 //! Invariant: a subject that matches is never refused; where nothing is known, everything is allowed.
 
+use crate::literal;
+
 /// A set of byte values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ByteSet([u64; 4]);
 
 impl ByteSet {
+    pub(crate) const EMPTY: Self = Self([0; 4]);
+
+    /// With a byte that is not NUL.
+    pub(crate) const fn with(mut self, byte: u8) -> Self {
+        self.0[(byte >> 6) as usize] |= 1 << (byte & 63);
+        self
+    }
+
+    /// All other bytes; subjects hold no NUL.
+    pub(crate) const fn inverted(self) -> Self {
+        Self([!self.0[0] & !1, !self.0[1], !self.0[2], !self.0[3]])
+    }
+
     /// Subjects hold no NUL.
     pub(crate) fn of(holds: impl Fn(u8) -> bool) -> Self {
         let mut words = [0; 4];
@@ -74,24 +89,17 @@ impl Single {
         if self.0 == 0 {
             return true;
         }
-        let Some(first) = text.first_chunk() else { return self.allows_short(text) };
-        self.differs(*first) == 0
-    }
-
-    fn allows_short(self, text: &[u8]) -> bool {
-        let mut first = [0; Beginning::PLACES];
-        first.iter_mut().zip(text).for_each(|(own, byte)| *own = *byte);
-        let there = !(u64::MAX << (8 * text.len().min(7)));
-        self.differs(first) & there == 0
+        let there = if text.len() < Beginning::PLACES { !(u64::MAX << (8 * text.len())) } else { u64::MAX };
+        self.differs(literal::eight(text)) & there == 0
     }
 
     /// Bits that are not as they must be.
     #[inline]
-    fn differs(self, first: [u8; Beginning::PLACES]) -> u64 {
+    fn differs(self, first: u64) -> u64 {
         let (low, high) = (self.0 & (0x7f * Self::EACH), self.0 & (0x80 * Self::EACH));
         let told = (low + 0x7f * Self::EACH) & (0x80 * Self::EACH);
         let mask = (told << 1).wrapping_sub(told >> 7);
-        ((u64::from_le_bytes(first) | high >> 2) ^ low) & mask
+        ((first | high >> 2) ^ low) & mask
     }
 }
 

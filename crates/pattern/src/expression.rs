@@ -34,7 +34,7 @@ pub enum Expression {
     /// An OSMatch.
     OsMatch(OsMatch),
     /// A PCRE2 expression.
-    Pcre(Box<Pcre>),
+    Pcre(Pcre),
     /// A text that must be equal.
     Exact(Box<[u8]>),
 }
@@ -45,7 +45,7 @@ impl Expression {
         Ok(match kind {
             Kind::OsRegex => Self::OsRegex(OsRegex::compile(pattern)?),
             Kind::OsMatch => Self::OsMatch(OsMatch::compile(pattern)?),
-            Kind::Pcre2 => Self::Pcre(Box::new(Pcre::compile(pattern)?)),
+            Kind::Pcre2 => Self::Pcre(Pcre::compile(pattern)?),
             Kind::Exact => Self::Exact(text(pattern).into()),
         })
     }
@@ -216,6 +216,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn an_expression_is_no_longer_than_an_osregex() {
+        assert_eq!((size_of::<Expression>(), size_of::<OsRegex>()), (96, 96));
+    }
 
     #[test]
     fn expressions_of_whole_texts_are_told_from_others() {

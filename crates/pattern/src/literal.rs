@@ -12,6 +12,17 @@ pub(crate) fn ends_with(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.len() >= needle.len() && haystack[haystack.len() - needle.len()..].eq_ignore_ascii_case(needle)
 }
 
+/// A text's first eight bytes as a number, the first one lowest, and zeros behind its end.
+#[inline]
+pub(crate) fn eight(text: &[u8]) -> u64 {
+    let eight = text.first_chunk().copied().unwrap_or_else(|| {
+        let mut eight = [0; 8];
+        eight.iter_mut().zip(text).for_each(|(own, byte)| *own = *byte);
+        eight
+    });
+    u64::from_le_bytes(eight)
+}
+
 /// A lower-case text to look for, ASCII case folded, with the place of its rarest byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Needle {
@@ -32,11 +43,6 @@ impl Needle {
     /// Whether it occurs in `haystack`.
     pub fn is_in(&self, haystack: &[u8]) -> bool {
         occurs(haystack, &self.text, self.pivot)
-    }
-
-    /// Where it begins first in `haystack`.
-    pub(crate) fn start_in(&self, haystack: &[u8]) -> Option<usize> {
-        first(haystack, &self.text, self.pivot)
     }
 }
 

@@ -18,27 +18,27 @@ use crate::piece::Piece;
 pub(super) struct Program {
     /// What an anchored program can begin with.
     pub(super) begin: Single,
-    pub(super) items: u16,
-    /// Behind the items and texts of `bytes` four bytes for each item that is told of.
-    pub(super) told: u16,
-    pub(super) marks: u16,
-    /// The longest run of literals, all of which must be matched one behind the other.
-    pub(super) required: Place,
-    /// Several literals that starts are looked for by.
-    pub(super) sought: Place,
-    /// The places of the rarest bytes in these two texts.
-    pub(super) pivots: [u8; 2],
-    pub(super) first: First,
-    pub(super) begin_anchored: bool,
-    pub(super) end_anchored: bool,
-    /// Nothing but literals, found by searching them.
-    pub(super) plain: bool,
-    /// What is required stands at the beginning, and the program may start anywhere.
-    pub(super) leads: bool,
     /// Of the whole expression: it is the only alternative.
     pub(super) alone: bool,
     /// Of the whole expression: some alternative has marks.
     pub(super) grouped: bool,
+    /// Nothing but literals, found by searching them.
+    pub(super) plain: bool,
+    /// What is required stands at the beginning, and the program may start anywhere.
+    pub(super) leads: bool,
+    pub(super) begin_anchored: bool,
+    pub(super) end_anchored: bool,
+    pub(super) first: First,
+    /// The longest run of literals, all of which must be matched one behind the other.
+    pub(super) required: Place,
+    pub(super) items: u16,
+    /// Behind the items and texts of `bytes` four bytes for each item that is told of.
+    pub(super) told: u16,
+    /// Several literals that starts are looked for by.
+    pub(super) sought: Place,
+    pub(super) marks: u16,
+    /// The places of the rarest bytes in these two texts.
+    pub(super) pivots: [u8; 2],
     pub(super) bytes: Piece,
 }
 

@@ -117,14 +117,16 @@ impl OsRegex {
         }
         // Looked for when the first alternative comes of whose literal nothing is known.
         let mut open = None;
-        self.alternatives().enumerate().find_map(|(number, program)| {
+        let mut run = |number: usize, program: &Program| {
             let known = known(number);
             let mut open = || {
                 *open.get_or_insert_with(|| self.rest.common.as_ref().is_none_or(|all| all.is_in(subject)))
             };
             let asked = known != Known::Nothing || open();
             if asked { program.run(subject, marks.as_deref_mut(), &mut steps, known) } else { None }
-        })
+        };
+        let first = run(0, &self.first);
+        first.or_else(|| self.rest.others.iter().zip(1..).find_map(|(program, number)| run(number, program)))
     }
 
     /// Whether `subject` matches, without captures.

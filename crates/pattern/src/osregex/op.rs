@@ -174,6 +174,7 @@ impl Class {
     }
 
     /// How many bytes a run of this class passes by; none where there is no run. Subjects hold no NUL.
+    #[inline]
     pub(super) fn passed(self, rest: &[u8]) -> usize {
         if self.is_single() {
             return 0;
@@ -232,8 +233,8 @@ impl Code {
 /// The items of a program.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct View<'a> {
-    told: &'a [[u8; 4]],
     items: &'a [u8],
+    told: &'a [[u8; 4]],
     /// What of an item's place is its number.
     places: usize,
 }
@@ -242,7 +243,7 @@ impl<'a> View<'a> {
     /// Of code; nothing is told of behind the end of few items.
     #[inline]
     pub(super) fn new(items: &'a [u8], told: &'a [[u8; 4]]) -> Self {
-        Self { told, items, places: if told.len() > MOST { usize::MAX } else { 0 } }
+        Self { items, told, places: if told.len() > MOST { usize::MAX } else { 0 } }
     }
 
     pub(super) fn len(&self) -> usize {

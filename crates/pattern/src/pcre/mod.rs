@@ -40,24 +40,34 @@ pub(crate) fn wholes(pattern: &[u8]) -> Option<Vec<Vec<u8>>> {
     good.then(|| alternatives.into_iter().flat_map(both).collect())
 }
 
-/// A compiled PCRE2 expression.
+/// A compiled PCRE2 expression: what most questions are answered with, and the rest.
 #[derive(Debug)]
 pub struct Pcre {
+    /// In front of the linear engine.
+    walker: Option<Walker>,
+    rest: Box<Rest>,
+    /// A pattern is far shorter than groups can be counted.
+    groups: u16,
     utf: bool,
     /// The literal that a caller may know the place of begins the match.
     leads: bool,
-    groups: u32,
-    /// Serves every subject, or only those without a last newline when the other is there too.
-    linear: Option<Box<Linear>>,
-    /// In front of the linear one.
-    walker: Option<Walker>,
-    backtracking: Option<Box<Backtracking>>,
-    told: Box<Told>,
+    serves: Serves,
 }
 
-/// What others ask of a pattern when rules are loaded.
+/// Which subjects the linear engine serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Serves {
+    All,
+    /// Those without a last newline.
+    WithoutNewline,
+    None,
+}
+
+/// The engines, and what others ask of a pattern when rules are loaded.
 #[derive(Debug)]
-struct Told {
+struct Rest {
+    linear: Option<Linear>,
+    backtracking: Option<Backtracking>,
     pattern: Box<[u8]>,
     required: Vec<Vec<u8>>,
     beginning: Beginning,
@@ -83,7 +93,7 @@ impl Pcre {
         let regex =
             if forward.needs_backtracking { None } else { Some(build_linear(&forward.source, forward.utf)?) };
         let backtracking = if forward.needs_backtracking || forward.newline_sensitive {
-            Some(Box::new(Backtracking::new(translate(read, Target::Backtracking)?.source)?))
+            Some(Backtracking::new(translate(read, Target::Backtracking)?.source)?)
         } else {
             None
         };
@@ -94,22 +104,23 @@ impl Pcre {
         let walker = tree.as_ref().filter(|_| !forward.utf).and_then(Walker::new);
         let leading = walker.as_ref().and_then(Walker::leading);
         let leads = matches!(&required[..], [one] if leading.is_some_and(|text| text == one));
-        let linear = regex.map(|regex| {
-            Box::new(Linear {
-                // What is walked seldom needs the other engine: it was made to see that it can be, and is made again then.
-                regex: if walker.is_some() { OnceLock::new() } else { regex.into() },
-                source: forward.source.into(),
-            })
+        let linear = regex.map(|regex| Linear {
+            // What is walked seldom needs the other engine: it was made to see that it can be, and is made again then.
+            regex: if walker.is_some() { OnceLock::new() } else { regex.into() },
+            source: forward.source.into(),
         });
+        let serves = match (&linear, &backtracking) {
+            (Some(_), None) => Serves::All,
+            (Some(_), Some(_)) => Serves::WithoutNewline,
+            (None, _) => Serves::None,
+        };
         Ok(Self {
+            walker,
+            groups: forward.groups as u16,
             utf: forward.utf,
             leads,
-            // A pattern is far shorter than groups can be counted.
-            groups: forward.groups as u32,
-            linear,
-            walker,
-            backtracking,
-            told: Box::new(Told { pattern: pattern.into(), required, beginning }),
+            serves,
+            rest: Box::new(Rest { linear, backtracking, pattern: pattern.into(), required, beginning }),
         })
     }
 
@@ -121,15 +132,16 @@ impl Pcre {
             return self.end(subject, known);
         }
         match self.engine(subject.bytes())? {
-            Engine::Linear(regex, subject) => {
-                let mut marks = captures.take_slots(self.groups as usize);
+            Engine::Linear => {
+                let subject = subject.bytes();
+                let mut marks = captures.take_slots(usize::from(self.groups));
                 let walked = self.walk(subject, Some(&mut marks), known);
                 let found = matches!(walked, Some(Some(_)));
                 captures.give_slots(marks, found);
                 if let Some(answer) = walked {
                     return answer;
                 }
-                let regex = regex.regex(self.utf)?;
+                let regex = self.linear()?;
                 let end = regex.captures_read(captures.places(regex), subject)?.end();
                 captures.take_places(regex);
                 Some(end)
@@ -151,9 +163,9 @@ impl Pcre {
     /// Matches without captures and tells the end of the match.
     pub fn end(&self, subject: Text<'_>, known: Known) -> Option<usize> {
         match self.engine(subject.bytes())? {
-            Engine::Linear(regex, subject) => {
-                let linear = || regex.regex(self.utf)?.find(subject).map(|found| found.end());
-                self.walk(subject, None, known).unwrap_or_else(linear)
+            Engine::Linear => {
+                let linear = || self.linear()?.find(subject.bytes()).map(|found| found.end());
+                self.walk(subject.bytes(), None, known).unwrap_or_else(linear)
             }
             Engine::Backtracking(regex, view) => {
                 let found = budget::search(view.text().len(), || regex.find(view.text()))?;
@@ -166,9 +178,9 @@ impl Pcre {
     pub fn is_match(&self, subject: Text<'_>) -> bool {
         match self.engine(subject.bytes()) {
             None => false,
-            Some(Engine::Linear(regex, subject)) => {
-                let walked = self.walk(subject, None, Known::Nothing);
-                let linear = || regex.regex(self.utf).is_some_and(|regex| regex.is_match(subject));
+            Some(Engine::Linear) => {
+                let walked = self.walk(subject.bytes(), None, Known::Nothing);
+                let linear = || self.linear().is_some_and(|regex| regex.is_match(subject.bytes()));
                 walked.map_or_else(linear, |end| end.is_some())
             }
             Some(Engine::Backtracking(regex, view)) => {
@@ -190,7 +202,7 @@ impl Pcre {
 
     /// The one lower-case literal that must occur (ASCII case folded) where this matches; empty where none is known.
     pub(crate) fn single(&self) -> &[u8] {
-        match &self.told.required[..] {
+        match &self.rest.required[..] {
             [one] => one,
             _ => &[],
         }
@@ -203,16 +215,16 @@ impl Pcre {
 
     /// The pattern as it was written.
     pub fn pattern(&self) -> &[u8] {
-        &self.told.pattern
+        &self.rest.pattern
     }
 
     pub(crate) fn required_literals(&self) -> Vec<Vec<u8>> {
-        self.told.required.clone()
+        self.rest.required.clone()
     }
 
     /// What a subject that matches may begin with.
     pub(crate) fn beginning(&self) -> &Beginning {
-        &self.told.beginning
+        &self.rest.beginning
     }
 
     /// The engine that serves `subject`; none if a UTF pattern meets bytes that are no UTF-8.
@@ -220,20 +232,22 @@ impl Pcre {
         if self.utf && std::str::from_utf8(subject).is_err() {
             return None;
         }
-        match (&self.linear, &self.backtracking) {
-            (Some(linear), None) => Some(Engine::Linear(linear, subject)),
-            (Some(linear), Some(_)) if !subject.ends_with(b"\n") => Some(Engine::Linear(linear, subject)),
-            (_, Some(backtracking)) => {
-                let regex = backtracking.regex(subject.len())?;
-                Some(Engine::Backtracking(regex, View::new(subject, self.utf)))
-            }
-            (None, None) => None,
+        match self.serves {
+            Serves::All => return Some(Engine::Linear),
+            Serves::WithoutNewline if !subject.ends_with(b"\n") => return Some(Engine::Linear),
+            _ => {}
         }
+        let regex = self.rest.backtracking.as_ref()?.regex(subject.len())?;
+        Some(Engine::Backtracking(regex, View::new(subject, self.utf)))
+    }
+
+    fn linear(&self) -> Option<&Regex> {
+        self.rest.linear.as_ref()?.regex(self.utf)
     }
 }
 
 enum Engine<'r, 's> {
-    Linear(&'r Linear, &'s [u8]),
+    Linear,
     Backtracking(&'r fancy_regex::Regex, View<'s>),
 }
 

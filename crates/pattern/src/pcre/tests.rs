@@ -193,10 +193,15 @@ proptest! {
         let linear = Pcre::compile(pattern.as_bytes()).expect("made of legal parts");
         let source = translate(pattern.as_bytes(), Target::Backtracking).expect("it compiled before");
         let backtracking = Pcre {
-            linear: None,
             walker: None,
-            backtracking: Some(Box::new(Backtracking::new(source.source).expect("made of legal parts"))),
-            told: Box::new(Told { pattern: linear.pattern().into(), required: Vec::new(), beginning: Beginning::default() }),
+            serves: Serves::None,
+            rest: Box::new(Rest {
+                linear: None,
+                backtracking: Some(Backtracking::new(source.source).expect("made of legal parts")),
+                pattern: linear.pattern().into(),
+                required: Vec::new(),
+                beginning: Beginning::default(),
+            }),
             ..linear
         };
         let mut captures = (Captures::new(), Captures::new());
@@ -210,8 +215,8 @@ proptest! {
         };
         prop_assert_eq!(linear.end(text, known), wanted);
         prop_assert!(!linear.is_match(text) || linear.beginning().allows_text(text.bytes()));
-        if !linear.told.required.is_empty() && linear.is_match(text) {
-            prop_assert!(linear.told.required.iter().any(|word| crate::literal::contains(&subject, word)));
+        if !linear.rest.required.is_empty() && linear.is_match(text) {
+            prop_assert!(linear.rest.required.iter().any(|word| crate::literal::contains(&subject, word)));
         }
     }
 

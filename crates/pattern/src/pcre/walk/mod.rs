@@ -6,16 +6,20 @@
 //! engine behind would have given, captures included.
 
 mod bytes;
+mod packed;
 mod program;
 #[cfg(test)]
 mod tests;
 
+use std::num::NonZeroU8;
+
 use bytes::Bytes;
-use program::{Compiler, ENDLESS, First, Node, OPEN, Op, Order};
+use packed::{ANY, Packed, Place, Run, Step, WITHOUT_END};
+use program::{Compiler, ENDLESS, First, Node, Op, Order};
 use regex_syntax::hir::{Hir, Look};
 
 use crate::beginning::ByteSet;
-use crate::literal::{Needle, commonness};
+use crate::literal::{self, commonness};
 use crate::pcre::required;
 
 /// So many ways back are remembered.
@@ -28,36 +32,34 @@ const SHORT: usize = 2048;
 /// A pattern in nodes.
 #[derive(Debug)]
 pub(super) struct Walker {
-    nodes: Box<[Node]>,
-    sets: Box<[Bytes]>,
-    texts: Box<[u8]>,
-    /// For each byte of the texts what makes a capital letter small, where both match.
-    cases: Box<[u8]>,
-    root: u32,
+    nodes: Packed,
+    root: u16,
     starts: Starts,
-    /// The run that the pattern begins with: where a start fails, so do all others in the same run.
-    run: Option<u16>,
+    /// The place of the rarest byte in the text that starts are looked for by.
+    pivot: u8,
+    /// The run that the pattern begins with, if it begins with one: where a start fails, so do all others in the same run.
+    run: u8,
     /// A rare byte that every match holds, where starts are not looked for by a text.
-    rare: Option<u8>,
+    rare: Option<NonZeroU8>,
 }
 
 /// How common a byte may be that is looked for before anything else.
 const RARE: u8 = 4;
 
 /// Where a match can begin.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Starts {
     Beginning,
-    /// With this text in some case.
-    Text(Needle),
+    /// With the text that is sought, in some case.
+    Text,
     /// With one of these bytes.
-    Bytes(u16),
-    /// With a run in front of a text, and perhaps one byte of a set in front of it: none of the three can stand for another.
+    Bytes(u8),
+    /// With a run of at least so many bytes in front of the text that is sought, and perhaps one byte of a set in front of
+    /// it: none of the three can stand for another.
     Run {
-        lead: Option<u16>,
-        run: u16,
-        least: usize,
-        text: Needle,
+        lead: u8,
+        run: u8,
+        least: u8,
     },
     Anywhere,
 }
@@ -70,11 +72,11 @@ pub(super) struct GivenUp;
 #[derive(Debug, Clone, Copy)]
 enum Frame {
     /// To this node at this place.
-    Fork(u32, u32),
+    Fork(u16, u32),
     /// A run that ended here to an end before, down to the lowest.
-    Shorter(u32, u32, u32),
+    Shorter(u16, u32, u32),
     /// A run that ended here to an end behind, up to the highest.
-    Longer(u32, u32, u32),
+    Longer(u16, u32, u32),
     /// What a mark was.
     Mark(u16, u32),
 }
@@ -94,49 +96,61 @@ impl Walker {
         while let Op::Mark(_) = front.op {
             front = compiler.nodes[front.next as usize];
         }
+        let text = |start: u32, length: u16| {
+            compiler.texts[start as usize..][..usize::from(length)].to_ascii_lowercase()
+        };
+        let few = |set: u16| u8::try_from(set).ok().filter(|set| *set != ANY);
+        let mut sought = Vec::new();
         let starts = match front.op {
             _ if anchored(&compiler.nodes, root) => Starts::Beginning,
             Op::Text { start, length } => {
-                let text = &compiler.texts[start as usize..start as usize + usize::from(length)];
-                Starts::Text(Needle::new(&text.to_ascii_lowercase()))
+                sought = text(start, length);
+                Starts::Text
             }
             _ => match compiler.before_text(root) {
                 Some((lead, run, least, text)) => {
-                    Starts::Run { lead, run, least, text: Needle::new(&text.to_ascii_lowercase()) }
+                    sought = text.to_ascii_lowercase();
+                    let lead = lead.map_or(Some(ANY), few)?;
+                    Starts::Run { lead, run: few(run)?, least: u8::try_from(least).ok()? }
                 }
                 None if first.open => Starts::Anywhere,
                 None => {
                     compiler.sets.push(Bytes::new(first.set));
-                    Starts::Bytes(compiler.sets.len() as u16 - 1)
+                    Starts::Bytes(few(compiler.sets.len() as u16 - 1)?)
                 }
             },
         };
         let bytes = required::bytes(tree);
         let common = |byte: &u8| commonness(byte.to_ascii_lowercase());
         let rare = (1..=u8::MAX).filter(|byte| bytes.contains(*byte)).min_by_key(common);
-        let rare = rare.filter(|byte| common(byte) <= RARE && !matches!(starts, Starts::Text(_)));
+        let rare = rare.filter(|byte| common(byte) <= RARE && starts != Starts::Text);
         let run = match front.op {
-            Op::Run { set, most: ENDLESS, .. } => Some(set),
-            _ => None,
+            Op::Run { set, most: ENDLESS, .. } => few(set)?,
+            _ => ANY,
         };
         Some(Self {
-            nodes: compiler.nodes.into(),
-            sets: compiler.sets.into(),
-            texts: compiler.texts.into(),
-            cases: compiler.cases.into(),
-            root,
+            nodes: Packed::new(&compiler, &sought)?,
+            root: u16::try_from(root).ok()?,
             starts,
+            pivot: literal::rarest(&sought[..sought.len().min(1 << 8)]) as u8,
             run,
-            rare,
+            rare: rare.and_then(NonZeroU8::new),
         })
     }
 
     /// The text that every match begins with, in lower case.
     pub(super) fn leading(&self) -> Option<&[u8]> {
-        match &self.starts {
-            Starts::Text(text) => Some(text.text()),
-            _ => None,
-        }
+        (self.starts == Starts::Text).then(|| self.sought())
+    }
+
+    /// The text that starts are looked for by.
+    fn sought(&self) -> &[u8] {
+        self.nodes.sought.of_bytes(&self.nodes.bytes)
+    }
+
+    /// A set, if the number is one.
+    fn set(&self, number: u8) -> Option<&Bytes> {
+        (number != ANY).then(|| self.nodes.set(number))
     }
 
     /// The end of the first match that begins at `from` or behind it, with its marks if wanted. Subjects hold no NUL.
@@ -151,7 +165,7 @@ impl Walker {
         }
         // Most subjects are refused here, before anything is made ready.
         if let Some(rare) = self.rare
-            && memchr::memchr(rare, subject.get(from..).unwrap_or_default()).is_none()
+            && memchr::memchr(rare.get(), subject.get(from..).unwrap_or_default()).is_none()
         {
             return Ok(None);
         }
@@ -170,10 +184,7 @@ impl Walker {
             if let Some(end) = walk.from(next)? {
                 return Ok(Some(end));
             }
-            let start = match self.run {
-                Some(set) => next + self.sets[usize::from(set)].passed(&subject[next..]) + 1,
-                None => next + 1,
-            };
+            let start = next + 1 + self.set(self.run).map_or(0, |set| set.passed(&subject[next..]));
             if start > subject.len() {
                 return Ok(None);
             }
@@ -184,29 +195,29 @@ impl Walker {
 
     fn next_start(&self, subject: &[u8], from: usize) -> Option<usize> {
         let rest = subject.get(from..)?;
-        match &self.starts {
+        let sought_in = |text: &[u8]| literal::first(text, self.sought(), usize::from(self.pivot));
+        match self.starts {
             Starts::Beginning => (from == 0).then_some(0),
-            Starts::Text(text) => text.start_in(rest).map(|place| from + place),
-            Starts::Bytes(set) => self.sets[usize::from(*set)].first_in(rest).map(|place| from + place),
-            Starts::Run { lead, run, least, text } => {
-                let (lead, run) =
-                    (lead.map(|lead| &self.sets[usize::from(lead)]), &self.sets[usize::from(*run)]);
+            Starts::Text => sought_in(rest).map(|place| from + place),
+            Starts::Bytes(set) => self.nodes.set(set).first_in(rest).map(|place| from + place),
+            Starts::Run { lead, run, least } => {
+                let (lead, run) = (self.set(lead), self.nodes.set(run));
                 // The start of what stands directly in front of a place.
                 let before = |place: usize| {
                     let before = &rest[..place];
                     let length = run.ending(before);
                     let start = before.len() - length;
                     let leads = |lead: &Bytes| start > 0 && lead.contains(before[start - 1]);
-                    let fits = length >= *least && lead.is_none_or(leads);
+                    let fits = length >= usize::from(least) && lead.is_none_or(leads);
                     fits.then(|| from + start - usize::from(lead.is_some()))
                 };
-                if let [byte] = text.text()
+                if let [byte] = *self.sought()
                     && !byte.is_ascii_alphabetic()
                 {
-                    return memchr::memchr_iter(*byte, rest).find_map(before);
+                    return memchr::memchr_iter(byte, rest).find_map(before);
                 }
                 let mut behind = 0;
-                while let Some(place) = text.start_in(&rest[behind..]) {
+                while let Some(place) = sought_in(&rest[behind..]) {
                     if let Some(start) = before(behind + place) {
                         return Some(start);
                     }
@@ -255,34 +266,45 @@ impl Walk<'_, '_> {
         let (mut node, mut at) = (self.walker.root, start);
         loop {
             self.spend(1)?;
-            let Node { op, next } = self.walker.nodes[node as usize];
-            let gone = match op {
-                Op::Match => return Ok(Some(at)),
-                Op::Text { start, length } => {
-                    let own = start as usize..start as usize + usize::from(length);
-                    let end = at + usize::from(length);
-                    let there = self.subject.get(at..end);
-                    there.filter(|there| self.same(there, own)).map(|_| (next, end))
+            let word = self.walker.nodes.word(node);
+            let next = word.next();
+            let gone = match word.step() {
+                Step::Match => return Ok(Some(at)),
+                Step::Short(text, length) => {
+                    let mask = !(u64::MAX << (8 * u32::from(length)));
+                    let same = (literal::eight(&self.subject[at..]) ^ text) & mask == 0;
+                    same.then_some((next, at + usize::from(length)))
                 }
-                Op::One(set) => {
+                Step::Text(own) => {
+                    let there = self.subject.get(at..at + own.len());
+                    let same = there == Some(own.of_bytes(&self.walker.nodes.bytes));
+                    same.then_some((next, at + own.len()))
+                }
+                Step::Folded(own) => {
+                    let there = self.subject.get(at..at + own.len());
+                    there.filter(|there| self.same(there, own)).map(|_| (next, at + own.len()))
+                }
+                Step::One(set) => {
                     let there = self.subject.get(at).filter(|byte| self.set(set).contains(**byte));
                     there.map(|_| (next, at + 1))
                 }
-                Op::Run { .. } => self.run(node, at)?.map(|end| (next, end)),
-                Op::Fork { other, first, second } => match (self.opens(first, at), self.opens(second, at)) {
-                    (true, true) => {
-                        self.push(Frame::Fork(other, at as u32))?;
-                        Some((next, at))
+                Step::Run(run) => self.run(node, run, at)?.map(|end| (next, end)),
+                Step::Fork { other, first, second } => {
+                    match (self.opens(first, at), self.opens(second, at)) {
+                        (true, true) => {
+                            self.push(Frame::Fork(other, at as u32))?;
+                            Some((next, at))
+                        }
+                        (true, false) => Some((next, at)),
+                        (false, true) => Some((other, at)),
+                        (false, false) => None,
                     }
-                    (true, false) => Some((next, at)),
-                    (false, true) => Some((other, at)),
-                    (false, false) => None,
-                },
-                Op::Mark(slot) => {
+                }
+                Step::Mark(slot) => {
                     self.mark(slot, at as u32)?;
                     Some((next, at))
                 }
-                Op::Assert(look) => self.holds(look, at).then_some((next, at)),
+                Step::Assert(look) => self.holds(look, at).then_some((next, at)),
             };
             match gone {
                 Some(place) => (node, at) = place,
@@ -299,17 +321,18 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    fn set(&self, number: u16) -> &Bytes {
-        &self.walker.sets[usize::from(number)]
+    fn set(&self, number: u8) -> &Bytes {
+        self.walker.nodes.set(number)
     }
 
     /// Whether what begins with one of these bytes may begin here.
-    fn opens(&self, set: u16, at: usize) -> bool {
-        set == OPEN || self.subject.get(at).is_some_and(|byte| self.set(set).contains(*byte))
+    fn opens(&self, set: u8, at: usize) -> bool {
+        set == ANY || self.subject.get(at).is_some_and(|byte| self.set(set).contains(*byte))
     }
 
-    fn same(&self, there: &[u8], own: std::ops::Range<usize>) -> bool {
-        let own = self.walker.texts[own.clone()].iter().zip(&self.walker.cases[own]);
+    fn same(&self, there: &[u8], own: Place) -> bool {
+        let bytes = &self.walker.nodes.bytes;
+        let own = own.of_bytes(bytes).iter().zip(own.behind(bytes));
         there.iter().zip(own).all(|(there, (own, case))| there | case == *own)
     }
 
@@ -329,18 +352,20 @@ impl Walk<'_, '_> {
     }
 
     /// The next way that was not gone yet.
-    fn back(&mut self) -> Result<Option<(u32, usize)>, GivenUp> {
+    fn back(&mut self) -> Result<Option<(u16, usize)>, GivenUp> {
         while self.filled > 0 {
             self.filled -= 1;
             let gone = match self.frames[self.filled] {
                 Frame::Fork(node, at) => Some((node, at as usize)),
                 Frame::Shorter(node, end, lowest) => {
-                    let end = self.shorter(node, lowest as usize, end as usize - 1)?;
-                    end.map(|end| (self.walker.nodes[node as usize].next, end))
+                    let word = self.walker.nodes.word(node);
+                    let end = self.shorter(node, word.run(), lowest as usize, end as usize - 1)?;
+                    end.map(|end| (word.next(), end))
                 }
                 Frame::Longer(node, end, highest) => {
-                    let end = self.longer(node, end as usize, highest as usize, true)?;
-                    end.map(|end| (self.walker.nodes[node as usize].next, end))
+                    let word = self.walker.nodes.word(node);
+                    let end = self.longer(node, word.run(), (end as usize, highest as usize), true)?;
+                    end.map(|end| (word.next(), end))
                 }
                 Frame::Mark(slot, before) => {
                     if let Some(mark) = self.marks.as_mut().and_then(|marks| marks.get_mut(usize::from(slot)))
@@ -358,16 +383,14 @@ impl Walk<'_, '_> {
     }
 
     /// The end of a run that begins here.
-    fn run(&mut self, node: u32, at: usize) -> Result<Option<usize>, GivenUp> {
-        let Op::Run { set, least, most, order, .. } = self.walker.nodes[node as usize].op else {
-            return Ok(None);
-        };
+    fn run(&mut self, node: u16, run: Run, at: usize) -> Result<Option<usize>, GivenUp> {
+        let Run { set, least, most, order, .. } = run;
         let rest = &self.subject[at..];
-        let highest = if most == ENDLESS { rest.len() } else { rest.len().min(usize::from(most)) };
+        let highest = if most == WITHOUT_END { rest.len() } else { rest.len().min(usize::from(most)) };
         let least = usize::from(least);
         if order == Order::Shortest {
             let there = rest.get(..least).is_some_and(|there| self.set(set).passed(there) == least);
-            return if there { self.longer(node, at + least, at + highest, false) } else { Ok(None) };
+            return if there { self.longer(node, run, (at + least, at + highest), false) } else { Ok(None) };
         }
         let passed = self.set(set).passed(&rest[..highest]);
         self.spend(passed / 16)?;
@@ -376,19 +399,18 @@ impl Walk<'_, '_> {
         }
         match order {
             Order::Only => Ok(Some(at + passed)),
-            _ => self.shorter(node, at + least, at + passed),
+            _ => self.shorter(node, run, at + least, at + passed),
         }
     }
 
     /// The last end of a run, not behind `end`, that something can follow.
-    fn shorter(&mut self, node: u32, lowest: usize, end: usize) -> Result<Option<usize>, GivenUp> {
-        let Op::Run { follow, .. } = self.walker.nodes[node as usize].op else { return Ok(None) };
-        let found = if follow == OPEN {
+    fn shorter(&mut self, node: u16, run: Run, lowest: usize, end: usize) -> Result<Option<usize>, GivenUp> {
+        let found = if run.follow == ANY {
             end
         } else {
             let behind = (end + 1).min(self.subject.len());
             let ends = self.subject.get(lowest..behind).unwrap_or_default();
-            let found = self.set(follow).last_in(ends);
+            let found = self.set(run.follow).last_in(ends);
             self.spend((ends.len() - found.unwrap_or(0)) / 16)?;
             let Some(found) = found else { return Ok(None) };
             lowest + found
@@ -402,14 +424,13 @@ impl Walk<'_, '_> {
     /// The first end of a run, not before `end`, that something can follow; or only behind it.
     fn longer(
         &mut self,
-        node: u32,
-        end: usize,
-        highest: usize,
+        node: u16,
+        run: Run,
+        (end, highest): (usize, usize),
         behind: bool,
     ) -> Result<Option<usize>, GivenUp> {
-        let Op::Run { set, follow, .. } = self.walker.nodes[node as usize].op else { return Ok(None) };
         let walker = self.walker;
-        let (set, follow) = (&walker.sets[usize::from(set)], walker.sets.get(usize::from(follow)));
+        let (set, follow) = (walker.nodes.set(run.set), walker.set(run.follow));
         let from = end + usize::from(behind);
         if from > highest || (behind && !set.contains(self.subject[end])) {
             return Ok(None);
