@@ -404,8 +404,7 @@ impl<'e> Decoded<'e> {
     /// Whether there are so many dynamic fields.
     #[inline]
     pub(crate) fn is_full(&self, most: usize) -> bool {
-        // Every object with a number has a field.
-        self.dynamic.len() >= most.min(usize::from(u16::MAX))
+        self.dynamic.len() >= most
     }
 
     /// Appends a dynamic field that is a member of an object. `object` is the object's number, 0 as long as it has none because

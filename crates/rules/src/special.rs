@@ -6,9 +6,10 @@ use wide::u8x16;
 #[inline]
 pub(crate) fn specials(bytes: [u8; 16]) -> u32 {
     let bytes = u8x16::new(bytes);
-    let control = bytes.min(u8x16::splat(0x1f)).simd_eq(bytes);
-    let quote = bytes.simd_eq(u8x16::splat(b'"'));
-    (control | quote | bytes.simd_eq(u8x16::splat(b'\\'))).to_bitmask()
+    // With this bit turned, a quote is next to the control characters.
+    let turned = bytes ^ u8x16::splat(b'"' ^ 0x20);
+    let low = turned.min(u8x16::splat(0x20)).simd_eq(turned);
+    (low | bytes.simd_eq(u8x16::splat(b'\\'))).to_bitmask()
 }
 
 #[cfg(test)]

@@ -22,23 +22,29 @@ const PLACES: usize = 256;
 /// What is kept between events for its memory.
 #[derive(Debug)]
 pub(super) struct Names {
-    /// Hashes of members, 0 where there is none.
+    /// Hashes of members with the number of their event, of other events where none is.
     seen: [u32; PLACES],
+    /// The number of the event, in the lowest bits of hashes.
+    event: u32,
     count: usize,
 }
 
 impl Default for Names {
     fn default() -> Self {
-        Self { seen: [0; PLACES], count: 0 }
+        Self { seen: [0; PLACES], event: 0, count: 0 }
     }
 }
 
 impl Names {
+    /// Has room for so many numbers.
+    const EVENTS: u32 = 0x100;
+
     fn clear(&mut self) {
-        if self.count > 0 {
-            self.seen.fill(0);
-            self.count = 0;
+        self.event = (self.event + 1) % Self::EVENTS;
+        if self.event == 0 {
+            *self = Self { event: 1, ..Self::default() };
         }
+        self.count = 0;
     }
 
     /// Notes the name of a member, by its [`Digest::mark`]; the object's hash, should it be one. None if the name may be there
@@ -46,9 +52,9 @@ impl Names {
     #[inline]
     fn add(&mut self, object: u64, mark: u32) -> Option<u64> {
         let hash = (object ^ u64::from(mark)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mark = (hash >> 32) as u32 | 1;
+        let mark = ((hash >> 32) as u32 & !(Self::EVENTS - 1)) | self.event;
         let mut at = (hash >> 24) as usize % PLACES;
-        while self.seen[at] != 0 {
+        while self.seen[at] % Self::EVENTS == self.event {
             if self.seen[at] == mark {
                 return None;
             }

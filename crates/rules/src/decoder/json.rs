@@ -137,6 +137,16 @@ impl<'t> Parser<'t> {
         Some((quote, end))
     }
 
+    /// Goes over a colon and the brace behind it, if they stand here.
+    #[inline]
+    pub(super) fn opens_object(&mut self) -> bool {
+        let opens = self.rest().starts_with(b":{");
+        if opens {
+            self.at += 2;
+        }
+        opens
+    }
+
     /// Where a string ends in which nothing is special from here on.
     #[inline]
     fn plain_end(&mut self, from: usize) -> Option<usize> {
@@ -148,16 +158,23 @@ impl<'t> Parser<'t> {
     pub(super) fn integer(&mut self) -> Option<(&'t [u8], bool)> {
         let rest = self.rest();
         let sign = usize::from(rest.first() == Some(&b'-'));
-        let digits = rest.iter().skip(sign).take(16).take_while(|byte| byte.is_ascii_digit()).count();
-        let alone = !rest.get(sign + digits).is_some_and(|byte| b"+-.eE".contains(byte));
+        let mut end = sign;
+        while rest.get(end).is_some_and(u8::is_ascii_digit) {
+            end += 1;
+            if end == sign + 16 {
+                return None;
+            }
+        }
+        let text = rest.get(..end)?;
+        let digits = end - sign;
         let leading_zero = rest.get(sign) == Some(&b'0') && (digits > 1 || sign == 1);
-        if !(1..16).contains(&digits) || !alone || leading_zero {
+        let goes_on = matches!(rest.get(end), Some(b'+' | b'-' | b'.' | b'e' | b'E'));
+        if digits == 0 || leading_zero || goes_on {
             return None;
         }
-        let text = rest.get(..sign + digits)?;
         let most: &[u8] = if sign == 1 { b"-2147483648" } else { b"2147483647" };
         let long = digits > 10 || (digits == 10 && text > most);
-        self.at += sign + digits;
+        self.at += end;
         Some((text, long))
     }
 
@@ -174,29 +191,39 @@ impl<'t> Parser<'t> {
     /// The rest of a string that is not what it stands for.
     #[inline(never)]
     fn rewritten(&mut self, out: &mut Vec<u8>) -> Option<()> {
-        let start = out.len();
-        let mut next = self.special(self.at)?;
+        let (text, start) = (self.text, out.len());
         // Whether there may be a NUL.
         let mut odd = false;
+        let mut at = self.at;
         loop {
-            append_part::<16>(out, self.text, self.at, next);
-            self.at = next + 1;
-            match self.text.get(next)? {
-                b'"' => break,
-                b'\\' => {
-                    odd |= self.escape(out)?;
-                    // Where a path is quoted, one stands behind the other.
-                    while self.byte(b'\\').is_some() {
-                        odd |= self.escape(out)?;
-                    }
-                }
-                byte => {
-                    odd = true;
-                    out.push(*byte);
+            let next = self.special(at)?;
+            append_part::<32>(out, text, at, next);
+            at = next;
+            // Where a path is quoted, one stands behind the other.
+            while let Some([b'\\', letter]) = text.get(at..).and_then(<[u8]>::first_chunk) {
+                let byte = ESCAPES[usize::from(*letter)];
+                if byte == 0 {
+                    self.at = at + 1;
+                    self.unicode(out)?;
+                    (at, odd) = (self.at, true);
+                } else {
+                    self.exact &= *letter != b'/';
+                    out.push(byte);
+                    at += 2;
                 }
             }
-            next = self.special(self.at)?;
+            match *text.get(at)? {
+                b'"' => break,
+                b'\\' => return None,
+                byte if byte < 0x20 => {
+                    odd = true;
+                    out.push(byte);
+                    at += 1;
+                }
+                _ => {}
+            }
         }
+        self.at = at + 1;
         // Values end at a NUL, as all text does for expressions.
         if odd {
             self.exact = false;
@@ -427,20 +454,7 @@ impl<'t> Parser<'t> {
         self.text(&mut unescaped).map(|text| text.map_or(Cow::Owned(unescaped), Cow::Borrowed))
     }
 
-    /// What stands behind a backslash; whether it is no letter for one byte.
-    #[inline]
-    fn escape(&mut self, out: &mut Vec<u8>) -> Option<bool> {
-        let letter = self.peek()?;
-        let byte = ESCAPES[usize::from(letter)];
-        if byte == 0 {
-            return self.unicode(out).map(|()| true);
-        }
-        self.exact &= letter != b'/';
-        self.at += 1;
-        out.push(byte);
-        Some(false)
-    }
-
+    /// What stands behind a backslash and is no letter for one byte.
     #[inline(never)]
     fn unicode(&mut self, out: &mut Vec<u8>) -> Option<()> {
         self.byte(b'u')?;

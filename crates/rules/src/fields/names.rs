@@ -51,12 +51,12 @@ impl From<Option<FieldId>> for Known {
 }
 
 /// The object whose members are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub(crate) struct Scope(u16);
 
 impl Scope {
     /// The document itself.
-    pub(crate) const TOP: Self = Self(0);
+    const TOP: Self = Self(0);
     /// No known name has a part in here.
     const NOWHERE: Self = Self(u16::MAX);
     /// Only whole names tell.
@@ -280,14 +280,16 @@ impl FieldNames {
         &self.ends[part.end as usize..part.end as usize + length]
     }
 
+    /// The scope of a document's members.
+    pub(crate) fn top(&self) -> Scope {
+        if self.crowded { Scope::ANYWHERE } else { Scope::TOP }
+    }
+
     /// A member of an object; none where only its whole name tells, see [`Self::member_by`].
     #[inline(always)]
     pub(crate) fn member(&self, scope: Scope, name: &[u8], digest: Digest) -> Option<Member> {
-        if scope == Scope::NOWHERE {
-            return Some(Member::UNKNOWN);
-        }
-        if scope == Scope::ANYWHERE || digest.odd || self.crowded {
-            return None;
+        if scope >= Scope::ANYWHERE || digest.odd {
+            return (scope == Scope::NOWHERE).then_some(Member::UNKNOWN);
         }
         let Some(part) = self.look(scope, name, digest) else { return Some(Member::UNKNOWN) };
         let mut member = part.member;
@@ -301,8 +303,8 @@ impl FieldNames {
     /// A member whose whole name is this, and that name within its object.
     #[cold]
     #[inline(never)]
-    pub(crate) fn member_by(&self, whole: &[u8], scope: Scope, name: &[u8]) -> Member {
-        let fixed = if scope == Scope::TOP { Fixed::of(name) } else { None };
+    pub(crate) fn member_by(&self, whole: &[u8], name: &[u8]) -> Member {
+        let fixed = if whole.len() == name.len() { Fixed::of(name) } else { None };
         Member { field: self.find(whole).into(), within: Scope::ANYWHERE, fixed }
     }
 
@@ -455,12 +457,12 @@ mod tests {
             path in proptest::collection::vec("[abé.]{0,3}|[aAb]{0,9}|user|ID|id|systemname", 1..4),
         ) {
             let names = FieldNames::new(known.iter().map(String::as_str));
-            let mut scope = Scope::TOP;
+            let mut scope = names.top();
             for depth in 1..=path.len() {
                 let whole = path[..depth].join(".");
                 let last = path[depth - 1].as_bytes();
                 let member = names.member(scope, last, Digest::of(last));
-                let member = member.unwrap_or_else(|| names.member_by(whole.as_bytes(), scope, last));
+                let member = member.unwrap_or_else(|| names.member_by(whole.as_bytes(), last));
                 prop_assert_eq!(member.field.field(), names.find(whole.as_bytes()), "{}", whole);
                 prop_assert_eq!(member.fixed, Fixed::of(last).filter(|_| depth == 1));
                 scope = member.within;

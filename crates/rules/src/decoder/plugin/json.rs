@@ -40,9 +40,9 @@ pub(in crate::decoder) fn decode(
     };
     let before = decoded.mark();
     buffers.path.back_to(0);
-    let document = Object { scope: Scope::TOP, depth: 1, number: 0 };
+    let document = Object::within(decoders.fields.top(), 0);
     let path = &mut buffers.path;
-    let mut walk = Walk { decoded, options, decoders, path, base };
+    let mut walk = Walk { decoded, options, decoders, most: most(decoders), path, base };
     let read = walk.read_members(&mut parser, document);
     if read.is_none() {
         decoded.back_to(before);
@@ -59,14 +59,22 @@ pub(in crate::decoder) fn fill(
 ) {
     if let Json::Object(members) = object {
         let path = &mut Path::default();
-        Walk { decoded, options, decoders, path, base: 0 }.members(members, Scope::TOP);
+        Walk { decoded, options, decoders, most: most(decoders), path, base: 0 }
+            .members(members, decoders.fields.top());
     }
+}
+
+/// Every object with a number has a field, and numbers have sixteen bits.
+fn most(decoders: &Decoders) -> usize {
+    decoders.order_size.min(usize::from(u16::MAX))
 }
 
 struct Walk<'d, 'e> {
     decoded: &'d mut Decoded<'e>,
     options: JsonOptions,
     decoders: &'d Decoders,
+    /// So many dynamic fields at most.
+    most: usize,
     /// Names of the objects around.
     path: &'d mut Path,
     /// Where the document that is read begins in the event's text.
@@ -80,6 +88,12 @@ struct Object {
     depth: usize,
     /// Its number in the event; 0 until it has a field.
     number: u16,
+}
+
+impl Object {
+    fn within(scope: Scope, depth: usize) -> Self {
+        Self { scope, depth: depth + 1, number: 0 }
+    }
 }
 
 /// The name of a member.
@@ -109,7 +123,7 @@ impl Walk<'_, '_> {
             {
                 let member = match self.decoders.fields.member(object.scope, text, digest) {
                     Some(member) => member,
-                    None => self.member_by(object.scope, text),
+                    None => self.member_by(text),
                 };
                 let key = self.part(start, end);
                 if let Some((quote, last)) = parser.plain_value() {
@@ -118,6 +132,8 @@ impl Walk<'_, '_> {
                     let origin = Origin::new(digest).shown(self.part(from, last + 1));
                     let value = self.part(quote + 1, last);
                     self.store(&mut object, (key, member), value, origin);
+                } else if object.depth < DEPTH && parser.opens_object() {
+                    self.read_inner(parser, text, Object::within(member.within, object.depth))?;
                 } else {
                     self.read_value(parser, (Name { text, key, digest }, member), &mut object)?;
                 }
@@ -129,6 +145,14 @@ impl Walk<'_, '_> {
                 return Some(());
             }
         }
+    }
+
+    /// Reads the members of an object of that name from behind its brace on.
+    fn read_inner(&mut self, parser: &mut Parser<'_>, name: &[u8], inner: Object) -> Option<()> {
+        let length = self.enter(name);
+        let read = self.read_members(parser, inner);
+        self.path.back_to(length);
+        read
     }
 
     /// Reads a member whose name is of another kind than most.
@@ -165,11 +189,7 @@ impl Walk<'_, '_> {
             }
             b'{' if object.depth < DEPTH => {
                 parser.byte(b'{')?;
-                let length = self.enter(name.text);
-                let inner = Object { scope: member.within, depth: object.depth + 1, number: 0 };
-                let read = self.read_members(parser, inner);
-                self.path.back_to(length);
-                return read;
+                return self.read_inner(parser, name.text, Object::within(member.within, object.depth));
             }
             b'[' if !self.options.csv_arrays => {
                 parser.pretty(object.depth, self.decoded.own())?;
@@ -250,14 +270,14 @@ impl Walk<'_, '_> {
     /// What is known of a member by that name.
     fn member(&mut self, scope: Scope, name: &[u8], digest: Digest) -> Member {
         let member = self.decoders.fields.member(scope, name, digest);
-        member.unwrap_or_else(|| self.member_by(scope, name))
+        member.unwrap_or_else(|| self.member_by(name))
     }
 
     /// The same by its whole name.
     #[cold]
     #[inline(never)]
-    fn member_by(&mut self, scope: Scope, name: &[u8]) -> Member {
-        self.decoders.fields.member_by(self.path.join(name), scope, name)
+    fn member_by(&mut self, name: &[u8]) -> Member {
+        self.decoders.fields.member_by(self.path.join(name), name)
     }
 
     /// Goes into the object of that name; the length of the path before.
@@ -274,7 +294,7 @@ impl Walk<'_, '_> {
         {
             return;
         }
-        if !self.decoded.is_full(self.decoders.order_size) {
+        if !self.decoded.is_full(self.most) {
             let field = (key, value, origin);
             self.decoded.push_member((&mut object.number, self.path), field, member.field);
         }
