@@ -80,6 +80,8 @@ impl Outline {
 
     fn enter(&mut self, view: View<'_>, node: u32, question: &Question<'_, '_>) -> Course {
         let Seen { rule, conditions, children, stops, searches, noalert } = view.node(node);
+        // It may win, and then all that is told of it is asked for.
+        ahead::fetch_two(&question.ruleset.rules.all[rule as usize]);
         if let Some(condition) = conditions.first() {
             ahead::fetch_all(&question.ruleset.rules.tests[*condition as usize]);
         }
@@ -98,8 +100,6 @@ impl Outline {
             return Course::Stopped;
         }
         let sure = left == Left::Nothing;
-        // It may win, and then all that is told of it is asked for.
-        ahead::fetch_two(&question.ruleset.rules.all[rule as usize]);
         let place = self.rules.len();
         self.rules.push(Open { rule, left, noalert, end: 0 });
         let within = self.enter_all(view, children, question);
