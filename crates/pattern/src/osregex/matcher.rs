@@ -164,6 +164,7 @@ impl Program {
             slots: [(0, 0); 4],
             filled: 0,
             steps: *steps,
+            standing: 0,
         };
         // No start before it holds, and none of those that begin like it leaves a trace: at first there is no run to end.
         match place.filter(|_| leads || self.leads) {
@@ -216,6 +217,8 @@ struct State<'a, 'm> {
     filled: usize,
     /// What may still be spent: a step for each byte, however many are taken in one go.
     steps: usize,
+    /// So many literals that the program begins with were found to stand here.
+    standing: usize,
 }
 
 impl State<'_, '_> {
@@ -267,12 +270,17 @@ impl State<'_, '_> {
             }
             First::Class(set) | First::Before(set) => rest.iter().position(|&byte| set.contains(byte)),
         };
-        let skipped = skipped.unwrap_or(rest.len());
-        self.pass_starts(skipped);
+        self.pass_starts(skipped.unwrap_or(rest.len()));
     }
 
-    /// Passes over so many starts, none of which holds.
+    /// Passes over so many starts, none of which holds; literals that are looked for stand at the next one.
     fn pass_starts(&mut self, skipped: usize) {
+        self.standing = match self.program.first {
+            First::Literal(_) => 1,
+            First::Required => self.program.required.len(),
+            First::Run => self.program.sought.len(),
+            _ => 0,
+        };
         if skipped > 0 {
             self.s += skipped;
             self.r = NOWHERE;
@@ -338,7 +346,11 @@ impl State<'_, '_> {
 
     /// As many literals in a row as stand here.
     fn literals(&mut self) -> Next {
-        match self.items.literals(self.p, &self.subject[self.s..]) {
+        let count = match std::mem::take(&mut self.standing) {
+            0 => self.items.literals(self.p, &self.subject[self.s..]),
+            standing => standing,
+        };
+        match count {
             0 => Next::Fail,
             count => self.take(count),
         }

@@ -264,7 +264,8 @@ impl<'a> View<'a> {
     #[inline]
     pub(super) fn literals(&self, from: usize, text: &[u8]) -> usize {
         let pairs = self.items.get(from..).unwrap_or_default().iter().zip(text);
-        pairs.take_while(|(own, byte)| **own == byte.to_ascii_lowercase() && own.is_ascii()).count()
+        let same = |own: u8, byte: u8| own.is_ascii() && (own == byte || own == byte.to_ascii_lowercase());
+        pairs.take_while(|(own, byte)| same(**own, **byte)).count()
     }
 }
 
