@@ -265,11 +265,10 @@ impl Lexicon {
         found.places.resize(self.entries.len(), 0);
         let ask = |gram: u64, at: usize, candidates: &mut Candidates| {
             let hash = hash(gram as u32);
-            if self.table[(hash >> 6) as usize] >> (hash & 63) & 1 == 1 {
-                // Logs are far shorter than places can be counted.
-                candidates.list[candidates.count % ROOM] = (at as u32, hash);
-                candidates.count += 1;
-            }
+            let there = self.table[(hash >> 6) as usize] >> (hash & 63) & 1;
+            // Logs are far shorter than places can be counted. Nobody could foresee which place is one: it is put down in any case.
+            candidates.list[candidates.count % ROOM] = (at as u32, hash);
+            candidates.count += there as usize;
         };
         // Eight places for one load.
         let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes) | u64::from_le_bytes([0x20; 8]);
