@@ -15,7 +15,7 @@ use crate::literals::{Bits, case, commonness, same};
 /// Bytes that are hashed. Shorter literals are not in a lexicon.
 const GRAM: usize = 4;
 /// The table has this power of two of bits.
-const POWER: u32 = 18;
+const POWER: u32 = 17;
 const WORDS: usize = 1 << (POWER - 6);
 /// Longer literals are not in a lexicon either.
 const LONGEST: usize = 1024;
