@@ -8,8 +8,8 @@
 use std::collections::HashMap;
 
 use tld_pattern::Known;
-use tld_sys::ahead;
 
+use crate::ahead;
 use crate::literals::{Bits, case, commonness, same};
 
 /// Bytes that are hashed. Shorter literals are not in a lexicon.

@@ -1,5 +1,6 @@
 //! From a log line to a verdict: pre-decoding, decoders, rules, correlation, alert.
 
+mod ahead;
 mod alert;
 mod analyzer;
 pub mod decoder;

@@ -5,7 +5,6 @@
 //!
 //! Invariant: no function here waits without a bound chosen by its caller, and none reads without a limit.
 
-pub mod ahead;
 pub mod allocations;
 #[cfg(unix)]
 pub mod child;

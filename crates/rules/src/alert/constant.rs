@@ -1,11 +1,10 @@
 //! The parts of alerts that are the same for every event of a rule or a decoder, made at load.
 //! Invariant: each begins with the comma that separates it from what stands before it.
 
-use tld_sys::ahead;
-
 use super::groups;
 use super::json::Object;
 use crate::Texts;
+use crate::ahead;
 use crate::decoder::{DecoderId, DecoderInfo, Decoders};
 use crate::rule::Rule;
 

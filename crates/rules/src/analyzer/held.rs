@@ -8,8 +8,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use tld_model::RuleTexts;
-use tld_sys::ahead;
 
+use crate::ahead;
 use crate::rule::Index;
 use crate::ruleset::Ruleset;
 

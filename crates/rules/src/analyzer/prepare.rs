@@ -6,13 +6,10 @@
 
 use std::sync::Arc;
 
-use tld_model::{Event, LocalTime};
-use tld_pattern::budget;
-use tld_sys::ahead;
-
 use super::finish::Finding;
 use super::held::{Copies, Held};
 use super::{Mode, Settings, Verdict};
+use crate::ahead;
 use crate::alert::Renderer;
 use crate::decoder::{DecoderStep, Origins, Scratch};
 use crate::engine::{Outline, Plans, Question};
@@ -22,6 +19,8 @@ use crate::rule::Index;
 use crate::rule::condition::Moment;
 use crate::ruleset::Ruleset;
 use crate::{Category, Decoded, StaticField, Texts};
+use tld_model::{Event, LocalTime};
+use tld_pattern::budget;
 
 /// Prepares and finishes events; one per thread.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use std::ops::{ControlFlow, Range};
 
 use tld_pattern::{Known, Text};
-use tld_sys::ahead;
 
+use crate::ahead;
 use crate::decoder::plugin::{self, Plugin};
 use crate::decoder::{
     Action, Child, DecodeResult, Decoder, DecoderId, Decoders, Field, JsonOptions, Literals, Offset,
@@ -250,7 +250,7 @@ impl<'e, 's> Run<'e, 's> {
             if self.may_match(&child.regex)
                 && let Some(regex) = self.decoders.regex(child.work)
             {
-                ahead::fetch_all(regex);
+                ahead::fetch(regex);
             }
         }
     }

@@ -4,10 +4,9 @@
 //! Making an outline changes nothing, so any thread may do it for any event; walking it belongs to whoever remembers.
 //! Invariant: walking an outline has the winner and the effects of walking the view it was made from.
 
-use tld_sys::ahead;
-
 use super::view::{Seen, View};
 use crate::Decoded;
+use crate::ahead;
 use crate::rule::condition::Moment;
 use crate::ruleset::Ruleset;
 
@@ -81,9 +80,11 @@ impl Outline {
     fn enter(&mut self, view: View<'_>, node: u32, question: &Question<'_, '_>) -> Course {
         let Seen { rule, conditions, children, stops, searches, noalert } = view.node(node);
         // It may win, and then all that is told of it is asked for.
-        ahead::fetch_two(&question.ruleset.rules.all[rule as usize]);
+        let all = &question.ruleset.rules.all[rule as usize];
+        ahead::fetch(all);
+        ahead::fetch(&all.info);
         if let Some(condition) = conditions.first() {
-            ahead::fetch_all(&question.ruleset.rules.tests[*condition as usize]);
+            ahead::fetch(&question.ruleset.rules.tests[*condition as usize]);
         }
         let mut left = if searches { Left::Search } else { Left::Nothing };
         for condition in conditions {
