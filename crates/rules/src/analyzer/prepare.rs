@@ -6,6 +6,9 @@
 
 use std::sync::Arc;
 
+use tld_model::{Event, LocalTime};
+use tld_pattern::budget;
+
 use super::finish::Finding;
 use super::held::{Copies, Held};
 use super::{Mode, Settings, Verdict};
@@ -19,8 +22,6 @@ use crate::rule::Index;
 use crate::rule::condition::Moment;
 use crate::ruleset::Ruleset;
 use crate::{Category, Decoded, StaticField, Texts};
-use tld_model::{Event, LocalTime};
-use tld_pattern::budget;
 
 /// Prepares and finishes events; one per thread.
 #[derive(Debug)]

@@ -80,11 +80,11 @@ impl Outline {
     fn enter(&mut self, view: View<'_>, node: u32, question: &Question<'_, '_>) -> Course {
         let Seen { rule, conditions, children, stops, searches, noalert } = view.node(node);
         // It may win, and then all that is told of it is asked for.
-        let all = &question.ruleset.rules.all[rule as usize];
-        ahead::fetch(all);
-        ahead::fetch(&all.info);
+        let rules = &question.ruleset.rules;
+        ahead::fetch(&rules.all[rule as usize]);
+        ahead::fetch(&rules.all[rule as usize].info);
         if let Some(condition) = conditions.first() {
-            ahead::fetch(&question.ruleset.rules.tests[*condition as usize]);
+            ahead::fetch(&rules.tests[*condition as usize]);
         }
         let mut left = if searches { Left::Search } else { Left::Nothing };
         for condition in conditions {
