@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use tld_pattern::Known;
 
 use crate::ahead;
-use crate::literals::{Bits, case, commonness, same};
+use crate::literals::{Bits, Numbers, case, commonness, same};
 
 /// Bytes that are hashed. Shorter literals are not in a lexicon.
 const GRAM: usize = 4;
@@ -370,14 +370,10 @@ fn grams(text: &[u8]) -> impl Iterator<Item = u32> {
 pub(crate) struct Concerns {
     /// For 64 literals each: which of them concern anybody, and how many do before.
     words: Box<[(u64, u32)]>,
-    /// For each such literal the number that it concerns, or behind [`SEVERAL`] where these begin among the others.
-    firsts: Box<[u32]>,
-    /// Each with [`SEVERAL`], but for the last ones of a literal.
-    others: Box<[u32]>,
+    /// For each such literal whom it concerns, see [`Numbers`].
+    concerned: Box<[u32]>,
+    numbers: Numbers,
 }
-
-/// Marks a place instead of a number, and numbers behind which another one follows.
-const SEVERAL: u32 = 1 << 31;
 
 impl Concerns {
     /// Of pairs of a literal and a number.
@@ -386,32 +382,25 @@ impl Concerns {
         pairs.dedup();
         let most = pairs.last().map_or(0, |(literal, _)| *literal as usize + 1);
         let mut words = vec![(0_u64, 0_u32); most.div_ceil(64)];
-        let (mut firsts, mut others) = (Vec::new(), Vec::new());
+        let (mut all, mut numbers) = (Vec::new(), Numbers::default());
         for concerned in pairs.chunk_by(|(one, _), (other, _)| one == other) {
             let literal = concerned[0].0;
             words[literal as usize / 64].0 |= 1 << (literal % 64);
-            if let [(_, number)] = concerned {
-                firsts.push(*number);
-            } else {
-                firsts.push(SEVERAL | others.len() as u32);
-                let last = concerned.len() - 1;
-                let marked = |(at, (_, number)): (usize, &(u32, u32))| {
-                    if at == last { *number } else { SEVERAL | number }
-                };
-                others.extend(concerned.iter().enumerate().map(marked));
-            }
+            let own: Vec<u32> = concerned.iter().map(|(_, number)| *number).collect();
+            all.push(numbers.keep(&own));
         }
         let mut before = 0;
         for (word, rank) in &mut words {
             *rank = before;
             before += word.count_ones();
         }
-        Self { words: words.into(), firsts: firsts.into(), others: others.into() }
+        numbers.shrink();
+        Self { words: words.into(), concerned: all.into(), numbers }
     }
 
     /// Memory that it takes.
     pub(crate) fn bytes(&self) -> usize {
-        16 * self.words.len() + 4 * (self.firsts.len() + self.others.len())
+        16 * self.words.len() + 4 * self.concerned.len() + self.numbers.bytes()
     }
 
     /// Has fetched what is to be asked for what was found.
@@ -425,26 +414,16 @@ impl Concerns {
 
     /// Adds the numbers that are concerned by what was found.
     pub(crate) fn collect(&self, found: &Found, out: &mut Bits) {
-        for first in found.list.iter().filter_map(|literal| self.first(*literal)) {
-            if first < SEVERAL {
-                out.insert(first as usize);
-                continue;
-            }
-            for number in &self.others[(first - SEVERAL) as usize..] {
-                out.insert((number & !SEVERAL) as usize);
-                if *number < SEVERAL {
-                    break;
-                }
-            }
-        }
+        let concerned = found.list.iter().filter_map(|literal| self.concerned(*literal));
+        concerned.for_each(|word| self.numbers.report(word, out));
     }
 
-    /// What is kept of a literal if it concerns anybody.
-    fn first(&self, literal: u32) -> Option<u32> {
+    /// Whom a literal concerns, if it concerns anybody.
+    fn concerned(&self, literal: u32) -> Option<u32> {
         let (word, before) = self.words.get((literal / 64) as usize)?;
         let bit = literal % 64;
         let rank = before + (word & ((1 << bit) - 1)).count_ones();
-        (word >> bit & 1 == 1).then(|| self.firsts[rank as usize])
+        (word >> bit & 1 == 1).then(|| self.concerned[rank as usize])
     }
 }
 

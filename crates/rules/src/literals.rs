@@ -83,8 +83,7 @@ pub(crate) struct LiteralSet {
     entries: Box<[Entry]>,
     /// The literals, and behind each for each of its bytes what makes a capital letter small: only a letter matches in both cases.
     texts: Box<[u8]>,
-    /// What to report for literals with several numbers: how many, then these.
-    numbers: Box<[u32]>,
+    numbers: Numbers,
     alone: Box<[Alone]>,
     /// No text below this length holds any of the literals.
     shortest: usize,
@@ -108,7 +107,7 @@ struct Entry {
     head: Head,
     /// Where the literal stands among the texts.
     start: u32,
-    /// What to report, or, with this mark, where among the numbers that stands.
+    /// What to report, see [`Numbers`].
     number: u32,
     length: u16,
     /// Where in the literal the hashed bytes stand.
@@ -117,6 +116,52 @@ struct Entry {
 
 /// The mark of several numbers, which no number reaches.
 const SEVERAL: u32 = 1 << 31;
+
+/// What to report for what has several numbers: how many, then these. Most things have one, which stands with them; the others
+/// have the place here, with a mark.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers(Vec<u32>);
+
+impl Numbers {
+    /// The word that stands for some numbers.
+    pub(crate) fn keep(&mut self, numbers: &[u32]) -> u32 {
+        match numbers {
+            [number] if *number < SEVERAL => *number,
+            _ => {
+                let place = self.0.len() as u32;
+                self.0.push(numbers.len() as u32);
+                self.0.extend(numbers);
+                SEVERAL | place
+            }
+        }
+    }
+
+    /// Adds the numbers that a word stands for.
+    #[inline]
+    pub(crate) fn report(&self, word: u32, found: &mut Bits) {
+        match word {
+            number @ ..SEVERAL => found.insert(number as usize),
+            several => self.report_all(several ^ SEVERAL, found),
+        }
+    }
+
+    #[inline(never)]
+    fn report_all(&self, place: u32, found: &mut Bits) {
+        if let Some((count, numbers)) = self.0.get(place as usize..).and_then(<[u32]>::split_first) {
+            numbers.iter().take(*count as usize).for_each(|number| found.insert(*number as usize));
+        }
+    }
+
+    /// Memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        4 * self.0.capacity()
+    }
+
+    /// Gives up memory beyond that.
+    pub(crate) fn shrink(&mut self) {
+        self.0.shrink_to_fit();
+    }
+}
 
 /// The first eight bytes of a literal.
 #[derive(Debug, Clone, Copy)]
@@ -166,7 +211,7 @@ impl LiteralSet {
         let sparse = by_text.keys().filter(|literal| (3..=4).contains(&literal.len())).count() <= FEW;
         let least = if sparse { 5 } else { 3 };
         let (mut alone, mut entries) = (Vec::new(), Vec::new());
-        let (mut texts, mut several) = (Vec::new(), Vec::new());
+        let (mut texts, mut several) = (Vec::new(), Numbers::default());
         let shortest = by_text.keys().map(|literal| literal.len()).min().unwrap_or(0);
         for (literal, numbers) in by_text {
             if !(least..=LONGEST).contains(&literal.len()) || entries.len() > usize::from(u16::MAX) - 2 {
@@ -175,14 +220,7 @@ impl LiteralSet {
                 alone.push(Alone { literal: literal.into(), rarest, numbers: numbers.into() });
                 continue;
             }
-            let number = match numbers[..] {
-                [number] if number < SEVERAL => number,
-                _ => SEVERAL | several.len() as u32,
-            };
-            if number >= SEVERAL {
-                several.push(numbers.len() as u32);
-                several.extend(numbers);
-            }
+            let number = several.keep(&numbers);
             let start = texts.len() as u32;
             texts.extend_from_slice(literal);
             texts.extend(literal.iter().map(case));
@@ -209,6 +247,7 @@ impl LiteralSet {
             }
         }
         starts.push(entries.len() as u16);
+        several.shrink();
         let ranks = table.iter().scan(0, |before, word| {
             let rank = *before;
             *before += word.count_ones() as u16;
@@ -220,7 +259,7 @@ impl LiteralSet {
             starts: starts.into(),
             entries: entries.into_iter().map(|(_, entry)| entry).collect(),
             texts: texts.into(),
-            numbers: several.into(),
+            numbers: several,
             alone: alone.into(),
             shortest,
             sparse,
@@ -233,7 +272,7 @@ impl LiteralSet {
         10 * self.table.len()
             + (2 + size_of::<Entry>()) * self.entries.len()
             + self.texts.len()
-            + 4 * self.numbers.len()
+            + self.numbers.bytes()
             + alone
     }
 
@@ -266,13 +305,6 @@ impl LiteralSet {
         let length = there.len();
         let (literal, cases) = self.texts[entry.start as usize..][..2 * length].split_at(length);
         same(there, cases, literal)
-    }
-
-    #[inline(never)]
-    fn report(&self, several: u32, found: &mut Bits) {
-        if let Some((count, numbers)) = self.numbers.get(several as usize..).and_then(<[u32]>::split_first) {
-            numbers.iter().take(*count as usize).for_each(|number| found.insert(*number as usize));
-        }
     }
 }
 
@@ -343,10 +375,7 @@ impl Search<'_> {
             let Some(start) = at.checked_sub(usize::from(entry.offset)) else { continue };
             let Some(there) = self.text.get(start..start + length) else { continue };
             if entry.head.stands(length, self.text, start) && (length <= 8 || set.stands(entry, there)) {
-                match entry.number {
-                    number @ ..SEVERAL => self.found.insert(number as usize),
-                    several => set.report(several ^ SEVERAL, self.found),
-                }
+                set.numbers.report(entry.number, self.found);
             }
         }
     }
