@@ -2,7 +2,7 @@
 //!
 //! Invariant: a subject that matches is never refused; where nothing is known, everything is allowed.
 
-use crate::literal;
+use crate::block;
 
 /// A set of byte values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +90,7 @@ impl Single {
             return true;
         }
         let there = if text.len() < Beginning::PLACES { !(u64::MAX << (8 * text.len())) } else { u64::MAX };
-        self.differs(literal::eight(text)) & there == 0
+        self.differs(block::eight(text)) & there == 0
     }
 
     /// Bits that are not as they must be.

@@ -2,6 +2,10 @@
 //!
 //! Invariant: `needle` is already in lower case.
 
+use wide::u8x16;
+
+use crate::block::{self, BLOCK};
+
 /// Whether `haystack` begins with `needle`.
 pub(crate) fn starts_with(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.len() >= needle.len() && haystack[..needle.len()].eq_ignore_ascii_case(needle)
@@ -10,17 +14,6 @@ pub(crate) fn starts_with(haystack: &[u8], needle: &[u8]) -> bool {
 /// Whether `haystack` ends with `needle`.
 pub(crate) fn ends_with(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.len() >= needle.len() && haystack[haystack.len() - needle.len()..].eq_ignore_ascii_case(needle)
-}
-
-/// A text's first eight bytes as a number, the first one lowest, and zeros behind its end.
-#[inline]
-pub(crate) fn eight(text: &[u8]) -> u64 {
-    let eight = text.first_chunk().copied().unwrap_or_else(|| {
-        let mut eight = [0; 8];
-        eight.iter_mut().zip(text).for_each(|(own, byte)| *own = *byte);
-        eight
-    });
-    u64::from_le_bytes(eight)
 }
 
 /// A lower-case text to look for, ASCII case folded, with the place of its rarest byte.
@@ -67,27 +60,66 @@ fn occurs(haystack: &[u8], needle: &[u8], pivot: usize) -> bool {
     first(haystack, needle, pivot).is_some()
 }
 
-/// Where `needle` begins first. Its byte at `pivot`, a rare one, is looked for, then its surroundings are compared.
+/// Where `needle` begins first. Two bytes of it, a rare one and its neighbour, are looked for, then all of it is compared.
 pub(crate) fn first(haystack: &[u8], needle: &[u8], pivot: usize) -> Option<usize> {
     let Some(&byte) = needle.get(pivot) else { return Some(0) };
     if haystack.len() < needle.len() {
         return None;
     }
-    // Only starts that leave room for the whole needle are candidates.
-    let last = haystack.len() - (needle.len() - pivot - 1);
-    let window = &haystack[pivot..last];
-    // Most places that have the one byte lack the next one, too.
     let beside = if pivot > 0 { pivot - 1 } else { usize::from(needle.len() > 1) };
-    let wanted = needle[beside];
-    let here = |start: &usize| {
-        haystack[*start + beside].eq_ignore_ascii_case(&wanted)
-            && haystack[*start..*start + needle.len()].eq_ignore_ascii_case(needle)
+    let (byte, neighbour) = (Folded::new(byte), Folded::new(needle[beside]));
+    let (front, near) = (&haystack[pivot..], &haystack[beside..]);
+    let mut from = 0;
+    for (block, beside) in front.as_chunks().0.iter().zip(near.as_chunks().0) {
+        let starts = (byte.is(u8x16::new(*block)) & neighbour.is(u8x16::new(*beside))).to_bitmask();
+        if starts != 0
+            && let Some(start) = begins(haystack, needle, from, starts)
+        {
+            return Some(start);
+        }
+        from += BLOCK;
+    }
+    // For the rest the last sixteen bytes serve.
+    let back = haystack.len().saturating_sub(BLOCK);
+    let places = |byte: &Folded, place: usize| {
+        let start = place.min(back);
+        byte.is(block::at(haystack, start)).to_bitmask().unbounded_shr((place - start) as u32)
     };
-    let upper = byte.to_ascii_uppercase();
-    if upper == byte {
-        memchr::memchr_iter(byte, window).find(here)
-    } else {
-        memchr::memchr2_iter(byte, upper, window).find(here)
+    let starts = places(&byte, from + pivot) & places(&neighbour, from + beside);
+    if starts == 0 { None } else { begins(haystack, needle, from, starts) }
+}
+
+/// Where `needle` begins, of some starts, a bit for each from some place on.
+#[inline(never)]
+fn begins(haystack: &[u8], needle: &[u8], from: usize, mut starts: u32) -> Option<usize> {
+    while starts != 0 {
+        let start = from + starts.trailing_zeros() as usize;
+        let text = haystack.get(start..).and_then(|text| text.get(..needle.len()))?;
+        if needle.len() <= 2 || block::same(text, needle) {
+            return Some(start);
+        }
+        starts &= starts - 1;
+    }
+    None
+}
+
+/// A byte in both cases.
+struct Folded {
+    /// The bit that tells the cases apart.
+    case: u8x16,
+    lower: u8x16,
+}
+
+impl Folded {
+    #[inline]
+    fn new(byte: u8) -> Self {
+        let case = byte ^ byte.to_ascii_uppercase();
+        Self { case: u8x16::splat(case), lower: u8x16::splat(byte) }
+    }
+
+    #[inline]
+    fn is(&self, block: u8x16) -> u8x16 {
+        (block | self.case).simd_eq(self.lower)
     }
 }
 
@@ -117,16 +149,45 @@ mod tests {
 
     use super::*;
 
+    /// The plain definition.
+    fn plain(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+        let folded = haystack.to_ascii_lowercase();
+        if needle.is_empty() {
+            Some(0)
+        } else {
+            folded.windows(needle.len()).position(|window| window == needle)
+        }
+    }
+
     proptest! {
         #[test]
-        fn containing_agrees_with_the_plain_definition(
+        fn the_first_place_agrees_with_the_plain_definition(
             haystack in proptest::collection::vec(prop_oneof![Just(b'a'), Just(b'B'), Just(b'b'), any::<u8>()], 0..24),
             needle in proptest::collection::vec(prop_oneof![Just(b'a'), Just(b'b'), any::<u8>()], 0..4),
         ) {
             let needle = needle.to_ascii_lowercase();
-            let folded = haystack.to_ascii_lowercase();
-            let plain = needle.is_empty() || folded.windows(needle.len()).any(|window| window == needle);
-            prop_assert_eq!(contains(&haystack, &needle), plain);
+            prop_assert_eq!(contains(&haystack, &needle), plain(&haystack, &needle).is_some());
+            for pivot in 0..needle.len() {
+                prop_assert_eq!(first(&haystack, &needle, pivot), plain(&haystack, &needle));
+            }
+        }
+
+        #[test]
+        fn a_part_of_a_long_text_is_found_where_it_stands_first(
+            haystack in proptest::collection::vec("[abAB@`\\[{ ]".prop_map(|byte| byte.as_bytes()[0]), 0..150),
+            from in any::<prop::sample::Index>(),
+            length in prop_oneof![0_usize..8, 0_usize..60],
+            change in proptest::option::weighted(0.3, any::<(prop::sample::Index, u8)>()),
+        ) {
+            let from = from.index(haystack.len() + 1);
+            let mut needle = haystack[from..haystack.len().min(from + length)].to_ascii_lowercase();
+            if let Some((place, byte)) = change && !needle.is_empty() {
+                let place = place.index(needle.len());
+                needle[place] = byte.to_ascii_lowercase();
+            }
+            for pivot in 0..needle.len().max(1) {
+                prop_assert_eq!(first(&haystack, &needle, pivot), plain(&haystack, &needle));
+            }
         }
     }
 }

@@ -272,7 +272,7 @@ impl Walk<'_, '_> {
                 Step::Match => return Ok(Some(at)),
                 Step::Short(text, length) => {
                     let mask = !(u64::MAX << (8 * u32::from(length)));
-                    let same = (literal::eight(&self.subject[at..]) ^ text) & mask == 0;
+                    let same = (crate::block::eight(&self.subject[at..]) ^ text) & mask == 0;
                     same.then_some((next, at + usize::from(length)))
                 }
                 Step::Text(own) => {
