@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use tld_pattern::Known;
 
 use crate::ahead;
-use crate::literals::{Bits, Numbers, case, commonness, same};
+use crate::literals::{Bits, Numbers, case, commonness, end_from, same};
 
 /// Bytes that are hashed. Shorter literals are not in a lexicon.
 const GRAM: usize = 4;
@@ -46,12 +46,14 @@ struct Entry {
     length: u16,
     /// Another entry of the same bit.
     next: u32,
+    /// How many bits of the first eight bytes are not the literal's.
+    vacant: u8,
 }
 
 /// No entry.
 const NONE: u32 = u32::MAX;
 
-/// Places of a text at which literals may stand, each with the hash there.
+/// Places of a text at which literals may stand, each with the hash there, later with an entry.
 #[derive(Debug, Default)]
 struct Candidates {
     list: [(u32, u32); ROOM],
@@ -63,10 +65,16 @@ const ROOM: usize = 32;
 const MANY: usize = 16;
 
 impl Candidates {
-    /// All of them, and goes on with none.
-    fn take(&mut self) -> &mut [(u32, u32)] {
-        let count = std::mem::take(&mut self.count);
-        &mut self.list[..count.min(ROOM)]
+    /// Puts one down in any case and keeps it only if it is one: nobody could foresee it, so nothing is to wait for it.
+    #[inline(always)]
+    fn put(&mut self, place: u32, other: u32, is_one: bool) {
+        self.list[self.count % ROOM] = (place, other);
+        self.count += usize::from(is_one);
+    }
+
+    /// All of them.
+    fn all(&mut self) -> &mut [(u32, u32)] {
+        &mut self.list[..self.count.min(ROOM)]
     }
 }
 
@@ -101,6 +109,8 @@ pub(crate) struct Found {
     list: Vec<u32>,
     /// None between two passes.
     candidates: Candidates,
+    /// Where literals begin of which the first bytes stand, for a moment.
+    standing: [(u32, u32); ROOM],
     /// The log was looked through.
     read: bool,
     /// It is known to hold no NUL.
@@ -180,7 +190,26 @@ impl Entry {
             offset: offset as u16,
             length: literal.len() as u16,
             next: NONE,
+            vacant: 64 - 8 * literal.len().min(8) as u8,
         }
+    }
+
+    /// Whether the literal's first eight bytes, or all of it, stand at a place of a text.
+    #[inline(always)]
+    fn begins(&self, text: &[u8], start: usize) -> bool {
+        match text.get(start..start + 8).and_then(<[u8]>::first_chunk) {
+            Some(there) => self.is_like(u64::from_le_bytes(*there)),
+            // The text ends less than eight bytes behind the place, or before it.
+            None => {
+                core::hint::cold_path();
+                start + usize::from(self.length) <= text.len() && self.is_like(end_from(text, start))
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn is_like(&self, there: u64) -> bool {
+        ((there | self.cases) ^ self.word) << (self.vacant & 63) == 0
     }
 }
 
@@ -266,9 +295,8 @@ impl Lexicon {
         let ask = |gram: u64, at: usize, candidates: &mut Candidates| {
             let hash = hash(gram as u32);
             let there = self.table[(hash >> 6) as usize] >> (hash & 63) & 1;
-            // Logs are far shorter than places can be counted. Nobody could foresee which place is one: it is put down in any case.
-            candidates.list[candidates.count % ROOM] = (at as u32, hash);
-            candidates.count += there as usize;
+            // Logs are far shorter than places can be counted.
+            candidates.put(at as u32, hash, there == 1);
         };
         // Eight places for one load.
         let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes) | u64::from_le_bytes([0x20; 8]);
@@ -296,26 +324,53 @@ impl Lexicon {
     /// most are in memory only.
     #[inline(never)]
     fn compare(&self, text: &[u8], found: &mut Found) {
-        let Found { places, list, candidates, .. } = found;
-        let candidates = candidates.take();
-        for (_, hash) in &mut *candidates {
+        for (_, hash) in found.candidates.all() {
             *hash = self.first(*hash);
             if let Some(entry) = self.entries.get(*hash as usize) {
                 ahead::fetch(entry);
             }
         }
-        for (at, number) in candidates {
-            while let Some(entry) = self.entries.get(*number as usize) {
-                if let Some(start) = (*at as usize).checked_sub(usize::from(entry.offset))
-                    && self.stands(entry, text, start)
-                    && places[*number as usize] == 0
-                {
-                    places[*number as usize] = start as u32 + 1;
-                    list.push(*number);
+        let mut done = 0;
+        loop {
+            let count = self.sift(text, &mut found.candidates, &mut done, &mut found.standing);
+            for (start, number) in &found.standing[..count.min(ROOM)] {
+                let (entry, place) = (&self.entries[*number as usize], &mut found.places[*number as usize]);
+                if *place == 0 && (entry.length <= 8 || self.goes_on(entry, text, *start as usize)) {
+                    *place = start + 1;
+                    found.list.push(*number);
                 }
-                *number = entry.next;
+            }
+            if count < ROOM {
+                break;
             }
         }
+        found.candidates.count = 0;
+    }
+
+    /// Those of which the first eight bytes stand, and how many these are. Nobody could foresee it, so there is no branch that
+    /// depends on it.
+    #[inline(never)]
+    fn sift(
+        &self,
+        text: &[u8],
+        candidates: &mut Candidates,
+        done: &mut usize,
+        standing: &mut [(u32, u32); ROOM],
+    ) -> usize {
+        let (mut first, mut end, mut count) = (*done, candidates.count, 0);
+        while first < end && count < ROOM {
+            let (at, number) = candidates.list[first % ROOM];
+            let Some(entry) = self.entries.get(number as usize) else { break };
+            let start = at.wrapping_sub(entry.offset.into());
+            standing[count] = (start, number);
+            count += usize::from(entry.begins(text, start as usize));
+            // Where one leaves at most one more comes.
+            candidates.list[end % ROOM] = (at, entry.next);
+            end += usize::from(entry.next != NONE);
+            first += 1;
+        }
+        (*done, candidates.count) = (first, end);
+        count
     }
 
     /// The first entry of a bit that is set.
@@ -324,23 +379,9 @@ impl Lexicon {
         self.ranks[word] + (self.table[word] & ((1 << bit) - 1)).count_ones()
     }
 
-    /// Whether a literal stands at a place.
-    #[inline]
-    fn stands(&self, entry: &Entry, text: &[u8], start: usize) -> bool {
-        let length = usize::from(entry.length);
-        if let Some(first) = text.get(start..).and_then(|rest| rest.first_chunk()) {
-            // Of a shorter one only so many bytes count.
-            let mask = u64::MAX >> (64 - 8 * length.min(8));
-            let fits = (u64::from_le_bytes(*first) | entry.cases) & mask == entry.word;
-            if !fits || length <= 8 {
-                return fits;
-            }
-        }
-        self.stands_whole(entry, text, start)
-    }
-
+    /// Whether a literal of more than eight bytes stands at a place where its first eight do.
     #[inline(never)]
-    fn stands_whole(&self, entry: &Entry, text: &[u8], start: usize) -> bool {
+    fn goes_on(&self, entry: &Entry, text: &[u8], start: usize) -> bool {
         let length = usize::from(entry.length);
         let (literal, cases) = self.texts[entry.start as usize..][..2 * length].split_at(length);
         text.get(start..start + length).is_some_and(|there| same(there, cases, literal))
@@ -479,6 +520,21 @@ mod tests {
                 let wanted = pairs.iter().any(|(literal, own)| *own == number && found.holds(*literal));
                 prop_assert_eq!(told.contains(number as usize), wanted);
             }
+        }
+    }
+
+    #[test]
+    fn literals_of_the_same_bytes_are_all_found() {
+        let literals: Vec<Vec<u8>> = (4..=80).map(|length| vec![b'a'; length]).collect();
+        let lexicon = Lexicon::new(literals.clone());
+        for length in 0..=80 {
+            let mut found = Found::default();
+            found.read(&lexicon, &vec![b'A'; length]);
+            let there = literals.iter().filter(|literal| {
+                lexicon.number(literal).is_some_and(|number| found.known(Some(number), 0) == Known::First(0))
+            });
+            assert!(there.eq(literals.iter().filter(|literal| literal.len() <= length)));
+            assert_eq!(found.list.len(), length.saturating_sub(3));
         }
     }
 

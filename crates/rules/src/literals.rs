@@ -194,7 +194,8 @@ impl Head {
 }
 
 /// The last bytes of a text, fewer than eight, and zeros.
-fn end_from(text: &[u8], start: usize) -> u64 {
+#[inline]
+pub(crate) fn end_from(text: &[u8], start: usize) -> u64 {
     match text.last_chunk() {
         Some(last) => u64::from_le_bytes(*last) >> (8 * (start + 8 - text.len())),
         None => text[start..].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
