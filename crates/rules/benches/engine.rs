@@ -1,6 +1,7 @@
 //! Lines per second of processor time through decoders and rules: an existing ruleset of about 4,500 rules and the shipped one,
 //! on generated logs with 1,000 and with 98,000 attackers and on the conformance cases. Needs the shared data and python3.
 //! Processor time instead of wall time, so that a busy machine does not count; each figure is the median of three runs.
+//! Events are analysed in batches, each step for all of a batch, as the service does it where more than one event waits.
 //! Before each log stands how long this machine waits for memory in that minute.
 //! `cargo bench -p tld-rules --bench engine`
 
@@ -18,11 +19,13 @@ use std::sync::Arc;
 
 use common::{END, SPAN, Sources, lines, processor, resident};
 use tld_model::{Event, Timestamp};
-use tld_rules::{Analyzer, Ruleset, Settings};
+use tld_rules::{Analyzer, Prepared, Preparer, Ruleset, Settings};
 
 const RUNS: usize = 3;
 /// Lines of each generated log.
 const LINES: usize = 200_000;
+/// Most events of a batch (`server/src/lanes.rs`).
+const BATCH: usize = 128;
 /// How often the cases are repeated: about as many lines as the other logs have.
 const ROUNDS: usize = 145;
 
@@ -72,15 +75,8 @@ fn measure(log: &str, name: &str, ruleset: &Arc<Ruleset>, lines: &[&[u8]], readi
     let mut run = |plain| {
         let settings = Settings { with_plain: plain, ..Settings::default() };
         let mut analyzer = Analyzer::new(Arc::clone(ruleset), settings);
-        let events = Events::new();
-        alerts = 0;
-        for (n, line) in lines.iter().enumerate() {
-            let event = events.event(n, line, lines.len());
-            let verdict = analyzer.analyze(&event);
-            alerts += usize::from(verdict.alert.is_some());
-            // As the service does.
-            analyzer.recycle(black_box(verdict));
-        }
+        let mut preparer = analyzer.preparer();
+        alerts = analyze(&mut analyzer, &mut preparer, lines);
         memory = analyzer.memory();
     };
     let spent = median(|| run(false));
@@ -93,6 +89,34 @@ fn measure(log: &str, name: &str, ruleset: &Arc<Ruleset>, lines: &[&[u8]], readi
         memory.1 >> 10,
         resident() >> 20
     );
+}
+
+/// All lines, batch by batch; how many alert.
+fn analyze(analyzer: &mut Analyzer, preparer: &mut Preparer, lines: &[&[u8]]) -> usize {
+    let made = Events::new();
+    let mut numbered = lines.iter().enumerate();
+    let mut events = Vec::with_capacity(BATCH);
+    let mut alerts = 0;
+    loop {
+        events.clear();
+        events.extend(numbered.by_ref().take(BATCH).map(|(n, line)| made.event(n, line, lines.len())));
+        if events.is_empty() {
+            return alerts;
+        }
+        alerts += batch(analyzer, preparer, &events);
+    }
+}
+
+fn batch(analyzer: &mut Analyzer, preparer: &mut Preparer, events: &[Event]) -> usize {
+    let mut prepared: Vec<_> = events.iter().map(|event| preparer.prepare(event)).collect();
+    prepared.iter_mut().for_each(|event| analyzer.judge(event));
+    prepared.iter_mut().for_each(|event| preparer.finish(event));
+    let verdicts = prepared.into_iter().map(Prepared::into_verdict);
+    verdicts.fold(0, |alerts, verdict| {
+        let alerts = alerts + usize::from(verdict.alert.is_some());
+        preparer.recycle(black_box(verdict));
+        alerts
+    })
 }
 
 /// How long one waits for a line of memory of which so many megabytes are in use: neighbours on the machine share its last
@@ -130,17 +154,13 @@ fn wait(megabytes: u32) -> f64 {
 /// What it costs that a worker has met no line of its kind before.
 fn first_round(name: &str, ruleset: &Arc<Ruleset>, lines: &[&[u8]]) {
     let mut rounds = [Vec::new(), Vec::new()];
-    let events = Events::new();
     for _ in 0..RUNS {
         let mut analyzer =
             Analyzer::new(Arc::clone(ruleset), Settings { with_plain: false, ..Settings::default() });
+        let mut preparer = analyzer.preparer();
         for times in &mut rounds {
             let start = processor();
-            for (n, line) in lines.iter().enumerate() {
-                let event = events.event(n, line, lines.len());
-                let verdict = analyzer.analyze(&event);
-                analyzer.recycle(black_box(verdict));
-            }
+            analyze(&mut analyzer, &mut preparer, lines);
             times.push(processor() - start);
         }
     }
