@@ -3,6 +3,9 @@
 //! Known are the stamps of syslog (both forms, also behind `<PRI>`), web servers, the audit daemon, squid, and `timestamp`,
 //! `@timestamp` or `time` of JSON records. Invariant: pure; a line never changes what another line's own stamp means.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use tld_model::{Event, Timestamp, Zone};
 
 /// Reads stamps; remembers the last one, which lines without a stamp inherit.
@@ -98,7 +101,7 @@ fn find(text: &[u8]) -> Option<Stamp> {
     match text.first()? {
         b'0'..=b'9' => iso(text).or_else(|| epoch(text)).or_else(|| web(text)),
         b'{' => record(text),
-        b't' if text.starts_with(b"type=") => epoch(behind(text, b"audit(", NEAR)?),
+        b't' if text.starts_with(b"type=") => epoch(behind(text, &Finder::new(b"audit("), NEAR)?),
         _ => bsd(text).or_else(|| web(text)),
     }
 }
@@ -161,8 +164,7 @@ fn epoch(text: &[u8]) -> Option<Stamp> {
 /// `[22/Nov/2026:20:51:03 +0100]` somewhere near the start.
 fn web(text: &[u8]) -> Option<Stamp> {
     let near = text.get(..NEAR).unwrap_or(text);
-    let mut brackets = near.iter().enumerate().filter(|(_, byte)| **byte == b'[').map(|(at, _)| at);
-    brackets.find_map(|at| {
+    memchr::memchr_iter(b'[', near).find_map(|at| {
         let text = text.get(at + 1..at + 27)?;
         let (b'/', b'/', b':', b' ') = (text[2], text[6], text[11], text[20]) else { return None };
         let (day, month, year) = (number(&text[..2])?, month(&text[3..6])?, year(&text[7..11])?);
@@ -174,17 +176,19 @@ fn web(text: &[u8]) -> Option<Stamp> {
 }
 
 fn record(text: &[u8]) -> Option<Stamp> {
-    let names: [&[u8]; 3] = [b"\"timestamp\":", b"\"@timestamp\":", b"\"time\":"];
-    names.iter().find_map(|name| {
+    const NAMES: [&[u8]; 3] = [b"\"timestamp\":", b"\"@timestamp\":", b"\"time\":"];
+    static FINDERS: LazyLock<[Finder<'_>; 3]> = LazyLock::new(|| NAMES.map(Finder::new));
+    FINDERS.iter().find_map(|name| {
         let value = behind(text, name, FAR)?.trim_ascii_start();
         value.strip_prefix(b"\"").and_then(iso)
     })
 }
 
-fn behind<'t>(text: &'t [u8], needle: &[u8], within: usize) -> Option<&'t [u8]> {
+/// Behind the first place of a needle that lies wholly within so many bytes.
+fn behind<'t>(text: &'t [u8], needle: &Finder<'_>, within: usize) -> Option<&'t [u8]> {
     let near = text.get(..within).unwrap_or(text);
-    let at = near.windows(needle.len()).position(|window| window == needle)?;
-    text.get(at + needle.len()..)
+    let at = needle.find(near)?;
+    text.get(at + needle.needle().len()..)
 }
 
 /// Nanoseconds of the digits behind a decimal point, and what follows them.

@@ -154,8 +154,8 @@ fn analyzer(prepared: &Prepared, zone: &Zone) -> Analyzer {
         manager_name: tld_sys::host::name(),
         short_host: tld_sys::host::short_name(),
         zone: zone.clone(),
-        with_plain: prepared.settings.global.alerts_log,
-        plain_form: prepared.plain_form.clone(),
+        // Nobody reads the record of alerts.log here.
+        with_plain: false,
         ..tld_rules::Settings::default()
     };
     Analyzer::new(Arc::clone(&prepared.ruleset), settings)
