@@ -24,6 +24,13 @@ impl Default for Quick {
     }
 }
 
+impl Quick {
+    /// What is secret, the second number odd.
+    pub(crate) fn secret(&self) -> [u64; 2] {
+        self.secret
+    }
+}
+
 impl BuildHasher for Quick {
     type Hasher = QuickHasher;
 

@@ -3,13 +3,11 @@
 //! Where the log was not looked through, a view is made of fields alone and ends at rules that want more. Invariant: a
 //! rule that may match is in the view, or in front of it stands one at which every walk ends.
 
-use std::hash::{BuildHasher, Hasher};
-
 use super::draft::{NOWHERE, Node, UNKNOWN, Walked};
 use super::hints::Hints;
 use super::plan::{Plan, Reach};
 use crate::StaticField;
-use crate::hash::{FACTOR, Quick};
+use crate::hash::{FACTOR, Quick, fold};
 use crate::literals::Bits;
 
 /// A view in which so many walks ended early is not tried any more.
@@ -60,13 +58,13 @@ impl Views {
         if self.count * 2 >= self.slots.len() {
             self.grow();
         }
-        let hash = self.hash(signature);
+        let (hash, count) = self.hash(signature);
         let mask = self.slots.len() - 1;
         let mut at = hash as usize & mask;
         while self.slots[at].start != VACANT.start {
             let slot = self.slots[at];
             if slot.hash == hash
-                && let Some(start) = self.behind(signature, slot.start as usize)
+                && let Some(start) = self.behind(signature, count, slot.start as usize)
             {
                 return (ViewId { start }, false);
             }
@@ -75,7 +73,7 @@ impl Views {
         // All views together have far fewer words.
         self.slots[at] = Slot { hash, start: self.words.len() as u32 };
         self.count += 1;
-        self.words.push(members(signature).count() as u32);
+        self.words.push(count);
         self.words.extend(members(signature).flatten());
         self.words.push(0);
         let start = self.words.len();
@@ -83,13 +81,17 @@ impl Views {
         (ViewId { start }, true)
     }
 
-    /// Where the view begins whose signature is here, if it is this one.
-    fn behind(&self, signature: &Bits, start: usize) -> Option<usize> {
-        let (count, rest) = self.words[start..].split_first()?;
-        let (known, _) = rest.as_chunks::<3>();
-        let known = &known[..*count as usize];
-        let same = members(signature).eq(known.iter().copied());
-        same.then_some(start + 1 + 3 * known.len() + 1)
+    /// Where the view begins whose signature is here, if it is this one, which has so many members.
+    fn behind(&self, signature: &Bits, count: u32, start: usize) -> Option<usize> {
+        let (known, rest) = self.words[start..].split_first()?;
+        let (members, _) = rest.as_chunks::<3>();
+        let members = &members[..*known as usize];
+        let differ = |[number, low, high]: &[u32; 3]| {
+            let own = signature.0.get(*number as usize).copied().unwrap_or_default();
+            own ^ (u64::from(*high) << 32 | u64::from(*low))
+        };
+        let differences = members.iter().fold(0, |all, member| all | differ(member));
+        (*known == count && differences == 0).then_some(start + 1 + 3 * members.len() + 1)
     }
 
     /// The view itself.
@@ -107,12 +109,17 @@ impl Views {
         self.words[id.start - 1] += 1;
     }
 
-    fn hash(&self, signature: &Bits) -> u32 {
-        let mut hasher = self.quick.build_hasher();
-        for (number, word) in (0_u64..).zip(&signature.0).filter(|(_, word)| **word != 0) {
-            hasher.write_u64(word.wrapping_add(number.wrapping_mul(FACTOR)));
+    /// The hash of a signature and how many members it has. No word waits for the one before, and whether it is empty, which
+    /// nobody can foresee, is not asked.
+    fn hash(&self, signature: &Bits) -> (u32, u32) {
+        let [mut key, factor] = self.quick.secret();
+        let (mut hash, mut count) = (0_u64, 0);
+        for word in &signature.0 {
+            hash = hash.wrapping_add(fold(key ^ word, factor));
+            key = key.wrapping_add(FACTOR);
+            count += u32::from(*word != 0);
         }
-        hasher.finish() as u32
+        (hash as u32, count)
     }
 
     fn grow(&mut self) {
