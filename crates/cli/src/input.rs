@@ -33,7 +33,11 @@ impl<R: BufRead> Input<R> {
 
     /// The next line; none at the end.
     pub(crate) fn next(&mut self) -> io::Result<Option<Line>> {
-        let mut text = Vec::new();
+        self.next_in(Vec::new())
+    }
+
+    /// The same in the memory of an empty text.
+    pub(crate) fn next_in(&mut self, mut text: Vec<u8>) -> io::Result<Option<Line>> {
         let limit = LIMIT as u64 + 2;
         if (&mut self.reader).take(limit).read_until(b'\n', &mut text)? == 0 {
             return Ok(None);

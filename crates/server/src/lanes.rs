@@ -43,6 +43,8 @@ const WORTH_WAKING: usize = 32;
 const BATCH: usize = 128;
 /// Bytes that close a batch.
 const BATCH_BYTES: usize = 1 << 20;
+/// The memory of longer texts is not kept.
+const LONGEST_SPARE: usize = 4 << 10;
 
 /// Threads that share the analysis.
 pub struct Lanes<S> {
@@ -136,8 +138,8 @@ impl<S: Sink> Lanes<S> {
 
     /// Takes events from a source until it has no more, which it may be asked again behind its end. Each lane asks for its
     /// own batches, so that what an event takes is made, used and given back by one thread: the best way where nothing else
-    /// makes the events.
-    pub fn drain(&mut self, source: impl FnMut() -> Option<Arrival> + Send) {
+    /// makes the events. The source is handed an earlier event's text, empty, whose memory it may use.
+    pub fn drain(&mut self, source: impl FnMut(Vec<u8>) -> Option<Arrival> + Send) {
         self.flush();
         let source = Mutex::new(Source { events: source, apart: Apart::default(), next: self.next });
         let shared = &*self.shared;
@@ -243,15 +245,19 @@ struct Source<F> {
 }
 
 impl<S: Sink> Shared<S> {
-    fn drain(&self, preparer: &mut Preparer, source: &Mutex<Source<impl FnMut() -> Option<Arrival>>>) {
+    fn drain(&self, preparer: &mut Preparer, source: &Mutex<Source<impl FnMut(Vec<u8>) -> Option<Arrival>>>) {
         let mut arrivals = Vec::with_capacity(BATCH);
+        let mut texts = Vec::with_capacity(BATCH);
         loop {
-            let ticket = lock(source).fill(&mut arrivals);
+            let ticket = lock(source).fill(&mut arrivals, &mut texts);
             if arrivals.is_empty() {
                 return;
             }
             arrivals = self.work(preparer, Batch { ticket, arrivals });
-            arrivals.clear();
+            texts.clear();
+            let done = arrivals.drain(..).map(|arrival| arrival.event.text);
+            texts.extend(done.filter(|text| text.capacity() <= LONGEST_SPARE));
+            texts.iter_mut().for_each(Vec::clear);
         }
     }
 
@@ -329,12 +335,12 @@ impl<S: Sink> Shared<S> {
     }
 }
 
-impl<F: FnMut() -> Option<Arrival>> Source<F> {
+impl<F: FnMut(Vec<u8>) -> Option<Arrival>> Source<F> {
     /// Fills the next batch and gives its ticket.
-    fn fill(&mut self, arrivals: &mut Vec<Arrival>) -> u64 {
+    fn fill(&mut self, arrivals: &mut Vec<Arrival>, texts: &mut Vec<Vec<u8>>) -> u64 {
         let mut filled = 0;
         while arrivals.len() < BATCH && filled < BATCH_BYTES {
-            let Some(mut arrival) = (self.events)() else { break };
+            let Some(mut arrival) = (self.events)(texts.pop().unwrap_or_default()) else { break };
             self.apart.part(&mut arrival.event);
             filled += arrival.event.text.len();
             arrivals.push(arrival);

@@ -179,11 +179,11 @@ impl Replay<'_> {
         let mut interrupted = false;
         let mut lines = 0_u64;
         let Self { options, lanes, reader, progress, signals, agent, .. } = &mut self;
-        let next = || {
+        let next = |spare| {
             if interrupted {
                 return None;
             }
-            let line = reader.next()?;
+            let line = reader.next(spare)?;
             lines += 1;
             if lines.is_multiple_of(STRIDE) {
                 progress.show(reader.consumed(), lines);

@@ -88,7 +88,7 @@ impl Reader {
         let mut reader =
             Self { logs: logs.collect(), merge, read: Arc::default(), newest: None, met: Met::default() };
         let Self { logs, met, read, .. } = &mut reader;
-        logs.iter_mut().for_each(|log| log.advance(met, read));
+        logs.iter_mut().for_each(|log| log.advance(Vec::new(), met, read));
         logs.retain(|log| log.head.is_some());
         reader
     }
@@ -98,8 +98,8 @@ impl Reader {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// The next line of the oldest log.
-    pub(super) fn next(&mut self) -> Option<Stamped> {
+    /// The next line of the oldest log. A later line is put into the memory of `spare`, which is empty.
+    pub(super) fn next(&mut self, spare: Vec<u8>) -> Option<Stamped> {
         let index = if self.merge && self.logs.len() > 1 {
             let heads = self.logs.iter().map(|log| log.head.as_ref().map(|head| head.at));
             heads.enumerate().min_by_key(|(_, at)| *at)?.0
@@ -108,7 +108,7 @@ impl Reader {
         };
         let log = self.logs.get_mut(index)?;
         let line = log.head.take()?;
-        log.advance(&mut self.met, &self.read);
+        log.advance(spare, &mut self.met, &self.read);
         if log.head.is_none() {
             self.logs.remove(index);
         }
@@ -121,7 +121,7 @@ impl Reader {
 
 impl Log {
     /// Puts the next line that is not empty into the head; none at the end of the last file.
-    fn advance(&mut self, met: &mut Met, read: &Arc<AtomicU64>) {
+    fn advance(&mut self, mut spare: Vec<u8>, met: &mut Met, read: &Arc<AtomicU64>) {
         loop {
             if self.open.is_none() {
                 let Some(part) = self.parts.next() else { return };
@@ -129,7 +129,7 @@ impl Log {
                 continue;
             }
             let Some(open) = &mut self.open else { return };
-            match open.input.next() {
+            match open.input.next_in(std::mem::take(&mut spare)) {
                 Ok(None) => self.open = None,
                 Err(error) => {
                     met.problem(&open.path, &error);
