@@ -9,6 +9,8 @@
 
 use std::collections::BTreeMap;
 
+use tld_pattern::Needle;
+
 /// A set of numbers that starts empty and keeps its memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Bits(pub(crate) Vec<u64>);
@@ -91,13 +93,12 @@ pub(crate) struct LiteralSet {
     sparse: bool,
 }
 
-/// A literal that is looked for by one of its bytes.
+/// A literal that is looked for by itself.
 #[derive(Debug)]
 struct Alone {
-    literal: Box<[u8]>,
-    /// The place of that byte.
-    rarest: usize,
-    numbers: Box<[u32]>,
+    needle: Needle,
+    /// What to report, see [`Numbers`].
+    number: u32,
 }
 
 /// Hashed bytes of a literal, in half a line of a cache, which decides most questions.
@@ -215,13 +216,11 @@ impl LiteralSet {
         let (mut texts, mut several) = (Vec::new(), Numbers::default());
         let shortest = by_text.keys().map(|literal| literal.len()).min().unwrap_or(0);
         for (literal, numbers) in by_text {
+            let number = several.keep(&numbers);
             if !(least..=LONGEST).contains(&literal.len()) || entries.len() > usize::from(u16::MAX) - 2 {
-                let rarest = literal.iter().enumerate().min_by_key(|(_, byte)| commonness(**byte));
-                let rarest = rarest.map_or(0, |(at, _)| at);
-                alone.push(Alone { literal: literal.into(), rarest, numbers: numbers.into() });
+                alone.push(Alone { needle: Needle::new(literal), number });
                 continue;
             }
-            let number = several.keep(&numbers);
             let start = texts.len() as u32;
             texts.extend_from_slice(literal);
             texts.extend(literal.iter().map(case));
@@ -269,12 +268,11 @@ impl LiteralSet {
 
     /// Memory that it takes, roughly.
     pub(crate) fn bytes(&self) -> usize {
-        let alone: usize = self.alone.iter().map(|alone| 96 + alone.literal.len()).sum();
         10 * self.table.len()
             + (2 + size_of::<Entry>()) * self.entries.len()
             + self.texts.len()
             + self.numbers.bytes()
-            + alone
+            + 96 * self.alone.len()
     }
 
     /// Adds the numbers of the literals that occur in `text`.
@@ -282,9 +280,9 @@ impl LiteralSet {
         if text.len() < self.shortest {
             return;
         }
-        for Alone { literal, rarest, numbers } in &self.alone {
-            if occurs_by(text, literal, *rarest) {
-                numbers.iter().for_each(|number| found.insert(*number as usize));
+        for Alone { needle, number } in &self.alone {
+            if needle.is_in(text) {
+                self.numbers.report(*number, found);
             }
         }
         let mut search = Search { set: self, text, found };
@@ -443,20 +441,6 @@ pub(crate) fn commonness(byte: u8) -> u32 {
         b'.' | b':' | b'd' | b'l' | b'c' | b'u' | b'p' | b'm' | b'=' | b'/' => 3,
         b'f' | b'g' | b'h' | b'b' | b'w' | b'y' | b'v' | b'k' | b'-' | b'"' => 2,
         _ => 1,
-    }
-}
-
-/// Whether a literal occurs, looked for by the byte at a place of it.
-fn occurs_by(text: &[u8], literal: &[u8], place: usize) -> bool {
-    let Some(&byte) = literal.get(place) else { return true };
-    let here = |at: usize| {
-        let there = at.checked_sub(place).and_then(|start| text.get(start..start + literal.len()));
-        there.is_some_and(|there| there.eq_ignore_ascii_case(literal))
-    };
-    if byte.is_ascii_alphabetic() {
-        memchr::memchr2_iter(byte, byte.to_ascii_uppercase(), text).any(here)
-    } else {
-        memchr::memchr_iter(byte, text).any(here)
     }
 }
 
