@@ -370,8 +370,9 @@ fn the_systems_own_tools_see_an_account_locked_expired_and_as_before() {
         assert_eq!((state("bob").as_str(), state("eve").as_str()), ("L", "L"));
         let expires = with_accounts(&etc, "LC_ALL=C chage -l bob");
         assert!(expires.contains("Account expires") && expires.contains("Jan 02, 1970"), "{expires}");
-        with_accounts(&etc, "usermod --unlock bob");
-        assert_eq!(state("bob"), "P", "tampered");
+        // The tool's own word: on a busy machine the account may be locked again before anybody looks.
+        let tampered = with_accounts(&etc, "usermod --unlock bob && echo unlocked");
+        assert_eq!(tampered.trim(), "unlocked");
         eventually("healed", || state("bob") == "L");
         eventually("recorded", || running.responder.active().len() == 2);
         running.responder.revert(tld_respond::RevertSelector::All);
