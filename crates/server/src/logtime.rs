@@ -101,7 +101,7 @@ fn find(text: &[u8]) -> Option<Stamp> {
     match text.first()? {
         b'0'..=b'9' => iso(text).or_else(|| epoch(text)).or_else(|| web(text)),
         b'{' => record(text),
-        b't' if text.starts_with(b"type=") => epoch(behind(text, &Finder::new(b"audit("), NEAR)?),
+        b't' if text.starts_with(b"type=") => audit(text),
         _ => bsd(text).or_else(|| web(text)),
     }
 }
@@ -159,6 +159,12 @@ fn epoch(text: &[u8]) -> Option<Stamp> {
     let seconds = text[..digits].iter().fold(0_i64, |sum, byte| sum * 10 + i64::from(byte - b'0'));
     let nanos = seconds % 60 * SECOND + fraction(rest).0;
     Some(Stamp { minute: Minute::Epoch(seconds / 60), nanos })
+}
+
+/// `audit(1795381200.123:456)` somewhere near the start.
+fn audit(text: &[u8]) -> Option<Stamp> {
+    static FINDER: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"audit("));
+    epoch(behind(text, &FINDER, NEAR)?)
 }
 
 /// `[22/Nov/2026:20:51:03 +0100]` somewhere near the start.
