@@ -6,11 +6,11 @@
 use wide::u8x16;
 
 /// Bytes of one block.
-pub(crate) const BLOCK: usize = 16;
+pub const BLOCK: usize = 16;
 
 /// At most fifteen bytes, and zeros behind them.
 #[inline]
-pub(crate) fn few(text: &[u8]) -> [u8; BLOCK] {
+pub fn few(text: &[u8]) -> [u8; BLOCK] {
     let number = match (text.first_chunk(), text.last_chunk()) {
         // Both hold the bytes in the middle.
         (Some(front), Some(back)) => {

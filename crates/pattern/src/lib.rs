@@ -5,7 +5,7 @@
 //! is otherwise any bytes at all, and no subject makes a matcher panic or run without bound.
 
 mod beginning;
-mod block;
+pub mod block;
 pub mod budget;
 mod captures;
 mod error;

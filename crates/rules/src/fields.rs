@@ -12,7 +12,7 @@ use tld_model::Event;
 use crate::decoder::DecoderId;
 pub(crate) use names::{Digest, FieldId, FieldNames, Fixed, Known, Member, Scope};
 pub(crate) use origin::{Copied, Field, Origin};
-pub(crate) use path::{Path, append_part, short};
+pub(crate) use path::{Path, append_part};
 
 /// A decoded value.
 pub type Value<'e> = Cow<'e, [u8]>;

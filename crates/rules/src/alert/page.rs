@@ -3,9 +3,9 @@
 //!
 //! Invariant: what counts is what appending to a `Vec` would have given ([`super::json`] holds the plain form).
 
+use tld_pattern::block::few;
 use wide::u8x16;
 
-use crate::fields::short;
 use crate::special::specials;
 
 /// See the module.
@@ -201,7 +201,7 @@ fn escape(text: &[u8], out: &mut [u8]) -> usize {
         }
         return escape_from(at, text, out);
     }
-    let bytes = short(text).to_le_bytes();
+    let bytes = few(text);
     if let Some(room) = out.first_chunk_mut::<16>()
         && specials(bytes) & ((1 << length) - 1) == 0
     {

@@ -6,9 +6,10 @@
 
 use std::collections::HashMap;
 
+use tld_pattern::block::few;
 use wide::u8x16;
 
-use super::{StaticField, short};
+use super::StaticField;
 use crate::hash::Quick;
 use crate::literals::case;
 
@@ -353,7 +354,7 @@ impl Digest {
 
     #[inline]
     pub(crate) fn of(name: &[u8]) -> Self {
-        let start = name.first_chunk().copied().unwrap_or_else(|| short(name).to_le_bytes());
+        let start = name.first_chunk().copied().unwrap_or_else(|| few(name));
         Self::new(u8x16::new(start), name)
     }
 

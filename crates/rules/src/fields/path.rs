@@ -1,4 +1,4 @@
-//! Names of the objects around a member, and short texts taken by blocks instead of calls that ask how long they are.
+//! Names of the objects around a member, appended by blocks instead of calls that ask how long they are.
 
 /// Names of the objects around a member, each with its dot.
 #[derive(Debug, Default)]
@@ -52,21 +52,6 @@ pub(crate) fn append_part<const N: usize>(out: &mut Vec<u8>, text: &[u8], mut fr
         from += N;
     }
     out.truncate(out.len() - (from - to));
-}
-
-/// Less than sixteen bytes as one number.
-#[inline]
-pub(crate) fn short(text: &[u8]) -> u128 {
-    // Two halves that may overlap.
-    if let (Some(first), Some(last)) = (text.first_chunk::<8>(), text.last_chunk::<8>()) {
-        let high = u64::from_le_bytes(*last) >> 1 >> (127 - 8 * text.len());
-        return u128::from(u64::from_le_bytes(*first)) | u128::from(high) << 64;
-    }
-    if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
-        let high = u64::from(u32::from_le_bytes(*last)) << (8 * text.len() - 32);
-        return u128::from(u64::from(u32::from_le_bytes(*first)) | high);
-    }
-    text.iter().rev().fold(0, |word, byte| word << 8 | u128::from(*byte))
 }
 
 #[cfg(test)]
